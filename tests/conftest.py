@@ -1,0 +1,31 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of public data sets; tests that need it skip where it is missing."""
+    root = Path(os.environ.get("TITANS_DATA", REPO.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no data sets at {root}; set TITANS_DATA to run the tests that need them")
+    return root
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> str:
+    """A real Apache Kafka; tests that need it skip where none is running, but fail in CI."""
+    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if servers:
+        return servers
+    message = "no Kafka: run `make kafka` or set KAFKA_BOOTSTRAP_SERVERS"
+    if os.environ.get("TITANS_REQUIRE_KAFKA") == "1":
+        pytest.fail(message)
+    pytest.skip(message)

@@ -1,0 +1,1 @@
+"""Anomaly detection: state in, state out, batched over series (docs/method.md)."""

@@ -1,0 +1,136 @@
+"""Alert messages from the state of an episode, in words a person reads."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Literal
+
+import numpy as np
+
+from titans_stream.detection import episodes as E
+from titans_stream.detection import tail
+from titans_stream.detection.layout import DENSE_CHANNELS
+from titans_stream.records import Alert, Float64, Int64, ModelRef, Source
+from titans_stream.times import format_timestamp
+
+CAUSES = (
+    "the level left what its recent past predicts",
+    "it has been off what its past predicts for a while",
+    "it has been off what its past predicts for long",
+    "the level is unusual for this time of day",
+    "the next value was not the predicted one",
+    "this value is unfamiliar at this time of day",
+    "this value is unfamiliar after such a past",
+    "this value is unfamiliar at this time of day",
+    "this value is unfamiliar after such a past",
+)
+"""What a channel's score means, in the order of the channels."""
+
+BAND_LEVEL = 0.95
+_STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
+    E.OPENED: "opened",
+    E.UPDATED: "updated",
+    E.RESOLVED: "resolved",
+}
+
+
+def causes(channels: Float64) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+    """The channel that rose most, per reading: channel scores [N, 9] -> [N]."""
+    scores = np.nan_to_num(channels, nan=-np.inf)
+    return scores.argmax(axis=1).astype(np.int8)
+
+
+def alert_id(series_id: str, partition: int, onset: int) -> str:
+    """Names an episode; the same for each of its messages and in each replay."""
+    text = f"{series_id}\0{partition}\0{onset}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=10).hexdigest()
+
+
+def make_alert(
+    event: int,
+    state: Float64,
+    times: Int64,
+    timestamp: int,
+    series_id: str,
+    model: ModelRef,
+    source: Source,
+) -> Alert:
+    """The message about an event; `state` and `times` as `episodes.run` wrote them."""
+    violation = state[E.VIOLATION] == 1.0
+    per_day = _rate_per_day(state)
+    return Alert(
+        alert_id=alert_id(series_id, source.partition, int(times[E.ONSET_TIME])),
+        status=_STATUS[event],
+        series_id=series_id,
+        severity="critical" if state[E.CRITICAL] == 1.0 else "warning",
+        reason="valid_range" if violation else "surprise",
+        onset=format_timestamp(int(times[E.ONSET_TIME])),
+        timestamp=format_timestamp(timestamp),
+        peak_timestamp=format_timestamp(int(times[E.PEAK_TIME])),
+        value=float(state[E.PEAK_VALUE]),
+        expected=_finite(state[E.PEAK_EXPECTED]),
+        lower=_finite(state[E.PEAK_LOWER]),
+        upper=_finite(state[E.PEAK_UPPER]),
+        band_level=BAND_LEVEL,
+        direction=_direction(state),
+        score=None if math.isnan(state[E.PEAK_S]) else float(tail.score(state[E.PEAK_S])),
+        p_value=_finite(state[E.PEAK_P]),
+        surprise=_finite(state[E.PEAK_S]),
+        rate_per_day=per_day,
+        extrapolated=bool(state[E.EXTRAPOLATED] == 1.0),
+        explanation=_explain(state, per_day),
+        duration_s=(timestamp - int(times[E.ONSET_TIME])) / 1e9,
+        readings=int(state[E.READINGS]),
+        model=model,
+        source=source,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _rate_per_day(state: Float64) -> float | None:
+    c = state[E.PEAK_C]
+    return None if math.isnan(c) else float(10.0**-c * state[E.PER_DAY] / 100.0)
+
+
+def _direction(state: Float64) -> Literal["above", "below", "pattern"]:
+    value, lower, upper = state[E.PEAK_VALUE], state[E.PEAK_LOWER], state[E.PEAK_UPPER]
+    if value > upper:
+        return "above"
+    return "below" if value < lower else "pattern"
+
+
+def _explain(state: Float64, per_day: float | None) -> str:
+    parts = []
+    value = f"{state[E.PEAK_VALUE]:.6g}"
+    if state[E.VIOLATION] == 1.0:
+        parts.append("the value left its valid range")
+    if math.isfinite(state[E.PEAK_EXPECTED]):
+        band = f"{state[E.PEAK_LOWER]:.6g} to {state[E.PEAK_UPPER]:.6g}"
+        parts.append(f"{value} where {state[E.PEAK_EXPECTED]:.6g} ({band}) was expected")
+    else:
+        parts.append(f"value {value}")
+    if per_day is not None:
+        parts.append(CAUSES[int(state[E.CAUSE])])
+        parts.append(f"this strange about {_how_often(per_day)} for this series")
+        if state[E.EXTRAPOLATED] == 1.0:
+            parts.append("extrapolated from a short history")
+    return "; ".join(parts)
+
+
+def _how_often(per_day: float) -> str:
+    if per_day >= 1.0:
+        return f"{per_day:.3g} times a day"
+    days = 1.0 / per_day if per_day > 0.0 else math.inf
+    if days < 60:
+        return f"once in {days:.2g} days"
+    years = days / 365.25
+    if years < 2:
+        return f"once in {days / 30.44:.2g} months"
+    return f"once in {years:.2g} years" if years < 100 else "once in more than 100 years"
+
+
+assert len(CAUSES) == DENSE_CHANNELS + 4

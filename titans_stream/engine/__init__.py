@@ -1,0 +1,1 @@
+"""The streaming engine: many series on one device, no I/O."""

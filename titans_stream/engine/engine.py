@@ -1,0 +1,343 @@
+"""The engine: readings in, scores and alerts out, one state per series; no I/O.
+
+Order of one call: admit series -> event-time order (batching) -> detector and one-step forecast,
+each reading before it is learned -> second stage and episodes. Everything is sequential per
+series, so that the grouping of readings into calls changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+
+from titans_stream.calendar_features import calendar_features
+from titans_stream.detection import episodes as E
+from titans_stream.detection.detector import Detector
+from titans_stream.detection.explain import causes, make_alert
+from titans_stream.detection.layout import fresh_core
+from titans_stream.detection.layout import state_layout as detection_state
+from titans_stream.detection.rules import AlertConfig
+from titans_stream.engine import batching as B
+from titans_stream.engine.clock import LocalTime
+from titans_stream.engine.host_state import fresh_host, host_state, rule_row, settings_vector
+from titans_stream.engine.model import Model
+from titans_stream.engine.series import SeriesTable
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.slots import DeviceRows, HostRows
+from titans_stream.engine.snapshot import pack, state_schema, unpack
+from titans_stream.forecasting.forecaster import OneStepForecaster
+from titans_stream.forecasting.layout import state_layout as forecast_state
+from titans_stream.records import (
+    Alert,
+    Float64,
+    Int8,
+    Int64,
+    Readings,
+    Results,
+    Scores,
+    Snapshot,
+    Source,
+    Status,
+)
+
+VALUE_LIMIT = 1e100
+"""Larger values are taken as this; squares of it are still finite."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a configured name; ValueError where cuda is asked for and missing."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("engine.device: cuda was asked for, but this machine has none")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+class StreamEngine:
+    """Implements `records.Engine` for many series on one device.
+
+    `topic` is named in alerts. `calendar` False: timestamps carry no time of day.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        alerts: AlertConfig,
+        model: Model,
+        topic: str = "",
+        calendar: bool = True,
+    ) -> None:
+        self._config = config
+        self._alerts = alerts
+        self._model = model
+        self._topic = topic
+        self._calendar = calendar
+        self._device = choose_device(config.device)
+        self._local_time = LocalTime(config.timezone)
+        self._settings = settings_vector(alerts)
+        self._detector = Detector(model.weights, self._device)
+        self._forecaster = OneStepForecaster(model.weights, self._device)
+        specs = {**detection_state(), **forecast_state()}
+        self._rows = DeviceRows(specs, config.slots, self._device, {"core": fresh_core()})
+        self._host = HostRows(host_state(), fresh_host())
+        self._series = SeriesTable(self._admit)
+        self._order = B.ReorderBuffer(config.max_out_of_orderness)
+        self._schema = state_schema(model, config, calendar)
+
+    @property
+    def model(self) -> Model:
+        """The slow weights in use."""
+        return self._model
+
+    @property
+    def state_schema(self) -> str:
+        """Names the layout of the state and what gives it meaning: weights, order, time zone."""
+        return self._schema
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state per series, device and host together."""
+        return self._rows.row_bytes + self._host.row_bytes
+
+    def series_count(self) -> int:
+        """Series known, resident or spilled."""
+        return len(self._series)
+
+    def info(self) -> dict[str, int | str]:
+        """Figures for people and metrics."""
+        return {
+            "device": str(self._device),
+            "series": len(self._series),
+            "resident": self._rows.resident,
+            "spilled": self._rows.spilled,
+            "spills": self._rows.spills,
+            "slots": self._rows.slots,
+            "waiting_for_order": self._order.waiting(),
+            "on_two_partitions": self._series.on_two_partitions,
+            "state_bytes_per_series": self.state_bytes,
+        }
+
+    def process(self, readings: Readings) -> Results:
+        """Score readings in arrival order and learn from them."""
+        uids = self._series.uids(readings.series, readings.partition)
+        columns = B.Columns(
+            uids,
+            readings.timestamp,
+            readings.value,
+            readings.partition,
+            readings.offset,
+            np.zeros(len(uids), np.int8),
+        )
+        return self._process(self._order.push(columns))
+
+    def flush(self) -> Results:
+        """Score what still waits for order; for the end of a finite stream."""
+        return self._process(self._order.flush())
+
+    def _process(self, columns: B.Columns) -> Results:
+        parts = []
+        alerts: list[Alert] = []
+        for part in self._fitting(columns):
+            scores, events = self._score(part)
+            parts.append(scores)
+            alerts.extend(events)
+        return Results(_concatenate(parts), alerts)
+
+    def _fitting(self, columns: B.Columns) -> list[B.Columns]:
+        """Cut a call so that no part touches more series than the device has slots."""
+        if len(columns) == 0:
+            return []
+        slots = self._rows.slots
+        if len(columns) <= slots or len(np.unique(columns.row)) <= slots:
+            return [columns]
+        return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]
+
+    def _score(self, columns: B.Columns) -> tuple[Scores, list[Alert]]:
+        n = len(columns)
+        status, gap, expired = (np.empty(n, np.int8) for _ in range(3))
+        interval = np.empty(n)
+        host = self._host.arrays
+        B.judge(
+            columns.row,
+            columns.timestamp,
+            columns.value,
+            columns.duplicate,
+            host["clock"],
+            host["pace"],
+            float(self._config.expected_interval or 0),
+            self._config.gap_factor,
+            self._config.expire_after,
+            status,
+            gap,
+            interval,
+            expired,
+        )
+        scores = _blank(columns, self._series.names(columns.row), status, gap)
+        alerts: list[Alert] = []
+        cuts = [0, *np.flatnonzero(expired).tolist(), n]
+        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+            if expired[first:last].any():
+                self._restart(int(columns.row[first]))
+            take = first + np.flatnonzero(status[first:last] == Status.SCORED)
+            if len(take):
+                alerts.extend(self._step(columns, take, interval, scores))
+        return scores, alerts
+
+    def _step(
+        self, columns: B.Columns, take: Int64, interval: Float64, scores: Scores
+    ) -> list[Alert]:
+        """Detector, forecaster, second stage and episodes for the readings at `take`."""
+        uids = columns.row[take]
+        times = columns.timestamp[take]
+        values = np.clip(columns.value[take], -VALUE_LIMIT, VALUE_LIMIT)
+        distinct, inverse = np.unique(uids, return_inverse=True)
+        rows = self._rows.place(distinct)[inverse]
+        calendar = calendar_features(
+            self._local_time.seconds(times) if self._calendar else np.full(len(take), np.nan)
+        )
+        statistic, channels = self._detector.run(self._rows.arrays, rows, values, calendar)
+        band = self._forecaster.run(self._rows.arrays, rows, values, calendar)
+        out = np.empty((len(take), 3))
+        alert, event = np.empty(len(take), np.int8), np.empty(len(take), np.int8)
+        states = np.empty((len(take), E.EPISODE))
+        state_times = np.empty((len(take), E.TIMES), np.int64)
+        host = self._host.arrays
+        count = E.run(
+            uids, times, values, statistic, band, causes(channels), interval[take], host["rule"],
+            self._settings, host["tail"], host["histogram"], host["episode"],
+            host["episode_times"], out, alert, event, states, state_times,
+        )  # fmt: skip
+        scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
+        scores.surprise[take] = statistic
+        scores.expected[take], scores.lower[take], scores.upper[take] = band.T
+        scores.rarity[take] = out[:, E.RARITY]
+        scores.p_value[take] = out[:, E.P_VALUE]
+        scores.score[take] = out[:, E.SCORE]
+        scores.alert[take] = alert
+        scores.onset[take] = event == E.OPENED
+        return self._alerts_of(columns, take[event != 0], event, states[:count], state_times)
+
+    def _alerts_of(
+        self, columns: B.Columns, at: Int64, event: Int8, states: Float64, times: Int64
+    ) -> list[Alert]:
+        kinds = event[event != 0]
+        names = self._series.names(columns.row[at])
+        return [
+            make_alert(
+                int(kinds[i]),
+                states[i],
+                times[i],
+                int(columns.timestamp[at[i]]),
+                names[i],
+                self._model.ref,
+                Source(self._topic, int(columns.partition[at[i]]), int(columns.offset[at[i]])),
+            )
+            for i in range(len(at))
+        ]
+
+    def _admit(self, uid: int, series_id: str) -> None:
+        self._host.reserve(uid + 1)
+        self._host.reset(np.array([uid]))
+        self._host.arrays["rule"][uid] = rule_row(self._alerts, series_id)
+        self._rows.reset(uid)
+        self._order.forget(uid)
+
+    def _restart(self, uid: int) -> None:
+        """A series that was silent for too long starts anew; its clock goes on."""
+        self._rows.reset(uid)
+        keep = {name: self._host.arrays[name][uid].copy() for name in ("clock", "pace", "rule")}
+        self._host.reset(np.array([uid]))
+        for name, row in keep.items():
+            self._host.arrays[name][uid] = row
+
+    def snapshot(self, partition: int) -> Snapshot:
+        """Copy out the state of a partition, reorder buffers included."""
+        self._collect(partition)
+        names, uids = self._series.members(partition)
+        arrays = {**self._rows.export(uids), **self._host.export(uids)}
+        waiting = {name: self._order.export(int(uid)) for name, uid in zip(names, uids, strict=True)}
+        return pack(self._schema, names, arrays, waiting)
+
+    def restore(self, partition: int, snapshot: Snapshot) -> None:
+        """Put a partition's state in place; ValueError for another schema or a damaged state."""
+        names, arrays, waiting = unpack(self._schema, snapshot)
+        self.release(partition)
+        uids = np.array([self._series.add(partition, name) for name in names], np.int64)
+        try:
+            self._rows.load(uids, arrays)
+            self._host.load(uids, arrays)
+        except ValueError:
+            self.release(partition)
+            raise
+        for name, uid in zip(names, uids.tolist(), strict=True):
+            self._host.arrays["rule"][uid] = rule_row(self._alerts, name)
+            self._order.restore(uid, partition, waiting.get(name))
+
+    def release(self, partition: int) -> None:
+        """Forget a partition."""
+        names, _ = self._series.members(partition)
+        self._remove(partition, names)
+
+    def _remove(self, partition: int, names: list[str]) -> None:
+        known = dict(zip(*self._series.members(partition), strict=True))
+        uids = np.array([known[name] for name in names], np.int64)
+        self._rows.drop(uids)
+        for uid in uids.tolist():
+            self._order.forget(uid)
+        self._series.remove(partition, names)
+
+    def _collect(self, partition: int) -> None:
+        """Free series that have expired by the partition's own median clock.
+
+        They would start anew at their next reading in any case, so no output changes.
+        """
+        names, uids = self._series.members(partition)
+        if len(uids) < 2:
+            return
+        last = self._host.arrays["clock"][uids, B.LAST]
+        seen = last != B.NEVER
+        if not seen.any():
+            return
+        limit = int(np.median(last[seen])) - self._config.expire_after
+        old = [names[i] for i in np.flatnonzero(seen & (last < limit)).tolist()]
+        if old:
+            self._remove(partition, old)
+
+
+def _blank(columns: B.Columns, names: list[str], status: Int8, gap: Int8) -> Scores:
+    n = len(columns)
+    empty = {
+        name: np.full(n, np.nan)
+        for name in ("surprise", "score", "p_value", "rarity", "expected", "lower", "upper")
+    }
+    return Scores(
+        series=names,
+        timestamp=columns.timestamp,
+        value=columns.value,
+        status=status,
+        alert=np.zeros(n, np.int8),
+        onset=np.zeros(n, np.int8),
+        gap=gap,
+        partition=columns.partition,
+        offset=columns.offset,
+        **empty,
+    )
+
+
+def _concatenate(parts: list[Scores]) -> Scores:
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        none = np.empty(0, np.int64)
+        columns = B.Columns(
+            none, none, np.empty(0), none.astype(np.int32), none, none.astype(np.int8)
+        )
+        return _blank(columns, [], none.astype(np.int8), none.astype(np.int8))
+    joined = {
+        item.name: np.concatenate([getattr(part, item.name) for part in parts])
+        for item in fields(Scores)
+        if item.name != "series"
+    }
+    return Scores(series=[name for part in parts for name in part.series], **joined)

@@ -1,0 +1,84 @@
+"""Which series are known: (partition, series id) to uid, a small integer that names its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from titans_stream.records import Int32, Int64
+
+
+class SeriesTable:
+    """Uids of series per partition; a freed uid is given out again."""
+
+    def __init__(self, admit: Callable[[int, str], None]) -> None:
+        self._by_partition: dict[int, dict[str, int]] = {}
+        self._names: list[str] = []
+        self._free: list[int] = []
+        self._admit = admit
+        self._partitions_of: dict[str, int] = {}
+        self.on_two_partitions = 0
+        """Series ids that came by more than one partition; each has a state per partition."""
+
+    def __len__(self) -> int:
+        return sum(len(names) for names in self._by_partition.values())
+
+    def name(self, uid: int) -> str:
+        """The series id."""
+        return self._names[uid]
+
+    def names(self, uids: Int64) -> list[str]:
+        """The series ids, in order."""
+        table = self._names
+        return [table[uid] for uid in uids.tolist()]
+
+    def uids(self, series: list[str], partitions: Int32) -> Int64:
+        """The uid of each reading's series; new series are admitted."""
+        out = np.empty(len(series), np.int64)
+        if len(series) and (partitions == partitions[0]).all():
+            partition = int(partitions[0])
+            get = self._by_partition.setdefault(partition, {}).get
+            found = [get(name, -1) for name in series]
+            out[:] = found
+            if out.min(initial=0) >= 0:
+                return out
+        for i, (name, partition) in enumerate(zip(series, partitions.tolist(), strict=True)):
+            known = self._by_partition.setdefault(partition, {})
+            uid = known.get(name)
+            out[i] = self.add(partition, name) if uid is None else uid
+        return out
+
+    def add(self, partition: int, name: str) -> int:
+        """The uid of a series, admitted if it is new."""
+        known = self._by_partition.setdefault(partition, {})
+        if name in known:
+            return known[name]
+        if self._free:
+            uid = self._free.pop()
+            self._names[uid] = name
+        else:
+            uid = len(self._names)
+            self._names.append(name)
+        known[name] = uid
+        if self._partitions_of.setdefault(name, partition) != partition:
+            self.on_two_partitions += 1
+        self._admit(uid, name)
+        return uid
+
+    def members(self, partition: int) -> tuple[list[str], Int64]:
+        """Series ids and uids of a partition."""
+        known = self._by_partition.get(partition, {})
+        return list(known), np.fromiter(known.values(), np.int64, len(known))
+
+    def remove(self, partition: int, names: list[str]) -> None:
+        """Forget series of a partition."""
+        known = self._by_partition.get(partition, {})
+        for name in names:
+            uid = known.pop(name)
+            self._names[uid] = ""
+            self._free.append(uid)
+            if self._partitions_of.get(name) == partition:
+                del self._partitions_of[name]
+        if not known:
+            self._by_partition.pop(partition, None)

@@ -1,0 +1,38 @@
+"""The engine's settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from titans_stream.durations import DAY, Duration
+
+
+class EngineConfig(BaseModel):
+    """Where and how series are kept and in which order their readings are taken.
+
+    `max_out_of_orderness` is a bound per series: a reading waits until the same series has been
+    seen that much later. With 0 nothing waits, and whatever is not newer than the series' last
+    reading is late (or a duplicate).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: cuda where there is one, else cpu"
+    )
+    slots: int = Field(
+        default=100_000, ge=1, description="series resident on the device; more are spilled"
+    )
+    max_out_of_orderness: Duration = Field(default=0)
+    expected_interval: Duration | None = Field(
+        default=None, description="time between readings; learned per series when not given"
+    )
+    gap_factor: float = Field(
+        default=5.0, gt=1, description="a gap is this many intervals without a reading"
+    )
+    expire_after: Duration = Field(
+        default=30 * DAY, description="a series silent for longer starts anew (event time)"
+    )
+    timezone: str = Field(default="UTC", description="IANA name; sets the time of day")

@@ -1,0 +1,56 @@
+"""A partition's state as a `Snapshot`: arrays with one row per series, names and buffers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from titans_stream.engine.model import Model
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.records import Snapshot
+
+LAYOUT_VERSION = 1
+"""Raised whenever the meaning of the state changes: older snapshots are refused."""
+
+
+def state_schema(model: Model, config: EngineConfig, calendar: bool) -> str:
+    """Layout version, slow weights, order and time zone; thresholds and rules are not in it."""
+    digest = hashlib.sha256()
+    for name in sorted(model.weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(model.weights[name]).tobytes())
+    meaning = [config.max_out_of_orderness, config.timezone, calendar]
+    digest.update(json.dumps(meaning).encode())
+    return f"titans-stream/{LAYOUT_VERSION}/{digest.hexdigest()[:16]}"
+
+
+def pack(
+    schema: str,
+    names: list[str],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    waiting: Mapping[str, Any],
+) -> Snapshot:
+    """Put the parts together; rules are left out, they come from the configuration."""
+    kept = {name: array for name, array in arrays.items() if name != "rule"}
+    held = {name: state for name, state in waiting.items() if state is not None}
+    return Snapshot(schema, {"series": names, "waiting": held}, kept)
+
+
+def unpack(
+    schema: str, snapshot: Snapshot
+) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Names, arrays and buffers; ValueError where the snapshot is of another schema or damaged."""
+    if snapshot.schema != schema:
+        raise ValueError(f"snapshot of schema {snapshot.schema}, this engine has {schema}")
+    names = snapshot.meta.get("series")
+    waiting = snapshot.meta.get("waiting")
+    if not isinstance(names, list) or not isinstance(waiting, dict):
+        raise ValueError("snapshot: series or waiting is missing")
+    if len(set(names)) != len(names):
+        raise ValueError("snapshot: a series is named twice")
+    return [str(name) for name in names], dict(snapshot.arrays), waiting

@@ -1,0 +1,1 @@
+"""Forecasts from memories carried along the stream, batched over series (docs/forecasting.md)."""

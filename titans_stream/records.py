@@ -1,0 +1,238 @@
+"""The records that cross layer borders, and the protocol between the stream and the engine.
+
+Times are UTC, int64 nanoseconds since the epoch, inside; RFC 3339 outside. Columns (`Readings`,
+`Scores`) are what moves between layers; the message types (`Alert`, ...) are what is published.
+
+N is the number of readings of one call.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+Int8 = npt.NDArray[np.int8]
+Float64 = npt.NDArray[np.float64]
+
+SCHEMA_VERSION = 1
+"""Version of the published messages; raised when a field changes its meaning or goes away."""
+
+
+class Status(enum.IntEnum):
+    """What became of one reading."""
+
+    SCORED = 0
+    WARMING_UP = 1
+    DUPLICATE = 2
+    LATE = 3
+    MISSING = 4
+
+    @property
+    def label(self) -> str:
+        """The name used in files and messages."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """N readings in arrival order, as columns.
+
+    `value` is NaN where a value is missing. `partition` and `offset` name the message that a
+    reading came in; one message may hold several readings.
+    """
+
+    series: list[str]
+    timestamp: Int64
+    value: Float64
+    partition: Int32
+    offset: Int64
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """N scored readings, as columns, in the order in which the engine released them.
+
+    `surprise` is the statistic S (docs/method.md); `score` a strictly increasing function of it
+    in [0, 1); `p_value` the share of this series' normal readings with at least this surprise;
+    `rarity` is -log10 of how often, per 100 readings, an episode this strange is due. NaN where
+    the status is not `scored`. `expected`, `lower` and `upper` are in the units of the value.
+    `alert` is 1 while an episode is open, `onset` 1 on its first reading, `gap` 1 on the first
+    reading after a gap in the series.
+    """
+
+    series: list[str]
+    timestamp: Int64
+    value: Float64
+    status: Int8
+    surprise: Float64
+    score: Float64
+    p_value: Float64
+    rarity: Float64
+    expected: Float64
+    lower: Float64
+    upper: Float64
+    alert: Int8
+    onset: Int8
+    gap: Int8
+    partition: Int32
+    offset: Int64
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """The slow weights in use."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The input message that a published message is about."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A message about an episode; field names and meanings are those of docs/messages.md.
+
+    The message's `alert_id` is the same for every message of an episode. Times are RFC 3339,
+    UTC. `lower` and `upper` bound `band_level` of the expected readings. NaN is published as
+    null.
+    """
+
+    alert_id: str
+    status: Literal["opened", "updated", "resolved"]
+    series_id: str
+    severity: Literal["warning", "critical"]
+    reason: Literal["surprise", "valid_range"]
+    onset: str
+    timestamp: str
+    peak_timestamp: str
+    value: float
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    band_level: float
+    direction: Literal["above", "below", "pattern"]
+    score: float | None
+    p_value: float | None
+    surprise: float | None
+    rate_per_day: float | None
+    extrapolated: bool
+    explanation: str
+    duration_s: float
+    readings: int
+    model: ModelRef
+    source: Source
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Quantiles of a series' next readings, made at `origin` (RFC 3339, UTC)."""
+
+    series_id: str
+    origin: str
+    timestamps: list[str]
+    median: list[float]
+    quantiles: dict[str, list[float]]
+    model: ModelRef
+    source: Source
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message, or one reading of a message, that could not be used, and why.
+
+    `reason` is a short code in kebab-case; `detail` a sentence naming the field. `key` and `value` are the
+    original bytes; `partition` and `offset` where they stood.
+    """
+
+    reason: str
+    detail: str
+    key: bytes | None
+    value: bytes | None
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What one call of the engine made of its readings."""
+
+    scores: Scores
+    alerts: list[Alert] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The engine's state of one partition.
+
+    `arrays` holds numeric columns only; `meta` is JSON (series ids, counters). `schema` names
+    the layout of both: a snapshot of another schema is refused.
+    """
+
+    schema: str
+    meta: dict[str, Any]
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+class Engine(Protocol):
+    """Scores readings; keeps one state per series and partition. No I/O."""
+
+    @property
+    def state_schema(self) -> str:
+        """Names the layout of the state, and every setting and weight that gives it meaning."""
+
+    def process(self, readings: Readings) -> Results:
+        """Score readings in arrival order and learn from them."""
+
+    def snapshot(self, partition: int) -> Snapshot:
+        """Copy out the state of a partition, reorder buffers included."""
+
+    def restore(self, partition: int, snapshot: Snapshot) -> None:
+        """Put a partition's state in place. ValueError for another schema."""
+
+    def release(self, partition: int) -> None:
+        """Forget a partition."""
+
+    def series_count(self) -> int:
+        """Series known, resident or spilled."""
+
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Alert",
+    "DeadLetter",
+    "Engine",
+    "Float64",
+    "Forecast",
+    "Int8",
+    "Int32",
+    "Int64",
+    "ModelRef",
+    "Readings",
+    "Results",
+    "Scores",
+    "Snapshot",
+    "Source",
+    "Status",
+]
