@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from titans_stream.jit import njit
 from titans_stream.records import Float64
 
 FEATURES = 9
@@ -16,7 +16,7 @@ HOUR = 9
 COLUMNS = 10
 
 
-@njit(cache=True)
+@njit()
 def calendar_features(local_seconds: Float64) -> Float64:
     """[N] local seconds since the epoch -> [N, COLUMNS]; NaN (no timestamps) gives zeros."""
     out = np.zeros((local_seconds.shape[0], COLUMNS))

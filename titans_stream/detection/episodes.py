@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from titans_stream.detection import tail
+from titans_stream.jit import njit
 from titans_stream.records import Float64, Int8, Int64
 
 NANOSECONDS_PER_DAY = 86_400e9
@@ -82,7 +82,7 @@ RARITY, P_VALUE, SCORE = 0, 1, 2
 """Columns of the output."""
 
 
-@njit(cache=True)
+@njit()
 def _deviates(rule: Float64, value: float, expected: float) -> bool:
     """Whether direction and least deviation allow an alert; they need an expected value."""
     plain = rule[DIRECTION] == 0.0 and rule[MIN_DEVIATION] == 0.0 and rule[MIN_RATIO] == 0.0
@@ -97,7 +97,7 @@ def _deviates(rule: Float64, value: float, expected: float) -> bool:
     return size >= rule[MIN_DEVIATION] and size >= rule[MIN_RATIO] * abs(expected)
 
 
-@njit(cache=True)
+@njit()
 def _set_peak(
     episode: Float64,
     times: Int64,
@@ -120,7 +120,7 @@ def _set_peak(
     times[PEAK_TIME] = time
 
 
-@njit(cache=True)
+@njit()
 def _open(episode: Float64, times: Int64, time: int, violated: bool) -> None:
     episode[OPEN] = 1.0
     episode[READINGS] = 0.0
@@ -135,7 +135,7 @@ def _open(episode: Float64, times: Int64, time: int, violated: bool) -> None:
         episode[DELTA] = min(DELTA_MAX, episode[DELTA] + DELTA_UP)
 
 
-@njit(cache=True)
+@njit()
 def _budget(rule: Float64, settings: Float64, scored: float, interval: float) -> float:
     """q: episodes per 100 readings that the budget allows, onboarding allowance included."""
     q = 100.0 * rule[BUDGET] * interval / NANOSECONDS_PER_DAY
@@ -144,7 +144,7 @@ def _budget(rule: Float64, settings: Float64, scored: float, interval: float) ->
     return min(Q_MAX, max(Q_MIN, q))
 
 
-@njit(cache=True)
+@njit()
 def _follow(
     episode: Float64,
     times: Int64,
@@ -200,7 +200,7 @@ def _follow(
     return event
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run(
     rows: Int64,
     times: Int64,
@@ -260,8 +260,7 @@ def run(
         if warm:
             episode[DELTA] = max(DELTA_MIN, episode[DELTA] - DELTA_UP * q / 100.0)
             tail.learn(tails[r], s, sigma, mass)
-            weight = tail.ALERT_WEIGHT if episode[OPEN] == 1.0 else 1.0
-            tail.remember(histograms[r], s, weight)
+            tail.remember(histograms[r], s)
         alert[i] = 1 if episode[OPEN] == 1.0 else 0
         events[i] = event
         if event != 0:

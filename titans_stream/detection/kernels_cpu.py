@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from titans_stream.detection import layout as L
+from titans_stream.jit import ASSOCIATIVE, njit
 from titans_stream.records import Float64, Int64
 from titans_stream.titans.linear_cpu import exp64, read, silu_key, update
 
-_ASSOC = {"reassoc", "contract", "nsz"}
 _WIDE = L.HOUR_BINS + L.MEAN_BINS
 
 
-@njit(cache=True)
+@njit()
 def normalize(core: Float64, value: float) -> float:
     """y: the value in past standard deviations, clipped; then mean and variance take it in."""
     n = core[L.COUNT]
@@ -45,7 +44,7 @@ def normalize(core: Float64, value: float) -> float:
     return y
 
 
-@njit(cache=True)
+@njit()
 def dense_heads(
     core: Float64,
     history: Float64,
@@ -102,7 +101,7 @@ def dense_heads(
     surprise[4] = abs(error_n)
 
 
-@njit(cache=True)
+@njit()
 def _learn(
     core: Float64, memory: Float64, key: Float64, error: float, theta: float, index: int
 ) -> None:
@@ -112,7 +111,7 @@ def _learn(
     core[L.GRADIENT + index] = level + L.CLIP_EMA * (min(norm, clip) - level)
 
 
-@njit(cache=True)
+@njit()
 def sparse_heads(
     core: Float64,
     history: Float64,
@@ -166,7 +165,7 @@ def sparse_heads(
     core[L.N0] = L.CELL_DECAY * n0 + 1.0
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _exp32(x: np.float32) -> np.float32:
     one = np.float32(1.0)
     x = min(np.float32(20.0), max(np.float32(-20.0), x)) * np.float32(0.015625)
@@ -190,7 +189,7 @@ def _exp32(x: np.float32) -> np.float32:
     return e * e
 
 
-@njit(cache=True, fastmath=_ASSOC)
+@njit(fastmath=ASSOCIATIVE)
 def exceedance(blocks: Float64, n: int, weights: Float64, x: np.float32) -> float:
     """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING]."""
     total = np.float32(0.0)
@@ -200,7 +199,7 @@ def exceedance(blocks: Float64, n: int, weights: Float64, x: np.float32) -> floa
     return total
 
 
-@njit(cache=True)
+@njit()
 def calibrate(core: Float64, blocks: Float64, weights: Float64, surprise: Float64) -> float:
     """The statistic S of a reading from its nine surprises; NaN while warming up.
 
@@ -243,7 +242,7 @@ def calibrate(core: Float64, blocks: Float64, weights: Float64, surprise: Float6
     return total if t > L.WARM_UP else math.nan
 
 
-@njit(cache=True)
+@njit()
 def _close_block(core: Float64, blocks: Float64) -> None:
     core[L.W_SUM] = L.BLOCK_DECAY * core[L.W_SUM] + 1.0
     core[L.N_BLOCKS] += 1.0
@@ -259,7 +258,7 @@ def _close_block(core: Float64, blocks: Float64) -> None:
         row[0] = np.float32(b)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run(
     rows: Int64,
     values: Float64,

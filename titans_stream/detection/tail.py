@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from titans_stream.jit import njit
 from titans_stream.records import Float64
 
 BLOCK = 100.0
@@ -57,11 +56,9 @@ PRIOR_CENTRE = 0.02
 PRIOR_BODY = 0.075
 PRIOR_TAIL_AT = 0.25
 PRIOR_TAIL = 0.16
-ALERT_WEIGHT = 0.1
-"""Weight of readings inside an episode in the histogram of normal readings."""
 
 
-@njit(cache=True)
+@njit()
 def rarity(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> float:
     """C of a statistic; sigma and mass are scratch [3]."""
     r = max(RATE_FLOOR, (PRIOR_BLOCKS * PRIOR_RATE + state[N_SUM]) / (PRIOR_BLOCKS + state[K_SUM]))
@@ -86,7 +83,7 @@ def rarity(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> f
     return -log_rate / math.log(10.0)
 
 
-@njit(cache=True)
+@njit()
 def learn(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> None:
     """Take a reading into the current block; at the block's end, its maximum into the tail."""
     if state[SEEN] % BLOCK == 0.0:
@@ -125,7 +122,7 @@ def learn(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> No
         start += WIDTHS[j]
 
 
-@njit(cache=True)
+@njit()
 def prior_survival(statistic: float) -> float:
     """Share of readings with at least this statistic in the population."""
     at = 1.0 / (1.0 + math.exp((PRIOR_TAIL_AT - PRIOR_CENTRE) / PRIOR_BODY))
@@ -134,7 +131,7 @@ def prior_survival(statistic: float) -> float:
     return 1.0 / (1.0 + math.exp((statistic - PRIOR_CENTRE) / PRIOR_BODY))
 
 
-@njit(cache=True)
+@njit()
 def p_value(counts: Float64, statistic: float) -> float:
     """Share of the series' normal readings with at least this statistic, in (0, 1).
 
@@ -152,9 +149,9 @@ def p_value(counts: Float64, statistic: float) -> float:
     return (prior_mass * prior_survival(statistic) + above) / (prior_mass + counts[MASS])
 
 
-@njit(cache=True)
-def remember(counts: Float64, statistic: float, weight: float) -> None:
-    """Take a reading into the histogram of normal readings."""
+@njit()
+def remember(counts: Float64, statistic: float) -> None:
+    """Take a reading into the histogram; also one inside an episode, else p would drift down."""
     position = (statistic - BIN_ORIGIN) / BIN_WIDTH
     i = int(math.floor(min(max(position, 0.0), BINS - 1.0)))
     # the unit grows instead of every bin shrinking
@@ -164,11 +161,11 @@ def remember(counts: Float64, statistic: float, weight: float) -> None:
             counts[j] /= unit
         unit = 1.0
     counts[UNIT] = unit
-    counts[i] += weight * unit
-    counts[MASS] += weight * unit
+    counts[i] += unit
+    counts[MASS] += unit
 
 
-@njit(cache=True)
+@njit()
 def score(statistic: float) -> float:
     """The anomaly score in (0, 1): strictly increasing in S, one half at S = U, no saturation."""
     x = 2.0 * (statistic - U)

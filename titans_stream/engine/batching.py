@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 
+from titans_stream.jit import njit
 from titans_stream.records import Float64, Int8, Int32, Int64, Status
 
 NEVER = np.iinfo(np.int64).min
@@ -59,7 +59,7 @@ class Columns:
         )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def judge(
     rows: Int64,
     times: Int64,
@@ -117,14 +117,14 @@ def judge(
         status[i] = 0 if math.isfinite(values[i]) else 4
 
 
-@njit(cache=True)
+@njit()
 def _interval(pace: Float64, expected_interval: float) -> float:
     if expected_interval > 0.0:
         return expected_interval
     return pace[INTERVAL] if pace[COUNT] > 0.0 else DEFAULT_INTERVAL
 
 
-@njit(cache=True)
+@njit()
 def _learn_interval(pace: Float64, step: float) -> None:
     """A robust running mean of log intervals: one gap moves it little."""
     n = pace[COUNT]

@@ -8,6 +8,7 @@ series, so that the grouping of readings into calls changes nothing.
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -177,7 +178,7 @@ class StreamEngine:
         scores = _blank(columns, self._series.names(columns.row), status, gap)
         alerts: list[Alert] = []
         cuts = [0, *np.flatnonzero(expired).tolist(), n]
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             if expired[first:last].any():
                 self._restart(int(columns.row[first]))
             take = first + np.flatnonzero(status[first:last] == Status.SCORED)
@@ -257,7 +258,9 @@ class StreamEngine:
         self._collect(partition)
         names, uids = self._series.members(partition)
         arrays = {**self._rows.export(uids), **self._host.export(uids)}
-        waiting = {name: self._order.export(int(uid)) for name, uid in zip(names, uids, strict=True)}
+        waiting = {
+            name: self._order.export(int(uid)) for name, uid in zip(names, uids, strict=True)
+        }
         return pack(self._schema, names, arrays, waiting)
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:

@@ -124,7 +124,9 @@ class DeviceRows:
         }
         for name, first in self._fresh.items():
             out[name][:] = first
-        known = np.where(uids < len(self._slot), self._slot[np.minimum(uids, len(self._slot) - 1)], -1)
+        known = np.where(
+            uids < len(self._slot), self._slot[np.minimum(uids, len(self._slot) - 1)], -1
+        )
         here = np.flatnonzero(known >= 0)
         for name in self._specs:
             out[name][here] = self._read(name, known[here])
@@ -218,7 +220,9 @@ class DeviceRows:
                 self.arrays[name] = grown
                 continue
             tensor = torch.zeros(
-                (capacity, *spec.shape), dtype=torch.from_numpy(grown[:0]).dtype, device=self._device
+                (capacity, *spec.shape),
+                dtype=torch.from_numpy(grown[:0]).dtype,
+                device=self._device,
             )
             if old is not None:
                 tensor[: self._capacity] = old

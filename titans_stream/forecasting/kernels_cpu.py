@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from titans_stream.forecasting import layout as L
+from titans_stream.jit import njit
 from titans_stream.records import Float64, Int64
 from titans_stream.titans.linear_cpu import exp64, read, silu_key, update
 
 
-@njit(cache=True)
+@njit()
 def _half_width(errors: Float64, unit: float, level: float) -> float:
     """Quantile of the past |error| / scale^g, widened for a short history; NaN without one."""
     total = 0.0
@@ -37,7 +37,7 @@ def _half_width(errors: Float64, unit: float, level: float) -> float:
     return u * (1.0 + (z2 + 1.0) / (4.0 * n) + (5.0 * z2 * z2 + 16.0 * z2 + 3.0) / (96.0 * n * n))
 
 
-@njit(cache=True)
+@njit()
 def _remember_error(state: Float64, errors: Float64, error: float, scale: float) -> None:
     power = scale**L.SCALE_POWER
     u = max(abs(error) / power, 1e-12)
@@ -57,7 +57,7 @@ def _remember_error(state: Float64, errors: Float64, error: float, scale: float)
     state[L.SLOW_SCALE] += max(L.SLOW_EMA, first) * (bounded - state[L.SLOW_SCALE])
 
 
-@njit(cache=True)
+@njit()
 def _take_value(state: Float64, value: float, change: float, change_scale: float) -> None:
     """Running mean, deviation and size of changes; a lone outlier enters bounded."""
     n = min(state[L.COUNT] + 1.0, L.COUNT_CAP)
@@ -80,7 +80,7 @@ def _take_value(state: Float64, value: float, change: float, change_scale: float
     state[L.LAST] = value
 
 
-@njit(cache=True)
+@njit()
 def _gate(weight: Float64, bias: float, key: Float64, maximum: float) -> float:
     total = bias
     for i in range(key.shape[0]):
@@ -88,7 +88,7 @@ def _gate(weight: Float64, bias: float, key: Float64, maximum: float) -> float:
     return maximum / (1.0 + exp64(-total))
 
 
-@njit(cache=True)
+@njit()
 def _step(
     state: Float64,
     memory: Float64,
@@ -136,7 +136,9 @@ def _step(
     target = min(L.INPUT_CLIP, max(-L.INPUT_CLIP, change / change_scale))
     forecast = min(L.INPUT_CLIP, max(-L.INPUT_CLIP, read(memory[0], key)))
     square = state[L.GAIN_SQUARE] * (1.0 + L.BLEND_MASS / min(n, 1000.0))
-    gain = min(1.0, max(0.0, state[L.GAIN_CROSS] / square)) if square > 0.0 else 0.0
+    gain = 0.0
+    if square > L.BLEND_FLOOR:
+        gain = min(1.0, max(0.0, state[L.GAIN_CROSS] / square))
     scale = max(state[L.ERROR_SCALE], 0.05 * state[L.SLOW_SCALE], 1e-3)
     if n >= L.MINIMUM_READINGS:
         half = _half_width(errors, state[L.UNIT], L.BAND_LEVEL)
@@ -155,7 +157,7 @@ def _step(
     _take_value(state, value, change, change_scale)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run(
     rows: Int64,
     values: Float64,

@@ -45,6 +45,8 @@ BINS_PER_OCTAVE = 4.0
 HISTOGRAM_DECAY = 1.0 - 1.0 / 3_000.0
 BLEND_DECAY = 1.0 - 1.0 / 1_000.0
 BLEND_MASS = 30.0
+BLEND_FLOOR = 1e-20
+"""Below this sum of squared forecasts the memory has forecast nothing yet."""
 FLAT_RUN = 12.0
 FLAT_WEIGHT = 0.05
 MINIMUM_READINGS = 30.0

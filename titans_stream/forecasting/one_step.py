@@ -175,7 +175,7 @@ def blend_gain(cross: Tensor, square: Tensor, count: Tensor) -> Tensor:
     `cross` and `square` are decayed sums of target x forecast and forecast^2.
     """
     mass = square * (1.0 + L.BLEND_MASS / count.clamp_max(1_000.0))
-    known = mass > 0.0
+    known = mass > L.BLEND_FLOOR
     ratio = cross / torch.where(known, mass, torch.ones_like(mass))
     return torch.where(known, ratio.clamp(0.0, 1.0), torch.zeros_like(ratio))
 

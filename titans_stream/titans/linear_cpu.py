@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from titans_stream.jit import ASSOCIATIVE, njit
 from titans_stream.records import Float64
 
 TINY = 1e-150
 """Weights below this are flushed to zero: denormal arithmetic is some twenty times slower."""
 
 
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, inline="always")
+@njit(fastmath=ASSOCIATIVE, inline="always")
 def read(M: Float64, k: Float64) -> float:
     """Retrieval y = M k (eq. 15); M [K], k [K]."""
     total = 0.0
@@ -25,7 +24,7 @@ def read(M: Float64, k: Float64) -> float:
     return total
 
 
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, inline="always")
+@njit(fastmath=ASSOCIATIVE, inline="always")
 def update(
     M: Float64,
     S: Float64,
@@ -55,7 +54,7 @@ def update(
     return norm
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def exp64(x: float) -> float:
     """e^x for |x| <= 40 (clamped), to 1e-11 for |x| <= 10; made of products, so it vectorises."""
     x = min(40.0, max(-40.0, x)) * 0.015625
@@ -79,7 +78,7 @@ def exp64(x: float) -> float:
     return e * e
 
 
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, inline="always")
+@njit(fastmath=ASSOCIATIVE, inline="always")
 def silu_key(weight: Float64, bias: Float64, x: Float64, constant: float, out: Float64) -> None:
     """Key of a row: SiLU(W x + b), a constant appended, L2-normalised.
 
