@@ -1,0 +1,229 @@
+"""No message makes the decoder raise, and each one is accounted for."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from titans_stream.stream.codecs import Decoder, RawMessage
+from titans_stream.stream.fields import Reason
+from titans_stream.stream.settings import InputConfig
+
+NOON_MS = 1_772_366_400_000
+NOON = NOON_MS * 1_000_000
+
+CONFIGS: list[dict[str, Any]] = [
+    {"topic": "t", "series": "{site}/{m.id}", "value": "v", "timestamp": "ts"},
+    {"topic": "t", "series": "{key}/{site}", "value": "v", "timestamp": "ts"},
+    {"topic": "t", "series": "{key}", "value": ".", "timestamp": "kafka"},
+    {"topic": "t", "series": "{site}", "values": ["v", "m.id"], "timestamp": "ts"},
+    {"topic": "t", "series": "{site}", "value": "v", "items": "r", "timestamp": "ts"},
+    {"topic": "t", "series": "{site}", "value": "v", "items": ".", "timestamp": "kafka"},
+    {
+        "topic": "t",
+        "series": "{site}",
+        "value": "v",
+        "timestamp": {"field": "ts", "unit": "rfc3339"},
+        "timezone": "Europe/Vienna",
+    },
+]
+REASONS = {str(reason) for reason in Reason}
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([NOON_MS, "2026-03-01T12:00:00Z", "2026-03-01 12:00:00.5", 1e400, 10**400])
+)
+names = st.sampled_from(["site", "v", "ts", "m", "id", "r", "x"])
+documents = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6),
+    max_leaves=20,
+)
+likely = st.fixed_dictionaries(
+    {"site": st.text(max_size=4), "v": st.floats() | leaves, "ts": leaves},
+    optional={"m": st.fixed_dictionaries({"id": leaves}), "r": st.lists(documents, max_size=4)},
+)
+payloads = (
+    st.none()
+    | st.binary(max_size=200)
+    | (documents | likely).map(lambda document: json.dumps(document).encode())
+)
+messages = st.builds(
+    RawMessage,
+    topic=st.just("t"),
+    partition=st.integers(0, 3),
+    offset=st.integers(0, 2**40),
+    timestamp_ms=st.sampled_from([-1, 0, NOON_MS, 2**62]),
+    key=st.none() | st.binary(max_size=6),
+    value=payloads,
+)
+
+
+def decoder(config: dict[str, Any]) -> Decoder:
+    return Decoder(InputConfig.model_validate(config), clock=lambda: NOON)
+
+
+def plain_decoder(config: dict[str, Any]) -> Decoder:
+    """A decoder that takes the plain way alone."""
+    result = decoder(config)
+    result._typed = None
+    return result
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@settings(max_examples=150, deadline=None)
+@given(batch=st.lists(messages, max_size=5))
+def test_any_message_ends_as_readings_or_a_dead_letter(
+    config: dict[str, Any], batch: list[RawMessage]
+) -> None:
+    decoded = decoder(config).decode(batch)
+    plain = plain_decoder(config).decode(batch)
+    assert decoded.dead == plain.dead
+    assert decoded.readings.series == plain.readings.series
+    for column in ("timestamp", "value", "partition", "offset"):
+        mine, theirs = getattr(decoded.readings, column), getattr(plain.readings, column)
+        assert mine.tobytes() == theirs.tobytes(), column
+    for letter in decoded.dead:
+        assert letter.reason in REASONS
+        assert letter.detail
+    if "items" not in config:
+        used = {(p, o) for p, o in zip(*_places(decoded.readings), strict=True)}
+        used |= {(letter.partition, letter.offset) for letter in decoded.dead}
+        assert used == {(m.partition, m.offset) for m in batch}
+
+
+def _places(readings: Any) -> tuple[list[int], list[int]]:
+    return readings.partition.tolist(), readings.offset.tolist()
+
+
+# ---------------------------------------------------------------- exact accounting
+
+BIG = b"x" * 1_000_000
+
+
+def good(rng: random.Random) -> tuple[dict[str, Any], float]:
+    """A message that can be used, and its value."""
+    value = rng.choice([rng.gauss(0, 1), rng.randrange(-(10**6), 10**6), None, 1e308])
+    document: dict[str, Any] = {
+        "site": rng.choice(["a", "wien-ü", 7]),
+        "machine": f"m{rng.randrange(50)}",
+        "value": value,
+        "ts": rng.choice([NOON_MS + rng.randrange(10**6), "2026-03-01T12:00:00.5Z"]),
+    }
+    if rng.random() < 0.3:
+        document["unknown"] = rng.choice([[1, [2]], {"a": None}, "text", 1e300, "\u0000"])
+    return document, math.nan if value is None else float(value)
+
+
+def as_bytes(change: Callable[[dict[str, Any], random.Random], None]) -> Callable[..., bytes]:
+    def build(rng: random.Random) -> bytes:
+        document, _ = good(rng)
+        change(document, rng)
+        return json.dumps(document).encode()
+
+    return build
+
+
+def truncated(rng: random.Random) -> bytes:
+    text = json.dumps(good(rng)[0]).encode()
+    return text[: rng.randrange(1, len(text))]
+
+
+def random_bytes(rng: random.Random) -> bytes:
+    return b"\xff" + rng.randbytes(rng.randrange(100))
+
+
+def deep(rng: random.Random) -> bytes:
+    depth = rng.randrange(20_000, 100_000)
+    text = json.dumps(good(rng)[0]).encode()[:-1]
+    return rng.choice([b"[" * depth, text + b',"deep":' + b"[" * depth + b"]" * depth + b"}"])
+
+
+BAD: dict[str, Callable[[random.Random], bytes | None]] = {
+    "tombstone": lambda _: None,
+    "empty": lambda _: b"",
+    "random bytes": random_bytes,
+    "truncated": truncated,
+    "two documents": lambda rng: json.dumps(good(rng)[0]).encode() * 2,
+    "not an object": lambda rng: rng.choice([b"1", b"null", b"[]", b'"a"', b"true", b"NaN"]),
+    "no value": as_bytes(lambda d, _: d.pop("value")),
+    "no site": as_bytes(lambda d, _: d.pop("site")),
+    "null machine": as_bytes(lambda d, _: d.update(machine=None)),
+    "no time": as_bytes(lambda d, _: d.pop("ts")),
+    "wrong value": as_bytes(
+        lambda d, rng: d.update(value=rng.choice(["1.5", True, [], {}, [1], {"v": 1}]))
+    ),
+    "wrong site": as_bytes(lambda d, rng: d.update(site=rng.choice([1.5, False, [], {}]))),
+    "infinite": as_bytes(lambda d, rng: d.update(value=rng.choice([math.inf, -math.inf]))),
+    "huge": as_bytes(lambda d, rng: d.update(value=10 ** rng.randrange(309, 4000))),
+    "wrong time": as_bytes(
+        lambda d, rng: d.update(ts=rng.choice(["noon", "", "2026-99-01T00:00:00Z", [], True]))
+    ),
+    "absurd time": as_bytes(
+        lambda d, rng: d.update(ts=rng.choice([0, -5, 10**30, 1e300, "1970-01-01", 4102444800]))
+    ),
+    "long id": as_bytes(lambda d, rng: d.update(site="x" * rng.randrange(600, 5000))),
+    "lone surrogate": as_bytes(lambda d, _: d.update(site="\ud800")),
+}
+RARE: dict[str, Callable[[random.Random], bytes]] = {
+    "deep": deep,
+    "1 MB site": lambda _: b'{"site":"' + BIG + b'","machine":"m","value":1,"ts":1772366400}',
+    "1 MB without end": lambda _: b'{"site":"' + BIG,
+    "1 MB value": lambda _: b'{"site":"a","machine":"m","value":"' + BIG + b'","ts":1772366400}',
+}
+
+
+def account(count: int, seed: int) -> None:
+    """Decode `count` messages in polls of any size; every one must be where it belongs."""
+    rng = random.Random(seed)
+    decode = decoder({**CONFIGS[0], "series": "{site}/{machine}", "value": "value"}).decode
+    done, kinds = 0, set()
+    while done < count:
+        poll: list[RawMessage] = []
+        values: dict[int, tuple[str, float]] = {}
+        bad: dict[int, bytes | None] = {}
+        for offset in range(done, min(count, done + rng.randrange(1, 3_000))):
+            key = rng.choice([None, b"k", b"\xff"])
+            draw = rng.random()
+            content: bytes | None
+            if draw < 0.6:
+                document, value = good(rng)
+                content = json.dumps(document, ensure_ascii=rng.random() < 0.5).encode()
+                values[offset] = (f"{document['site']}/{document['machine']}", value)
+            else:
+                recipes = RARE if draw > 0.999 else BAD
+                kind = rng.choice(list(recipes))
+                kinds.add(kind)
+                content = bad[offset] = recipes[kind](rng)
+            poll.append(RawMessage("t", 1, offset, NOON_MS, key, content))
+        decoded = decode(poll)
+        done += len(poll)
+        assert [letter.offset for letter in decoded.dead] == list(bad)
+        assert [letter.value for letter in decoded.dead] == list(bad.values())
+        readings = decoded.readings
+        assert readings.offset.tolist() == list(values)
+        assert readings.series == [series for series, _ in values.values()]
+        for mine, (_, value) in zip(readings.value.tolist(), values.values(), strict=True):
+            assert mine == value or (math.isnan(mine) and math.isnan(value))
+    assert kinds == {*BAD, *RARE}
+
+
+def test_20_000_messages_are_accounted_for() -> None:
+    account(20_000, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_1_000_000_messages_are_accounted_for() -> None:
+    account(1_000_000, seed=2)

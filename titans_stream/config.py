@@ -1,0 +1,247 @@
+"""Connectors and recipes: the YAML files that tell the service what to do.
+
+This module composes the settings that live beside their components, and loads and checks files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from titans_stream.config_hash import config_hash
+from titans_stream.detection.rules import AlertConfig
+from titans_stream.durations import SECOND, format_duration
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.lifecycle.settings import DataConfig, TrackingConfig, TrainingConfig
+from titans_stream.stream.kafka_settings import KafkaConfig
+from titans_stream.stream.settings import (
+    DeliveryConfig,
+    InputConfig,
+    OutputConfig,
+    StateConfig,
+    checked_name,
+)
+from titans_stream.times import load_zone
+from titans_stream.yaml_loading import (
+    ConfigError,
+    Location,
+    YamlDocument,
+    format_location,
+    load_yaml,
+)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+BASE_MODEL = "base"
+"""The name of the model that ships with the package."""
+
+_REGISTERED = re.compile(r"models:/[^/@\s]+(?:@[^/@\s]+|/[^/@\s]+)")
+_TRANSACTION_TIMEOUT_MS = 60_000
+
+
+def _model_uri(value: str) -> str:
+    known = value == BASE_MODEL or _REGISTERED.fullmatch(value)
+    if known or (("/" in value or value.startswith(".")) and not value.startswith("models:")):
+        return value
+    raise ValueError(
+        f"{value!r} is neither base, nor a path with a /, nor models:/NAME@ALIAS or "
+        "models:/NAME/VERSION"
+    )
+
+
+ModelUri = Annotated[str, AfterValidator(_model_uri)]
+Name = Annotated[str, Field(max_length=100), AfterValidator(checked_name)]
+
+
+class Connector(BaseModel):
+    """Binds an input topic to output topics and a model.
+
+    Settings that default to something derived from others (`input.group_id`,
+    `output.dead_letter`, `engine.timezone`) are filled in here and always set afterwards.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Name = Field(description="names the consumer group and the state")
+    kafka: KafkaConfig
+    input: InputConfig
+    output: OutputConfig
+    model: ModelUri = Field(
+        default=BASE_MODEL,
+        description="base, a folder, models:/NAME@ALIAS or models:/NAME/VERSION",
+    )
+    alerts: AlertConfig = Field(default=AlertConfig())
+    engine: EngineConfig = Field(default=EngineConfig())
+    delivery: DeliveryConfig = Field(default=DeliveryConfig())
+    state: StateConfig = Field(default=StateConfig())
+
+    @model_validator(mode="after")
+    def _complete(self) -> Connector:
+        group = self.input.group_id or f"titans-stream.{self.name}"
+        self._fill("input", group_id=group)
+        self._fill(
+            "output", dead_letter=self.output.dead_letter or f"{self.input.topic}.dead-letter"
+        )
+        if "timezone" not in self.engine.model_fields_set:
+            self._fill("engine", timezone=self.input.timezone)
+        load_zone(self.engine.timezone)
+        self._check_topics()
+        self._check_commit_interval()
+        return self
+
+    def _fill(self, part: str, **values: object) -> None:
+        # validation still owns the instance: nobody else has seen it
+        object.__setattr__(self, part, getattr(self, part).model_copy(update=values))
+
+    def _check_topics(self) -> None:
+        seen = {self.input.topic: "input.topic"}
+        for setting, topic in self.output.topics.items():
+            if topic in seen:
+                raise ValueError(f"output.{setting}: {topic!r} is {seen[topic]} already")
+            seen[topic] = f"output.{setting}"
+
+    def _check_commit_interval(self) -> None:
+        timeout_ms = self.kafka.producer.transaction_timeout_ms or _TRANSACTION_TIMEOUT_MS
+        limit = timeout_ms * SECOND // 2_000
+        if self.delivery.mode == "exactly_once" and self.delivery.commit_interval > limit:
+            raise ValueError(
+                "delivery.commit_interval: more than half of kafka.producer."
+                f"transaction_timeout_ms, which is {format_duration(2 * limit)}"
+            )
+
+
+class Recipe(BaseModel):
+    """How a model's slow weights are trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Name = Field(description="names the run")
+    kind: Literal["forecaster", "detector"] = Field(description="what is trained")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="the same seed, the same weights")
+    data: DataConfig
+    training: TrainingConfig = Field(default=TrainingConfig())
+    tracking: TrackingConfig = Field(default=TrackingConfig())
+    register_as: Name | None = Field(
+        default=None, alias="register", description="registered model that gets the new version"
+    )
+
+
+def load_connector(path: str | Path, environment: Mapping[str, str] | None = None) -> Connector:
+    """Read and check a connector. ConfigError, one line a problem, where it is not right."""
+    return _load(Connector, path, environment)
+
+
+def load_recipe(path: str | Path, environment: Mapping[str, str] | None = None) -> Recipe:
+    """Read and check a recipe. ConfigError, one line a problem, where it is not right."""
+    return _load(Recipe, path, environment)
+
+
+def _load(kind: type[Model], path: str | Path, environment: Mapping[str, str] | None) -> Model:
+    document = load_yaml(path, os.environ if environment is None else environment)
+    if not isinstance(document.data, dict):
+        raise ConfigError([f"{path}:1: settings are needed, one `key: value` a line"])
+    given = {name: value for name, value in document.data.items() if value is not None}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        problems = {_problem(kind, document, detail) for detail in error.errors()}
+    # outside the handler: the cause would show the values, secrets among them
+    raise ConfigError([f"{document.file}:{line}: {text}" for line, text in sorted(problems)])
+
+
+def _problem(kind: type[BaseModel], document: YamlDocument, error: Any) -> tuple[int, str]:
+    """The line and the words for one of pydantic's errors."""
+    location = _location(document.data, error["loc"])
+    if error["type"] == "missing":
+        location = (*location, error["loc"][-1])
+        text = "is needed"
+    elif error["type"] == "extra_forbidden":
+        text = _unknown(kind, location)
+    elif error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+    else:
+        text = error["msg"].removeprefix("Input ")
+    field = format_location(location)
+    return document.line(location), f"{field}: {text}" if field else text
+
+
+def _location(data: Any, parts: tuple[str | int, ...]) -> Location:
+    """The parts of pydantic's location that exist in the file; it adds names of its own."""
+    location: list[str | int] = []
+    for part in parts:
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            location.append(part)
+            data = data[part]
+    return tuple(location)
+
+
+def _unknown(kind: type[BaseModel], location: Location) -> str:
+    """Why a key is not taken, and which one may be meant."""
+    name = str(location[-1])
+    owner = _owner(kind, location[:-1])
+    refused: dict[str, str] = getattr(owner, "refused_keys", {})
+    if name in refused:
+        return f"may not be set: {refused[name]}"
+    names = [key for key, _ in _keys(owner)] if owner else []
+    elsewhere = [path for path in _all_keys(kind, ()) if path[-1] == name]
+    if elsewhere:
+        return f"unknown key here; did you mean {format_location(elsewhere[0])!r}?"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"unknown key; did you mean {close[0]!r}?"
+    return f"unknown key; known here: {', '.join(names)}"
+
+
+def _owner(kind: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    owner: type[BaseModel] | None = kind
+    for part in location:
+        if isinstance(part, str) and owner is not None:
+            owner = dict(_keys(owner)).get(part)
+    return owner
+
+
+def _keys(kind: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
+    """The keys of a model and the models of their values."""
+    for name, field in kind.model_fields.items():
+        yield field.alias or name, next(_models(field.annotation), None)
+
+
+def _all_keys(kind: type[BaseModel], prefix: Location) -> Iterator[Location]:
+    for name, inner in _keys(kind):
+        yield (*prefix, name)
+        if inner is not None:
+            yield from _all_keys(inner, (*prefix, name))
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+__all__ = [
+    "BASE_MODEL",
+    "ConfigError",
+    "Connector",
+    "Recipe",
+    "config_hash",
+    "load_connector",
+    "load_recipe",
+]

@@ -1,0 +1,74 @@
+"""What the fields of the published messages mean: the words of schemas and documentation."""
+
+from __future__ import annotations
+
+_COMMON = {
+    "schema_version": "raised when a field changes its meaning or goes away",
+    "model": "name and version of the model that was in use",
+}
+
+ALERT_FIELDS: dict[str, str] = {
+    "alert_id": "the same in every message about an episode",
+    "status": "opened, updated or resolved",
+    "series_id": "the series, as rendered from the connector's template; also the message's key",
+    "severity": "warning or critical; it never falls within an episode",
+    "reason": "surprise: unlike what the series has done; valid_range: outside the range of a rule",
+    "onset": "time of the episode's first reading",
+    "timestamp": "time of the reading that this message is about",
+    "peak_timestamp": "time of the episode's strangest reading so far",
+    "value": "the reading's value",
+    "expected": "what was expected, in the value's units",
+    "lower": "lower end of the band of expected values",
+    "upper": "upper end of the band of expected values",
+    "band_level": "share of normal readings between lower and upper",
+    "direction": "above or below what was expected, or pattern: an unusual course of usual values",
+    "score": "how strange the reading is, from 0 to below 1",
+    "p_value": "share of the series' normal readings that are at least as surprising",
+    "surprise": "the statistic that score and p_value come from",
+    "rate_per_day": "how often an episode as strange as this is due per series and day",
+    "extrapolated": "true: stranger than anything in the history, so rates are extrapolated",
+    "explanation": "a sentence for people",
+    "duration_s": "seconds from the onset to this reading",
+    "readings": "readings of the episode so far",
+    **_COMMON,
+    "source": "topic, partition and offset of the input message",
+}
+
+SCORE_FRAME_FIELDS: dict[str, str] = {
+    **_COMMON,
+    "source": "topic and partition of the input, first and last offset of the rows",
+    "series": "series id of each row",
+    "timestamp": "time of each reading, RFC 3339, UTC",
+    "offset": "offset of the input message of each row",
+    "status": "scored, warming_up, duplicate, late or missing; numbers are null unless scored",
+    "value": "value of each reading; null: missing",
+    "score": "how strange the reading is, from 0 to below 1",
+    "p_value": "share of the series' normal readings that are at least as surprising",
+    "surprise": "the statistic that score and p_value come from",
+    "rarity": "-log10 of how often, per 100 readings, an episode this strange is due",
+    "expected": "what was expected, in the value's units",
+    "lower": "lower end of the band of expected values",
+    "upper": "upper end of the band of expected values",
+    "alert": "1 while an episode is open",
+    "onset": "1 on the first reading of an episode",
+    "gap": "1 on the first reading after a gap in the series",
+}
+
+FORECAST_FIELDS: dict[str, str] = {
+    "series_id": "the series; also the message's key",
+    "origin": "time of the last reading that the forecast knows",
+    "timestamps": "times that are forecast",
+    "median": "middle of the forecast at each time",
+    "quantiles": "further quantiles by their level, e.g. 0.025, each a value per time",
+    **_COMMON,
+    "source": "topic, partition and offset of the last input message",
+}
+
+DEAD_LETTER_FIELDS: dict[str, str] = {
+    "titans.reason": "why the message could not be used, as a code",
+    "titans.detail": "the same in words, naming the field; the first five problems of a message",
+    "titans.topic": "topic of the original message",
+    "titans.partition": "its partition",
+    "titans.offset": "its offset",
+    "titans.truncated": "only where the value was cut: its original length in bytes",
+}

@@ -1,0 +1,1 @@
+"""Kafka in and out: codecs, clients, the worker loop, recovery, the development broker. No torch."""

@@ -1,0 +1,212 @@
+"""What a connector says about its input, its outputs, delivery and state."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from titans_stream.durations import DAY, SECOND, Duration, format_duration
+from titans_stream.stream.fields import parse_path
+from titans_stream.stream.series_template import SeriesTemplate
+from titans_stream.times import Timestamp, ZoneName, parse_timestamp
+
+MILLISECOND = SECOND // 1000
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339"]
+_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+
+
+def checked_name(value: str) -> str:
+    """`value` if it can be the name of a topic, else ValueError."""
+    if _NAME.fullmatch(value) is None or value in (".", ".."):
+        raise ValueError(f"{value!r}: letters, digits, '.', '_' and '-' are allowed")
+    return value
+
+
+Topic = Annotated[str, Field(max_length=249), AfterValidator(checked_name)]
+
+
+def _path(value: str) -> str:
+    parse_path(value)
+    return value
+
+
+FieldPath = Annotated[
+    str,
+    Field(min_length=1, description="a field of the message; a.b is field b of object a"),
+    AfterValidator(_path),
+]
+
+
+class TimestampConfig(BaseModel):
+    """Where a reading's time stands and in which unit; no field: the Kafka timestamp."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: FieldPath | None = Field(default=None)
+    unit: TimeUnit = Field(
+        default="auto",
+        description="auto: text is RFC 3339; numbers are s, ms, us or ns since 1970 by their size",
+    )
+
+
+def _timestamp_config(value: object) -> object:
+    if value == "kafka":
+        return {}
+    return {"field": value} if isinstance(value, str) else value
+
+
+def _start(value: str) -> str:
+    if value not in ("earliest", "latest"):
+        try:
+            parse_timestamp(value)
+        except ValueError as error:
+            raise ValueError(f"earliest, latest or a time is needed, not {value!r}") from error
+    return value
+
+
+def _template(value: str) -> str:
+    SeriesTemplate(value)
+    return value
+
+
+class InputConfig(BaseModel):
+    """Which topic is read, and what a reading is in its messages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: Topic
+    group_id: str = Field(
+        default="",
+        max_length=249,
+        description="consumer group; default titans-stream.<name of the connector>",
+    )
+    start: Annotated[str, AfterValidator(_start)] = Field(
+        default="latest",
+        description="where a new group starts: earliest, latest or an RFC 3339 time",
+    )
+    warm_up: Duration = Field(
+        default=0, description="history read before the start, to learn from without alerting"
+    )
+    series: Annotated[str, AfterValidator(_template)] = Field(
+        description="template of the series id: {field}, {key}, {topic}, {partition}, {value_name}"
+    )
+    value: FieldPath | None = Field(default=None, description="the field that holds the value")
+    values: tuple[FieldPath, ...] = Field(
+        default=(), description="several fields, each a series of its own"
+    )
+    items: FieldPath | None = Field(
+        default=None,
+        description="a field that holds an array of readings; '.': the message is the array",
+    )
+    timestamp: Annotated[
+        TimestampConfig,
+        BeforeValidator(_timestamp_config, json_schema_input_type=str | TimestampConfig),
+    ] = Field(
+        default=TimestampConfig(),
+        description="a field, {field, unit}, or kafka: the Kafka timestamp",
+    )
+    timezone: ZoneName = Field(
+        default="UTC", description="IANA name; for times without offset and for the time of day"
+    )
+    max_future: Duration = Field(
+        default=DAY, description="a time further ahead of its message is refused"
+    )
+    min_timestamp: Timestamp = Field(
+        default=parse_timestamp("1990-01-01"), description="an earlier time is refused"
+    )
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> InputConfig:
+        if (self.value is None) == (not self.values):
+            raise ValueError("exactly one of value and values is needed")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values: a field is named twice")
+        return self
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The value fields, in order."""
+        return (self.value,) if self.value is not None else self.values
+
+    @property
+    def series_template(self) -> SeriesTemplate:
+        """The parsed `series`, which tells several values apart."""
+        template = SeriesTemplate(self.series)
+        if self.values and not template.uses("value_name"):
+            return SeriesTemplate(self.series + "/{value_name}")
+        return template
+
+    @property
+    def start_timestamp(self) -> int | None:
+        """`start` in nanoseconds, None for earliest and latest."""
+        return None if self.start in ("earliest", "latest") else parse_timestamp(self.start)
+
+
+class OutputConfig(BaseModel):
+    """The topics that are written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alerts: Topic = Field(description="topic for alerts")
+    scores: Topic | None = Field(default=None, description="topic for frames of scores; none: off")
+    forecasts: Topic | None = Field(default=None, description="topic for forecasts; none: off")
+    dead_letter: Topic | Literal[""] = Field(
+        default="",
+        description="topic for messages that cannot be used; default <input topic>.dead-letter",
+    )
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The topics in use, by the name of their setting."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: topic for name, topic in named.items() if topic}
+
+
+def _commit_interval(value: int) -> int:
+    if not 10 * MILLISECOND <= value <= 60 * SECOND:
+        raise ValueError(f"between 10ms and 1m is needed, not {format_duration(value)}")
+    return value
+
+
+class DeliveryConfig(BaseModel):
+    """How output and progress are committed.
+
+    exactly_once: output and input offsets commit in one Kafka transaction. at_least_once:
+    output first, then offsets; after a crash some output comes twice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["exactly_once", "at_least_once"] = Field(default="exactly_once")
+    commit_interval: Annotated[Duration, AfterValidator(_commit_interval)] = Field(
+        default=500 * MILLISECOND,
+        description="longest time between commits, which is how long an alert may wait",
+    )
+    max_poll_records: int = Field(
+        default=2_000, ge=1, le=100_000, description="most messages taken at once"
+    )
+    transactional_id: str = Field(
+        default="",
+        max_length=249,
+        description="unique per worker; default derived from group_id and the worker's instance",
+    )
+    shutdown_timeout: Duration = Field(
+        default=30 * SECOND, description="time to finish, commit and snapshot after SIGTERM"
+    )
+
+
+class StateConfig(BaseModel):
+    """Where and how often the memories are saved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(
+        default="./state", min_length=1, description="folder, relative to the working directory"
+    )
+    snapshot_interval: Duration = Field(
+        default=60 * SECOND, gt=0, description="time between snapshots of a partition"
+    )
+    keep: int = Field(default=3, ge=1, le=100, description="snapshots kept per partition")
