@@ -1,0 +1,111 @@
+"""The corpus of the Numenta Anomaly Benchmark, and what was published about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from titans_stream.evaluation.nab_rules import PROFILES, Profile, probation
+from titans_stream.evaluation.protocol import LabelledSeries
+from titans_stream.records import Float64
+
+_PUBLISHED_NAMES = {"reward_low_FP_rate": "reward_low_fp", "reward_low_FN_rate": "reward_low_fn"}
+
+
+def load_corpus(root: Path) -> list[LabelledSeries]:
+    """The files under `root`/data with their windows; names as in the labels, without `.csv`.
+
+    ValueError where `root` is not a copy of the benchmark.
+    """
+    labels = root / "labels" / "combined_windows.json"
+    if not labels.is_file():
+        raise ValueError(f"root: no labels/combined_windows.json under {root}")
+    windows = json.loads(labels.read_text(encoding="utf-8"))
+    return [
+        _load_file(root / "data" / name, name.removesuffix(".csv"), limits)
+        for name, limits in sorted(windows.items())
+    ]
+
+
+def _load_file(path: Path, name: str, limits: Sequence[tuple[str, str]]) -> LabelledSeries:
+    if not path.is_file():
+        raise ValueError(f"root: {path} is missing")
+    table = pd.read_csv(path)
+    times = pd.to_datetime(table["timestamp"]).to_numpy("datetime64[ns]").astype(np.int64)
+    windows = np.empty((len(limits), 2), dtype=np.int64)
+    for row, limit in enumerate(limits):
+        for side, text in enumerate(limit):
+            matches = np.flatnonzero(times == pd.Timestamp(text).value)
+            if len(matches) == 0:
+                raise ValueError(f"{name}: the window's limit {text} is no row of the file")
+            windows[row, side] = matches[0]
+    return LabelledSeries(
+        name=name,
+        values=table["value"].to_numpy(dtype=np.float64),
+        timestamp=times,
+        windows=windows,
+        evaluated=np.arange(len(table)) >= probation(len(table)),
+        train_end=probation(len(table)),
+    )
+
+
+def load_profiles(root: Path) -> tuple[Profile, ...]:
+    """The profiles of `root`/config/profiles.json, or the published ones where it is missing."""
+    path = root / "config" / "profiles.json"
+    if not path.is_file():
+        return PROFILES
+    profiles = []
+    for name, body in json.loads(path.read_text(encoding="utf-8")).items():
+        costs = body["CostMatrix"]
+        profiles.append(
+            Profile(
+                _PUBLISHED_NAMES.get(name, name),
+                float(costs["tpWeight"]),
+                float(costs["fnWeight"]),
+                float(costs["fpWeight"]),
+            )
+        )
+    return tuple(profiles)
+
+
+def load_published_scores(root: Path) -> dict[str, dict[str, float]]:
+    """Detector -> profile -> final score, of `root`/results/final_results.json."""
+    path = root / "results" / "final_results.json"
+    if not path.is_file():
+        return {}
+    return {
+        detector: {_PUBLISHED_NAMES.get(name, name): float(score) for name, score in row.items()}
+        for detector, row in json.loads(path.read_text(encoding="utf-8")).items()
+    }
+
+
+def load_published_statistics(
+    root: Path, detector: str, series: Sequence[LabelledSeries]
+) -> list[Float64]:
+    """The raw scores [T] that a detector of the scoreboard published, for each series."""
+    statistics = []
+    for one in series:
+        folder, _, stem = one.name.rpartition("/")
+        path = root / "results" / detector / folder / f"{detector}_{stem}.csv"
+        if not path.is_file():
+            raise ValueError(f"root: {path} is missing")
+        scores = pd.read_csv(path)["anomaly_score"].to_numpy(dtype=np.float64)
+        if len(scores) != len(one):
+            raise ValueError(f"{path}: {len(scores)} rows for {len(one)} of the data")
+        statistics.append(scores)
+    return statistics
+
+
+def load_published_thresholds(root: Path) -> dict[str, dict[str, float]]:
+    """Detector -> profile -> threshold, of `root`/config/thresholds.json."""
+    path = root / "config" / "thresholds.json"
+    if not path.is_file():
+        return {}
+    return {
+        detector: {_PUBLISHED_NAMES.get(k, k): float(v["threshold"]) for k, v in row.items()}
+        for detector, row in json.loads(path.read_text(encoding="utf-8")).items()
+    }

@@ -1,0 +1,88 @@
+"""Series without anomalies, on which every alert is a false one.
+
+A root holds CSV files, or folders of them, one set per folder. A file with a label column
+(`telemetry.py`) gives its rows before the first evaluated or labelled one; any other gives each
+of its numeric columns as a series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from titans_stream.evaluation.protocol import LabelledSeries
+from titans_stream.evaluation.telemetry import TIMES, load_series, nanoseconds, read_table
+from titans_stream.records import Float64, Int64
+from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
+
+NO_WINDOWS = np.empty((0, 2), dtype=np.int64)
+
+
+def normal_series(name: str, values: Float64, timestamp: Int64 | None) -> LabelledSeries:
+    """A series in which nothing is labelled and every row counts."""
+    return LabelledSeries(
+        name=name,
+        values=values,
+        timestamp=timestamp,
+        windows=NO_WINDOWS,
+        evaluated=np.ones(len(values), dtype=np.bool_),
+        train_end=len(values),
+    )
+
+
+def from_synthetic(one: SyntheticSeries) -> LabelledSeries:
+    """A made series with its anomalies as windows, every row evaluated."""
+    first = int(one.windows[0, 0]) if len(one.windows) else len(one)
+    return replace(
+        normal_series(one.name, one.value, one.timestamp), windows=one.windows, train_end=first
+    )
+
+
+def made_sets(
+    families: Sequence[str] = tuple(HELD_OUT), series: int = 16, length: int = 20_000, seed: int = 1
+) -> dict[str, list[LabelledSeries]]:
+    """`series` series of each family of the generator, by default of those that decide nothing."""
+    return {
+        name: [from_synthetic(one) for one in generate((name,), series, length, seed=seed)]
+        for name in families
+    }
+
+
+def load_normal_sets(root: Path) -> dict[str, list[LabelledSeries]]:
+    """The sets under `root`. ValueError where there is no usable file."""
+    if not root.is_dir():
+        raise ValueError(f"root: {root} is no folder")
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
+    sets = {folder.name: _load_folder(folder) for folder in (root, *folders)}
+    sets = {name: series for name, series in sets.items() if series}
+    if not sets:
+        raise ValueError(f"root: no CSV file with series under {root}")
+    return sets
+
+
+def _load_folder(folder: Path) -> list[LabelledSeries]:
+    found: list[LabelledSeries] = []
+    for path in sorted(folder.glob("*.csv")):
+        labelled = load_series(path)
+        if labelled is None:
+            found.extend(_columns(path))
+        elif labelled.train_end > 1:
+            end = labelled.train_end
+            time = None if labelled.timestamp is None else labelled.timestamp[:end]
+            found.append(normal_series(labelled.name, labelled.values[:end], time))
+    return found
+
+
+def _columns(path: Path) -> list[LabelledSeries]:
+    table = read_table(path)
+    time = next((column for column in TIMES if column in table), None)
+    stamps = None if time is None else nanoseconds(path, table[time])
+    return [
+        normal_series(f"{path.stem}/{column}", table[column].to_numpy(dtype=np.float64), stamps)
+        for column in table.columns
+        if column != time and pd.api.types.is_numeric_dtype(table[column])
+    ]
