@@ -11,7 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "titans_stream"
 
-BASE = {"config_hash", "csv_io", "yaml_loading", "records", "durations", "times", "jit", "calendar_features", "__init__", "synthetic"}
+BASE = {
+    "config_hash",
+    "csv_io",
+    "yaml_loading",
+    "records",
+    "durations",
+    "times",
+    "jit",
+    "calendar_features",
+    "__init__",
+    "synthetic",
+}
 """Modules at the bottom: they may import one another only."""
 ALLOWED: dict[str, set[str]] = {
     "titans": set(),

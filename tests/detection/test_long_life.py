@@ -42,7 +42,7 @@ def test_a_spike_and_a_new_regime_are_seen_at_ten_million() -> None:
     assert np.isfinite(s).all()
     assert s[1000] > 1.0
     assert s[2000:2100].max() > 1.0
-    assert np.quantile(s[:900], 0.99) < 0.6
+    assert np.median(s[:900]) < 0.1
 
 
 def test_one_huge_value_does_not_blind_a_series() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,11 @@ FLOATS = ("surprise", "score", "p_value", "rarity", "expected", "lower", "upper"
 
 
 def engine(
-    bound: float = 0, slots: int = 1000, budget: float = 5.0, **alerts: object
+    bound: float = 0,
+    slots: int = 1000,
+    budget: float = 5.0,
+    compiled: bool = True,
+    **alerts: object,
 ) -> StreamEngine:
     """A CPU engine; `bound` seconds of disorder."""
     return StreamEngine(
@@ -26,6 +31,7 @@ def engine(
         AlertConfig.model_validate({"false_alarms_per_series_per_day": budget, **alerts}),
         MODEL,
         topic="input",
+        compiled=compiled,
     )
 
 
@@ -84,7 +90,7 @@ class Stream:
 
 
 def make_stream(seed: int, series: int, readings: int, shuffle: bool = False) -> Stream:
-    """Noise, walks, waves, steps and stuck values, with spikes, gaps, repeats and missing values."""
+    """Noise, walks, waves, steps, stuck values; with spikes, gaps, repeats, missing values."""
     rng = np.random.default_rng(seed)
     n = readings // series
     t = np.arange(n)
@@ -124,7 +130,7 @@ def run(one: StreamEngine, stream: Stream, cuts: list[int]) -> Results:
     return concatenate(
         [
             one.process(stream.slice(first, last).readings())
-            for first, last in zip(edges[:-1], edges[1:], strict=True)
+            for first, last in pairwise(edges)
         ]
     )
 

@@ -16,17 +16,22 @@ from titans_stream.detection import batched, kernels_cpu
 from titans_stream.detection import layout as L
 from titans_stream.records import Float64, Int64
 
-_WEIGHTS = tuple(L.weight_shapes())
-
 
 class Detector:
-    """Scores readings with the slow weights `detect.*` of a model."""
+    """Scores readings with the slow weights `detect.*` of a model.
 
-    def __init__(self, weights: Mapping[str, Float64], device: torch.device) -> None:
-        self._weights = [np.ascontiguousarray(weights[name]) for name in _WEIGHTS]
+    `compiled` False takes the torch path on the CPU too; by default it is for other devices.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Float64], device: torch.device, compiled: bool = True
+    ) -> None:
+        self._weights = {
+            name: np.ascontiguousarray(weights[name], np.float64) for name in L.weight_shapes()
+        }
         self._block_weights = kernels_cpu.block_weights()
         self._batched = None
-        if device.type != "cpu":
+        if device.type != "cpu" or not compiled:
             self._batched = batched.BatchedDetector(weights, device)
 
     def run(
@@ -45,8 +50,15 @@ class Detector:
             rows,
             values,
             calendar,
-            *(arrays[name] for name in L.state_layout()),
-            *self._weights,
+            arrays["core"],
+            arrays["history"],
+            arrays["memory"],
+            arrays["cells"],
+            arrays["blocks"],
+            self._weights["detect.key_a_weight"],
+            self._weights["detect.key_a_bias"],
+            self._weights["detect.key_t_weight"],
+            self._weights["detect.key_t_bias"],
             self._block_weights,
             statistic,
             weight,

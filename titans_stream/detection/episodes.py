@@ -94,7 +94,8 @@ def _deviates(rule: Float64, value: float, expected: float) -> bool:
     if deviation * rule[DIRECTION] < 0.0:
         return False
     size = abs(deviation)
-    return size >= rule[MIN_DEVIATION] and size >= rule[MIN_RATIO] * abs(expected)
+    least: float = max(rule[MIN_DEVIATION], rule[MIN_RATIO] * abs(expected))
+    return size >= least
 
 
 @njit()
@@ -138,7 +139,7 @@ def _open(episode: Float64, times: Int64, time: int, violated: bool) -> None:
 @njit()
 def _budget(rule: Float64, settings: Float64, scored: float, interval: float) -> float:
     """q: episodes per 100 readings that the budget allows, onboarding allowance included."""
-    q = 100.0 * rule[BUDGET] * interval / NANOSECONDS_PER_DAY
+    q: float = 100.0 * rule[BUDGET] * interval / NANOSECONDS_PER_DAY
     if ONBOARDING_FIRST <= scored < ONBOARDING_LAST:
         q += 100.0 * settings[ONBOARDING] / (scored * math.log(100.0))
     return min(Q_MAX, max(Q_MIN, q))

@@ -11,7 +11,7 @@ import numpy as np
 from titans_stream.detection import episodes as E
 from titans_stream.detection import tail
 from titans_stream.detection.layout import DENSE_CHANNELS
-from titans_stream.records import Alert, Float64, Int64, ModelRef, Source
+from titans_stream.records import Alert, Float64, Int8, Int64, ModelRef, Source
 from titans_stream.times import format_timestamp
 
 CAUSES = (
@@ -35,10 +35,10 @@ _STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
 }
 
 
-def causes(channels: Float64) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+def causes(channels: Float64) -> Int8:
     """The channel that rose most, per reading: channel scores [N, 9] -> [N]."""
-    scores = np.nan_to_num(channels, nan=-np.inf)
-    return scores.argmax(axis=1).astype(np.int8)
+    strangest: Int8 = np.nan_to_num(channels, nan=-np.inf).argmax(axis=1).astype(np.int8)
+    return strangest
 
 
 def alert_id(series_id: str, partition: int, onset: int) -> str:

@@ -32,7 +32,7 @@ def normalize(core: Float64, value: float) -> float:
         core[L.LAST_DEVIATION] = 0.0
         return 0.0
     sd = max(math.sqrt(core[L.VAR]), 1e-3 * abs(mean) + 1e-9)
-    y = min(L.Y_CLIP, max(-L.Y_CLIP, deviation / sd))
+    y: float = min(L.Y_CLIP, max(-L.Y_CLIP, deviation / sd))
     bound = max(L.OUTLIER_CLIP * sd, abs(core[L.LAST_DEVIATION]))
     core[L.LAST_DEVIATION] = deviation
     if n > L.OUTLIER_AFTER:
@@ -196,7 +196,7 @@ def exceedance(blocks: Float64, n: int, weights: Float64, x: np.float32) -> floa
     inverse = np.float32(1.0 / L.SOFTNESS)
     for i in range(n):
         total += weights[i] / (np.float32(1.0) + _exp32((x - blocks[i]) * inverse))
-    return total
+    return float(total)
 
 
 @njit()
@@ -298,4 +298,4 @@ def run(
 
 def block_weights() -> Float64:
     """Weights of the RING newest blocks, newest first; [RING] float32."""
-    return np.power(L.BLOCK_DECAY, np.arange(L.RING)).astype(np.float32)  # type: ignore[return-value]
+    return np.power(L.BLOCK_DECAY, np.arange(L.RING)).astype(np.float32)

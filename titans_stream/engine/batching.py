@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -136,6 +137,10 @@ def _learn_interval(pace: Float64, step: float) -> None:
     pace[COUNT] = min(n + 1.0, 1e6)
 
 
+Waiting = dict[str, Any]
+"""A series' waiting readings as JSON: newest, times, values (null: missing) and offsets."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     newest: int = NEVER
@@ -214,7 +219,7 @@ class ReorderBuffer:
         """Readings held back."""
         return sum(len(waiting.times) for waiting in self._waiting.values())
 
-    def export(self, row: int) -> dict[str, list[float] | int] | None:
+    def export(self, row: int) -> Waiting | None:
         """The state of one series as JSON; None where nothing was ever held."""
         waiting = self._waiting.get(row)
         if waiting is None:
@@ -226,23 +231,17 @@ class ReorderBuffer:
             "offsets": [offset for _, _, offset in waiting.readings],
         }
 
-    def restore(self, row: int, partition: int, state: dict[str, list[float] | int] | None) -> None:
+    def restore(self, row: int, partition: int, state: Waiting | None) -> None:
         """Put the state of one series in place."""
         self._waiting.pop(row, None)
         if state is None:
             return
-        newest, times = state["newest"], state["times"]
-        values, offsets = state["values"], state["offsets"]
-        assert isinstance(newest, int)
-        assert isinstance(times, list)
-        assert isinstance(values, list)
-        assert isinstance(offsets, list)
         self._waiting[row] = _Waiting(
-            newest,
-            [int(time) for time in times],
+            int(state["newest"]),
+            [int(time) for time in state["times"]],
             [
                 (math.nan if value is None else float(value), partition, int(offset))
-                for value, offset in zip(values, offsets, strict=True)
+                for value, offset in zip(state["values"], state["offsets"], strict=True)
             ],
         )
 

@@ -28,7 +28,8 @@ class LocalTime:
             return seconds
         hours, inverse = np.unique(timestamps // _HOUR, return_inverse=True)
         offsets = np.array([self._offset(int(hour)) for hour in hours])
-        return seconds + offsets[inverse]
+        local: Float64 = seconds + offsets[inverse]
+        return local
 
     def _offset(self, hour: int) -> float:
         try:

@@ -59,7 +59,8 @@ def choose_device(name: str) -> torch.device:
 class StreamEngine:
     """Implements `records.Engine` for many series on one device.
 
-    `topic` is named in alerts. `calendar` False: timestamps carry no time of day.
+    `topic` is named in alerts. `calendar` False: timestamps carry no time of day. `compiled`
+    False: the torch path on the CPU too, which is the reference and much slower.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class StreamEngine:
         model: Model,
         topic: str = "",
         calendar: bool = True,
+        compiled: bool = True,
     ) -> None:
         self._config = config
         self._alerts = alerts
@@ -78,8 +80,8 @@ class StreamEngine:
         self._device = choose_device(config.device)
         self._local_time = LocalTime(config.timezone)
         self._settings = settings_vector(alerts)
-        self._detector = Detector(model.weights, self._device)
-        self._forecaster = OneStepForecaster(model.weights, self._device)
+        self._detector = Detector(model.weights, self._device, compiled)
+        self._forecaster = OneStepForecaster(model.weights, self._device, compiled)
         specs = {**detection_state(), **forecast_state()}
         self._rows = DeviceRows(specs, config.slots, self._device, {"core": fresh_core()})
         self._host = HostRows(host_state(), fresh_host())

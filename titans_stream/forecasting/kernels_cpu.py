@@ -81,6 +81,26 @@ def _take_value(state: Float64, value: float, change: float, change_scale: float
 
 
 @njit()
+def _shrink(state: Float64) -> float:
+    """Least-squares factor of the memory's forecast, 0..1, small while it has forecast little."""
+    mass = state[L.GAIN_SQUARE] * (1.0 + L.BLEND_MASS / min(state[L.COUNT], 1_000.0))
+    if mass <= L.BLEND_FLOOR:
+        return 0.0
+    factor: float = min(1.0, max(0.0, state[L.GAIN_CROSS] / mass))
+    return factor
+
+
+@njit()
+def _trust(state: Float64) -> float:
+    """0 where repeating the last value has the smaller absolute error, else 1."""
+    if state[L.ERROR_LAST] <= L.BLEND_FLOOR:
+        return 1.0
+    ratio = state[L.ERROR_MEMORY] / state[L.ERROR_LAST]
+    trust: float = min(1.0, max(0.0, (L.FALLBACK[1] - ratio) / (L.FALLBACK[1] - L.FALLBACK[0])))
+    return trust
+
+
+@njit()
 def _gate(weight: Float64, bias: float, key: Float64, maximum: float) -> float:
     total = bias
     for i in range(key.shape[0]):
@@ -135,18 +155,18 @@ def _step(
     silu_key(key_weight, key_bias, x, L.KEY_CONSTANT, key)
     target = min(L.INPUT_CLIP, max(-L.INPUT_CLIP, change / change_scale))
     forecast = min(L.INPUT_CLIP, max(-L.INPUT_CLIP, read(memory[0], key)))
-    square = state[L.GAIN_SQUARE] * (1.0 + L.BLEND_MASS / min(n, 1000.0))
-    gain = 0.0
-    if square > L.BLEND_FLOOR:
-        gain = min(1.0, max(0.0, state[L.GAIN_CROSS] / square))
+    shrunk = _shrink(state) * forecast
+    blended = _trust(state) * shrunk
     scale = max(state[L.ERROR_SCALE], 0.05 * state[L.SLOW_SCALE], 1e-3)
     if n >= L.MINIMUM_READINGS:
         half = _half_width(errors, state[L.UNIT], L.BAND_LEVEL)
         half = max(half * scale**L.SCALE_POWER * change_scale, 1e-3 * sd)
-        out[0] = last + gain * forecast * change_scale
+        out[0] = last + blended * change_scale
         out[1] = out[0] - half
         out[2] = out[0] + half
-    _remember_error(state, errors, change / change_scale - gain * forecast, scale)
+    _remember_error(state, errors, change / change_scale - blended, scale)
+    state[L.ERROR_MEMORY] = L.BLEND_DECAY * state[L.ERROR_MEMORY] + abs(target - shrunk)
+    state[L.ERROR_LAST] = L.BLEND_DECAY * state[L.ERROR_LAST] + abs(target)
     state[L.GAIN_CROSS] = L.BLEND_DECAY * state[L.GAIN_CROSS] + target * forecast
     state[L.GAIN_SQUARE] = L.BLEND_DECAY * state[L.GAIN_SQUARE] + forecast * forecast
     alpha = _gate(gate_weight[0], gate_bias[0], key, L.GATE_MAXIMA[0])

@@ -47,6 +47,9 @@ BLEND_DECAY = 1.0 - 1.0 / 1_000.0
 BLEND_MASS = 30.0
 BLEND_FLOOR = 1e-20
 """Below this sum of squared forecasts the memory has forecast nothing yet."""
+FALLBACK = (0.98, 1.02)
+"""Absolute error over that of repeating the last value: the memory is trusted in full up to the
+first, not at all from the second on."""
 FLAT_RUN = 12.0
 FLAT_WEIGHT = 0.05
 MINIMUM_READINGS = 30.0
@@ -63,8 +66,10 @@ ERROR_SCALE = 6
 SLOW_SCALE = 7
 GAIN_CROSS = 8
 GAIN_SQUARE = 9
-UNIT = 10
-HISTORY = 11
+ERROR_MEMORY = 10
+ERROR_LAST = 11
+UNIT = 12
+HISTORY = 13
 STATE = HISTORY + LAGS
 
 

@@ -1,7 +1,7 @@
 """The one-step forecaster, batched over series: the reference in torch, on any device.
 
 The twin of `kernels_cpu.py`, in the same order. Training goes through the same functions
-(`observe`, `keys_and_gates`, `blend_gain`) and the same update rule.
+(`observe`, `keys_and_gates`, `blend`) and the same update rule.
 
 Letters: B rows (series), T readings, K key width (`layout.KEY`).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +50,22 @@ class Gates:
     theta: Tensor
 
 
+class Blend(NamedTuple):
+    """Decayed sums over the past [...]: how good the memory's forecasts were."""
+
+    cross: Tensor
+    """target x forecast"""
+    square: Tensor
+    """forecast^2"""
+    error_memory: Tensor
+    """|target - shrunk forecast|"""
+    error_last: Tensor
+    """|target|, the error of repeating the last value"""
+
+
+BLEND_COLUMNS = (L.GAIN_CROSS, L.GAIN_SQUARE, L.ERROR_MEMORY, L.ERROR_LAST)
+
+
 def fresh_state(rows: int, device: torch.device | str = "cpu") -> State:
     """The state of `rows` series that have not been read yet."""
     return {
@@ -70,15 +87,15 @@ def forecast_step(
     seen, new = observe(past, values, calendar)
     key, gates = keys_and_gates(seen.x, weights)
     forecast = rule.read(memory[:, :1], key).squeeze(-1).clamp(-L.INPUT_CLIP, L.INPUT_CLIP)
-    gain = blend_gain(past[:, L.GAIN_CROSS], past[:, L.GAIN_SQUARE], past[:, L.COUNT])
-    out = _band(past, errors, seen, gain * forecast)
+    sums = Blend(*(past[:, column] for column in BLEND_COLUMNS))
+    blended, new_sums = blend(sums, forecast, seen.target, past[:, L.COUNT])
+    out = _band(past, errors, seen, blended)
 
     ready = seen.ready
-    error = seen.change / seen.change_scale - gain * forecast
+    error = seen.change / seen.change_scale - blended
     learnt_errors = _remember_error(past, new, errors, error)
-    for column, product in ((L.GAIN_CROSS, seen.target), (L.GAIN_SQUARE, forecast)):
-        learnt = L.BLEND_DECAY * past[:, column] + product * forecast
-        new[:, column] = torch.where(ready, learnt, past[:, column])
+    for column, before, after in zip(BLEND_COLUMNS, sums, new_sums, strict=True):
+        new[:, column] = torch.where(ready, after, before)
     M, S, _, _ = rule.update(
         memory[:, :1],
         memory[:, 1:],
@@ -169,15 +186,24 @@ def keys_and_gates(x: Tensor, weights: Mapping[str, Tensor]) -> tuple[Tensor, Ga
     return key, Gates(alpha, eta, theta)
 
 
-def blend_gain(cross: Tensor, square: Tensor, count: Tensor) -> Tensor:
-    """How far the memory's forecast is trusted against repeating the last value: [...] in 0..1.
+def blend(sums: Blend, forecast: Tensor, target: Tensor, count: Tensor) -> tuple[Tensor, Blend]:
+    """What is published of the memory's forecast, and the sums with this reading in them.
 
-    `cross` and `square` are decayed sums of target x forecast and forecast^2.
+    forecast, target and count are [...]. The forecast is shrunk by its past least-squares factor
+    and dropped where repeating the last value has had the smaller absolute error.
     """
-    mass = square * (1.0 + L.BLEND_MASS / count.clamp_max(1_000.0))
-    known = mass > L.BLEND_FLOOR
-    ratio = cross / torch.where(known, mass, torch.ones_like(mass))
-    return torch.where(known, ratio.clamp(0.0, 1.0), torch.zeros_like(ratio))
+    mass = sums.square * (1.0 + L.BLEND_MASS / count.clamp_max(1_000.0))
+    shrunk = _ratio(sums.cross, mass, 0.0).clamp(0.0, 1.0) * forecast
+    full, none = L.FALLBACK
+    worse = _ratio(sums.error_memory, sums.error_last, full)
+    blended = ((none - worse) / (none - full)).clamp(0.0, 1.0) * shrunk
+    news = (target * forecast, forecast * forecast, (target - shrunk).abs(), target.abs())
+    return blended, Blend(*(L.BLEND_DECAY * old + new for old, new in zip(sums, news, strict=True)))
+
+
+def _ratio(above: Tensor, below: Tensor, unknown: float) -> Tensor:
+    known = below > L.BLEND_FLOOR
+    return torch.where(known, above / torch.where(known, below, 1.0), unknown)
 
 
 def _band(past: Tensor, errors: Tensor, seen: Observation, forecast: Tensor) -> Tensor:

@@ -1,0 +1,247 @@
+"""Recall over long distances: the four variants against window attention and a linear recurrence.
+
+Two tasks on synthetic tokens, both scored by the share of right values (chance 1/32):
+
+- recall: 16 key-value pairs, scattered among noise in the first half of the sequence; the keys
+  are asked for, 64 times in all, at random places of the second half.
+- needle: one pair within the first tenth, asked for by the last token, all between is noise.
+
+Every model is trained once, on `recall` with lengths drawn from `--train`, and tested on both at
+each length of `--test`. Models have two blocks and nearly the same number of weights: window
+attention alone; a gated linear recurrence (the memory with L_M = 1, C as given and eta = 0); LMM,
+MAC, MAG and MAL. The window (and MAC's segment) is 64, so at the tested lengths nearly every
+question is beyond it. Sequences are read in calls of at most 4,096 tokens, the state handed on.
+
+    python benchmarks/memory_recall.py                full run, hours on a CPU
+    python benchmarks/memory_recall.py --quick        small scale, a minute or two
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from titans_stream.titans import (
+    LMM,
+    MAC,
+    MAG,
+    MAL,
+    LMMConfig,
+    MACConfig,
+    MAGConfig,
+    MALConfig,
+    MemoryConfig,
+)
+from titans_stream.titans.attention import WindowAttention
+from titans_stream.titans.variants import GatedOutput
+
+KEYS, VALUES, NOISE = 64, 32, 32
+PAIRS, QUESTIONS = 16, 64
+WINDOW = 64
+PIECE = 4096
+MODELS = ("attention", "linear", "lmm", "mac", "mag", "mal")
+
+
+class AttentionBlock(nn.Module):
+    """Window attention as MAL has it, without a memory."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention = WindowAttention(width, 2, WINDOW)
+        self.output = GatedOutput(width)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        normed = self.norm(x)
+        if state is None:
+            state = self.attention.start(normed[:, :0])
+        y, state = self.attention(normed, state)
+        return x + self.output(y, normed), state
+
+
+class Model(nn.Module):
+    """Embedding, two blocks of one kind, a linear head."""
+
+    def __init__(self, kind: str, width: int, chunk: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(KEYS + VALUES + NOISE, width)
+        self.blocks = nn.ModuleList(block(kind, width, chunk) for _ in range(2))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, VALUES)
+
+    def forward(self, tokens: Tensor, states: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
+        x, after = self.embed(tokens), []
+        for layer, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
+            x, state = layer(x, state)
+            after.append(state)
+        return self.head(self.norm(x)), after
+
+
+def sized(kind: str, options: argparse.Namespace) -> Model:
+    """A model of `kind` whose width gives it about as many weights as an LMM of `--width`."""
+    target = size(Model("lmm", options.width, options.chunk))
+    widths = range(8, 3 * options.width, 4)
+    sizes = {width: size(Model(kind, width, options.chunk)) for width in widths}
+    torch.manual_seed(options.seed)
+    return Model(kind, min(widths, key=lambda w: abs(sizes[w] - target)), options.chunk)
+
+
+def size(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def block(kind: str, width: int, chunk: int) -> nn.Module:
+    if kind == "attention":
+        return AttentionBlock(width)
+    if kind == "linear":
+        memory = MemoryConfig(width=width, heads=2, depth=1, chunk=chunk, momentum=False)
+        return LMM(LMMConfig(memory=memory))
+    memory = MemoryConfig(width=width, heads=2, depth=2, chunk=chunk)
+    if kind == "lmm":
+        return LMM(LMMConfig(memory=memory))
+    if kind == "mac":
+        return MAC(MACConfig(memory=memory, attention_heads=2, segment=WINDOW))
+    if kind == "mag":
+        return MAG(MAGConfig(memory=memory, attention_heads=2, window=WINDOW))
+    return MAL(MALConfig(memory=memory, attention_heads=2, window=WINDOW))
+
+
+def recall(rows: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens [rows, length], places of the questions [rows, 64] and their answers."""
+    tokens = noise(rows, length, generator)
+    half = length // 2
+    order = torch.rand(rows, KEYS, generator=generator).argsort(1)[:, :PAIRS]
+    values = torch.randint(0, VALUES, (rows, PAIRS), generator=generator)
+    shown = 2 * torch.rand(rows, half // 2, generator=generator).argsort(1)[:, :PAIRS]
+    asked = half + torch.rand(rows, length - half, generator=generator).argsort(1)[:, :QUESTIONS]
+    which = torch.arange(asked.shape[1]).remainder(PAIRS).expand(rows, -1)
+    tokens.scatter_(1, shown, order)
+    tokens.scatter_(1, shown + 1, KEYS + values)
+    tokens.scatter_(1, asked, order.gather(1, which))
+    return tokens, asked, values.gather(1, which)
+
+
+def needle(rows: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens [rows, length], the question's place [rows, 1] and its answer."""
+    tokens = noise(rows, length, generator)
+    key = torch.randint(0, KEYS, (rows, 1), generator=generator)
+    value = torch.randint(0, VALUES, (rows, 1), generator=generator)
+    shown = torch.randint(0, length // 10, (rows, 1), generator=generator)
+    tokens.scatter_(1, shown, key)
+    tokens.scatter_(1, shown + 1, KEYS + value)
+    tokens[:, -1:] = key
+    return tokens, torch.full((rows, 1), length - 1), value
+
+
+def noise(rows: int, length: int, generator: torch.Generator) -> Tensor:
+    return KEYS + VALUES + torch.randint(0, NOISE, (rows, length), generator=generator)
+
+
+TASKS = {"recall": recall, "needle": needle}
+
+
+def train(model: Model, options: argparse.Namespace) -> None:
+    generator = torch.Generator().manual_seed(1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=options.rate, total_steps=options.steps, pct_start=0.1
+    )
+    short, long = options.train
+    started = time.perf_counter()
+    for step in range(options.steps):
+        # Lengths grow over the first half: recall is learned near before it is learned far.
+        grown = min(1.0, 2 * (step + 1) / options.steps)
+        longest = short + int((long - short) * grown)
+        length = 64 * int(torch.randint(short // 64, longest // 64 + 1, (), generator=generator))
+        tokens, asked, answers = recall(options.rows, length, generator)
+        logits, _ = model(tokens.to(options.device))
+        chosen = logits.gather(1, asked[..., None].expand(-1, -1, VALUES).to(options.device))
+        loss = nn.functional.cross_entropy(
+            chosen.float().flatten(0, 1), answers.flatten().to(options.device)
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if (step + 1) % max(1, options.steps // 10) == 0:
+            spent = time.perf_counter() - started
+            print(f"  step {step + 1}: loss {loss.detach():.3f}, {spent:.0f} s", flush=True)
+
+
+@torch.no_grad()
+def accuracy(model: Model, task: str, length: int, options: argparse.Namespace) -> float:
+    generator = torch.Generator().manual_seed(2)
+    right = total = 0
+    while total < options.questions:
+        tokens, asked, answers = TASKS[task](options.rows, length, generator)
+        states, logits = None, []
+        for piece in tokens.to(options.device).split(PIECE, 1):
+            out, states = model(piece, states)
+            logits.append(out.argmax(-1).cpu())
+        found = torch.cat(logits, 1).gather(1, asked)
+        right += int((found == answers).sum())
+        total += answers.numel()
+    return right / total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small scale")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--train", type=int, nargs=2, help="shortest and longest length")
+    parser.add_argument("--test", type=int, nargs="+", help="lengths")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--questions", type=int, help="least number of questions per score")
+    parser.add_argument("--chunk", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    small = {"train": [64, 128], "test": [256, 1024], "steps": 150, "rows": 16, "width": 32}
+    full = {"train": [512, 2048], "test": [4096, 16384, 65536], "steps": 3000, "rows": 32}
+    chosen = small | {"questions": 64} if options.quick else full | {"width": 64, "questions": 512}
+    for name, value in chosen.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+
+    results = []
+    for kind in options.models:
+        model = sized(kind, options).to(options.device)
+        weights, width = size(model), model.embed.embedding_dim
+        print(f"{kind}: width {width}, {weights} weights", flush=True)
+        train(model, options)
+        for task in TASKS:
+            for length in options.test:
+                share = accuracy(model, task, length, options)
+                results.append(
+                    {"model": kind, "task": task, "length": length, "right": share}
+                    | {"weights": weights}
+                )
+                print(f"  {task} at {length}: {share:.3f}", flush=True)
+    table(results, options.test)
+    if options.json:
+        settings = {n: v for n, v in vars(options).items() if n != "json"}
+        options.json.write_text(json.dumps({"settings": settings, "results": results}, indent=1))
+
+
+def table(results: list[dict[str, Any]], lengths: list[int]) -> None:
+    print("\n| model | weights |" + "".join(f" {task} {n} |" for task in TASKS for n in lengths))
+    print("|---|---|" + "---|" * (len(TASKS) * len(lengths)))
+    for kind in dict.fromkeys(row["model"] for row in results):
+        rows = [row for row in results if row["model"] == kind]
+        cells = "".join(f" {row['right']:.3f} |" for row in rows)
+        print(f"| {kind} | {rows[0]['weights']} |{cells}")
+
+
+if __name__ == "__main__":
+    main()

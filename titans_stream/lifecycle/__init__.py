@@ -1,0 +1,1 @@
+"""Training, experiment tracking and the model registry (docs/training.md)."""

@@ -1,0 +1,259 @@
+"""Trains the one-step forecaster's slow weights: its keys and its gates.
+
+The loss is that of the forecast the service publishes, the memory's forecast blended with
+repeating the last value, as a pseudo-Huber error in deviations of the series' changes, divided
+by that of repeating the last value: every series counts alike, and 1 is no better than that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from titans_stream.config import Recipe
+from titans_stream.engine.model import Model, make_model, untrained_weights
+from titans_stream.lifecycle import fitting
+from titans_stream.lifecycle.accuracy import Accuracy, accuracy, by_family, forecast
+from titans_stream.lifecycle.artifacts import base_model
+from titans_stream.lifecycle.data import Series, TrainingData, load_data, stack
+from titans_stream.lifecycle.settings import TrainingConfig
+from titans_stream.records import Float64, ModelRef
+
+PREFIX = "forecast."
+"""The weights that are trained; all others are the base model's."""
+LEAST_DIFFICULTY = 0.02
+"""Added to the loss of repeating the last value, so that a series at rest does not count much."""
+RISE = 0.1
+"""Share of all steps in which the learning rate rises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training series; losses are relative to repeating the last value."""
+
+    number: int
+    training_loss: float
+    validation_loss: float
+    validation: Accuracy
+    held_out: Accuracy | None
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A validation series and its forecasts by the trained model."""
+
+    name: str
+    value: Float64
+    forecast: Float64
+    """[T, 3]: expected, lower, upper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training run made."""
+
+    model: Model
+    epochs: tuple[Epoch, ...]
+    best: Epoch
+    """The epoch whose weights the model has: the one of the lowest validation loss."""
+    before: Accuracy
+    """Validation series, with the random weights that training started from."""
+    families: Mapping[str, Accuracy]
+    example: Example
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Trained:
+    """Fit the forecaster's weights as `recipe` says, from random ones.
+
+    The same recipe gives the same bits on the same machine. `data` are the series of
+    `recipe.data` where the caller has them already. ValueError for a recipe that cannot be
+    trained; ArithmeticError where the loss stops being finite.
+    """
+    if recipe.kind != "forecaster":
+        raise ValueError(f"kind: only a forecaster can be trained, not a {recipe.kind}")
+    data = load_data(recipe.data, recipe.seed) if data is None else data
+    start = {
+        name: array
+        for name, array in untrained_weights(recipe.seed).items()
+        if name.startswith(PREFIX)
+    }
+    with _one_thread():
+        fit = _Fit(recipe.training, data, start, recipe.seed)
+        epochs = []
+        for epoch in fit.epochs():
+            epochs.append(epoch)
+            on_epoch(epoch)
+    card = {
+        "data": {
+            "fingerprint": data.fingerprint,
+            "training_series": len(data.training),
+            "validation_series": len(data.validation),
+            "held_out_series": len(data.held_out),
+        },
+        "metrics": metrics_of(fit.best),
+    }
+    weights = {**base_model().weights, **fit.best_weights}
+    return Trained(
+        make_model(ModelRef(recipe.name, "unregistered"), weights, card),
+        tuple(epochs),
+        fit.best,
+        accuracy(data.validation, start),
+        by_family([*data.validation, *data.held_out], weights),
+        _example(data.validation, weights),
+    )
+
+
+def metrics_of(epoch: Epoch) -> dict[str, float]:
+    """The numbers of an epoch by name."""
+    metrics = {
+        "training_loss": epoch.training_loss,
+        "validation_loss": epoch.validation_loss,
+        "validation_mae_ratio": epoch.validation.mae_ratio,
+        "validation_coverage": epoch.validation.coverage,
+    }
+    if epoch.held_out is not None:
+        metrics["held_out_mae_ratio"] = epoch.held_out.mae_ratio
+        metrics["held_out_coverage"] = epoch.held_out.coverage
+    return metrics
+
+
+class _Fit:
+    """The optimisation; `epochs` runs it and leaves the best weights behind."""
+
+    def __init__(
+        self, config: TrainingConfig, data: TrainingData, start: Mapping[str, Float64], seed: int
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._training = _prepare(data.training)
+        self._validation = _prepare(data.validation)
+        self._difficulty = _difficulty(self._training)
+        self._weights = {n: torch.from_numpy(a.copy()).requires_grad_() for n, a in start.items()}
+        self._optimizer = torch.optim.AdamW(
+            list(self._weights.values()),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self._order = torch.Generator().manual_seed(seed)
+        series, readings = self._training.series, self._training.readings
+        batches = -(-series // config.batch)
+        self._unrolls = [
+            slice(first, min(first + config.unroll, readings))
+            for first in range(0, readings, config.unroll)
+        ]
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer,
+            config.learning_rate,
+            total_steps=config.epochs * batches * len(self._unrolls) + 1,
+            pct_start=RISE,
+        )
+        self.best: Epoch
+        self.best_weights: dict[str, Float64] = {}
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train; one item after each epoch."""
+        waited = 0
+        for number in range(1, self._config.epochs + 1):
+            begin = time.perf_counter()
+            training_loss = self._pass()
+            epoch = self._measure(number, training_loss, begin)
+            if number == 1 or epoch.validation_loss < self.best.validation_loss:
+                self.best, self.best_weights, waited = epoch, self._arrays(), 0
+            else:
+                waited += 1
+            yield epoch
+            if self._config.patience is not None and waited >= self._config.patience:
+                return
+
+    def _pass(self) -> float:
+        losses = []
+        order = torch.randperm(self._training.series, generator=self._order)
+        for first in range(0, len(order), self._config.batch):
+            rows = order[first : first + self._config.batch]
+            carry = fitting.fresh_carry(len(rows))
+            for times in self._unrolls:
+                inputs = self._training.part(rows, times)
+                forecasts, carry = fitting.unroll(inputs, carry, self._weights)
+                carry = carry.detach()
+                loss = _loss(forecasts, inputs, self._difficulty[rows])
+                self._step(loss)
+                losses.append(loss.item())
+        return float(np.mean(losses))
+
+    def _step(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise ArithmeticError("training diverged: the loss is not finite; lower learning_rate")
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._weights.values(), self._config.gradient_clip)
+        self._optimizer.step()
+        self._schedule.step()
+
+    @torch.no_grad()
+    def _measure(self, number: int, training_loss: float, begin: float) -> Epoch:
+        inputs, weights = self._validation, self._arrays()
+        carry = fitting.fresh_carry(inputs.series)
+        forecasts, _ = fitting.unroll(inputs, carry, self._weights)
+        held_out = self._data.held_out
+        return Epoch(
+            number,
+            training_loss,
+            _loss(forecasts, inputs, _difficulty(inputs)).item(),
+            accuracy(self._data.validation, weights),
+            accuracy(held_out, weights) if held_out else None,
+            float(self._schedule.get_last_lr()[0]),
+            time.perf_counter() - begin,
+        )
+
+    def _arrays(self) -> dict[str, Float64]:
+        return {name: tensor.detach().numpy().copy() for name, tensor in self._weights.items()}
+
+
+def _prepare(series: Sequence[Series]) -> fitting.Inputs:
+    values, calendar = stack(series)
+    return fitting.prepare(torch.from_numpy(values), torch.from_numpy(calendar))
+
+
+def _difficulty(inputs: fitting.Inputs) -> Tensor:
+    """[B]: mean error of repeating the last value, over all readings of each series."""
+    learns = inputs.learns.double()
+    total = (_pseudo_huber(inputs.target) * learns).sum(0)
+    return total / learns.sum(0).clamp_min(1.0) + LEAST_DIFFICULTY
+
+
+def _loss(forecasts: Tensor, inputs: fitting.Inputs, difficulty: Tensor) -> Tensor:
+    learns = inputs.learns.double()
+    errors = _pseudo_huber(forecasts - inputs.target) * learns
+    return (errors / difficulty).sum() / learns.sum().clamp_min(1.0)
+
+
+def _pseudo_huber(error: Tensor) -> Tensor:
+    return (1.0 + error.square()).sqrt() - 1.0
+
+
+def _example(series: Sequence[Series], weights: Mapping[str, Float64]) -> Example:
+    chosen = series[0]
+    return Example(chosen.name, chosen.value, forecast(chosen, weights))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in parallel may differ in the last bit from run to run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
