@@ -146,8 +146,8 @@ def p_value(counts: Float64, statistic: float) -> float:
     above = counts[i] * (1.0 - inside)
     for j in range(i + 1, BINS):
         above += counts[j]
-    share: float = prior_mass * prior_survival(statistic) + above
-    return share / (prior_mass + float(counts[MASS]))
+    share: float = (prior_mass * prior_survival(statistic) + above) / (prior_mass + counts[MASS])
+    return share
 
 
 @njit()

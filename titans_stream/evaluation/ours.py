@@ -63,7 +63,9 @@ class OurDetector:
         alerts = self.alerts.model_copy(
             update={"false_alarms_per_series_per_day": budget * PER_DAY_OF_100}
         )
-        return self._scores(one, alerts).onset.reshape(-1, one.channels).any(axis=1)
+        onset = self._scores(one, alerts).onset.reshape(-1, one.channels)
+        any_channel: Bool = onset.max(axis=1) > 0
+        return any_channel
 
     def _scores(self, one: LabelledSeries, alerts: AlertConfig) -> Scores:
         """All rows through a fresh engine; [T * D], the channels of a row side by side."""
