@@ -30,8 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "forecasting": {"titans"},
     "engine": {"titans", "detection", "forecasting"},
     "stream": set(),
+    "files": {"stream.timestamps"},
     "config": {"titans", "detection", "forecasting", "engine", "stream", "lifecycle.settings"},
-    "lifecycle": {"titans", "detection", "forecasting", "engine", "stream", "config"},
+    "lifecycle": {"titans", "detection", "forecasting", "engine", "stream", "files", "config"},
     "evaluation": {"titans", "detection", "forecasting", "engine", "stream", "config"},
     "ops": {"titans", "detection", "forecasting", "engine", "stream", "config"},
 }

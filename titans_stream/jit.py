@@ -42,6 +42,12 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
+def cache_is_empty() -> bool:
+    """Whether kernels will have to be compiled."""
+    folder = cache_folder()
+    return folder is None or not any(folder.iterdir())
+
+
 def njit(**options: Any) -> Callable[[F], F]:
     """`numba.njit` in nopython mode, cached in `cache_folder()`; options as numba's."""
 

@@ -1,0 +1,121 @@
+"""Check a connector: its settings, its topics, and whether its messages can be read.
+
+Connects, reads the last few messages of the input topic and says what a worker would make of
+them. Changes nothing: no offset is committed and nothing is published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from titans_stream.config import Connector
+    from titans_stream.stream.client import KafkaClients
+    from titans_stream.stream.inspect import Inspection, MessageReport
+
+PATIENCE = 10.0
+"""Seconds to wait for a broker that does not answer."""
+_SHOWN_READINGS = 4
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
+    parser.add_argument(
+        "--messages", metavar="N", type=int, default=5, help="messages to decode; default 5"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check; the exit code is 2 where a worker could not run."""
+    from titans_stream.config import load_connector
+
+    if args.messages < 0:
+        raise ValueError("--messages: a number from 0 on is needed")
+    connector = load_connector(args.connector)
+    _line(f"connector  {connector.name}: the settings are valid")
+
+    from titans_stream.stream.client import KafkaClients
+    from titans_stream.stream.inspect import inspect_connector
+
+    clients = KafkaClients(connector.kafka, patience=PATIENCE)
+    _topics(clients, connector)
+    found = inspect_connector(clients, connector.input, connector.output, args.messages)
+    _offsets(connector, found)
+    _messages(found)
+    _model(connector)
+    return 0
+
+
+def _topics(clients: KafkaClients, connector: Connector) -> None:
+    """Name the topics; ValueError names all that are missing."""
+    from titans_stream.stream.worker import named_topics
+
+    named = named_topics(connector.input, connector.output)
+    found = clients.topics(named.values())
+    _line(f"kafka      {clients.servers} answers")
+    missing = []
+    for setting, topic in named.items():
+        known = found[topic] is not None
+        _line(f"topic      {topic} ({setting}) {'is there' if known else 'is missing'}")
+        if not known:
+            missing.append(f"{topic} ({setting})")
+    if missing:
+        raise ValueError(f"create the missing topics first: {', '.join(missing)}")
+
+
+def _offsets(connector: Connector, found: Inspection) -> None:
+    total = sum(one.end - one.begin for one in found.partitions)
+    partitions = len(found.partitions)
+    _line(f"input      {total:,} messages in {partitions} partition{'s' * (partitions != 1)}")
+    lags = [one.lag for one in found.partitions if one.lag is not None]
+    if lags:
+        _line(f"group      {connector.input.group_id} has {sum(lags):,} messages to read")
+    else:
+        _line(f"group      {connector.input.group_id} is new: it starts at {connector.input.start}")
+
+
+def _messages(found: Inspection) -> None:
+    if not found.messages:
+        _line("messages   none to look at")
+    for report in found.messages:
+        message = report.message
+        _line(f"message    partition {message.partition} offset {message.offset}")
+        for text in _contents(report):
+            _line(f"             {text}")
+
+
+def _contents(report: MessageReport) -> list[str]:
+    from titans_stream.times import format_timestamp
+
+    readings = report.readings
+    lines = [
+        f"{readings.series[i]} = {readings.value[i]:g} at "
+        f"{format_timestamp(int(readings.timestamp[i]))}"
+        for i in range(min(len(readings), _SHOWN_READINGS))
+    ]
+    if len(readings) > _SHOWN_READINGS:
+        lines.append(f"and {len(readings) - _SHOWN_READINGS} more")
+    if report.dead is not None:
+        lines.append(f"cannot be used: {report.dead.reason}: {report.dead.detail}")
+    return lines or ["holds no readings"]
+
+
+def _model(connector: Connector) -> None:
+    from titans_stream.engine.engine import StreamEngine
+    from titans_stream.lifecycle.loading import load_model
+
+    model = load_model(connector.model)
+    engine = StreamEngine(connector.engine, connector.alerts, model, connector.input.topic)
+    _line(
+        f"model      {model.ref.name} version {model.ref.version} on {engine.info()['device']}, "
+        f"{engine.state_bytes:,} bytes of memory per series"
+    )
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,106 @@
+"""Writes scores as CSV, in input order, one row per value."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from titans_stream.records import Float64, Scores, Status
+from titans_stream.times import format_timestamps
+
+COLUMNS = (
+    "timestamp",
+    "series_id",
+    "value",
+    "score",
+    "p_value",
+    "surprise",
+    "expected",
+    "lower",
+    "upper",
+    "alert",
+    "onset",
+    "status",
+)
+_LABELS = {int(status): status.label for status in Status}
+
+
+class ScoreWriter:
+    """Writes rows to an open text file, the header first.
+
+    Numbers have as many digits as a float64 needs to be read back the same; NaN is empty.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._writer = csv.writer(out, lineterminator="\n")
+        self._writer.writerow(COLUMNS)
+
+    def write(self, scores: Scores, row_numbers: Sequence[int] | None) -> None:
+        """Write N rows. `row_numbers` [N] stand for the timestamps of a file without times."""
+        times: Iterable[object] = row_numbers or format_timestamps(scores.timestamp)
+        numbers = (
+            _texts(column)
+            for column in (
+                scores.value,
+                scores.score,
+                scores.p_value,
+                scores.surprise,
+                scores.expected,
+                scores.lower,
+                scores.upper,
+            )
+        )
+        self._writer.writerows(
+            zip(
+                times,
+                scores.series,
+                *numbers,
+                scores.alert.tolist(),
+                scores.onset.tolist(),
+                map(_LABELS.__getitem__, scores.status.tolist()),
+                strict=True,
+            )
+        )
+
+
+def _texts(column: Float64) -> list[str]:
+    return ["" if value != value else repr(value) for value in column.tolist()]
+
+
+@contextmanager
+def output_file(path: str) -> Iterator[TextIO]:
+    """The file to write to, `-` for the standard output; put in place only when all is written.
+
+    ValueError where the folder cannot be written to.
+    """
+    if path == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+        )
+    except OSError as error:
+        raise ValueError(f"--out {path}: cannot be written: {error.strerror or error}") from error
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
+            yield out
+        part.chmod(0o666 & ~_umask())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,71 @@
+"""Run the worker of a connector: read its topic, publish alerts, commit, until SIGTERM or Ctrl-C.
+
+Several workers may run for one connector: Kafka shares the topic's partitions out among them. A
+signal ends the worker in good order (it commits, saves its memories and leaves the group); a
+second one ends it at once, and nothing is lost then either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build engine and worker, and work."""
+    from titans_stream.config import load_connector
+
+    connector = load_connector(args.connector)
+
+    from titans_stream.engine.compiling import compile_kernels
+    from titans_stream.engine.engine import StreamEngine
+    from titans_stream.lifecycle.loading import load_model
+    from titans_stream.ops.storage import LocalSnapshots
+    from titans_stream.stream.client import KafkaClients
+    from titans_stream.stream.errors import FatalError
+    from titans_stream.stream.worker import Worker, run_until_signalled
+
+    model = load_model(connector.model)
+    compile_kernels(model, connector.engine.device)
+    engine = StreamEngine(connector.engine, connector.alerts, model, connector.input.topic)
+    log.info(
+        "connector %s: topic %s, device %s, model %s version %s, %s bytes of memory per series",
+        connector.name,
+        connector.input.topic,
+        engine.info()["device"],
+        model.ref.name,
+        model.ref.version,
+        engine.state_bytes,
+    )
+    stop = threading.Event()
+    worker = Worker(
+        KafkaClients(connector.kafka, stop=stop),
+        engine,
+        LocalSnapshots(
+            connector.state.path,
+            connector.input.group_id,
+            connector.state.keep,
+            about={"model": model.ref.name, "model_version": model.ref.version},
+        ),
+        input=connector.input,
+        output=connector.output,
+        delivery=connector.delivery,
+        state=connector.state,
+        model=model.ref,
+        stop=stop,
+    )
+    try:
+        run_until_signalled(worker)
+    except FatalError as error:
+        log.error("%s; the next start recovers", error)
+        return 1
+    return 0

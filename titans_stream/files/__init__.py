@@ -1,0 +1,1 @@
+"""Files of readings: CSV in wide and long form."""

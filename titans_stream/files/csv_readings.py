@@ -1,0 +1,126 @@
+"""Turns a CSV file into readings: which column is the time, which are values, whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from itertools import chain, repeat
+
+import numpy as np
+
+from titans_stream.files.csv_file import CsvChunk, CsvFile
+from titans_stream.durations import SECOND
+from titans_stream.records import Float64, Int64, Readings
+from titans_stream.stream.timestamps import TimestampReader
+
+ASSUMED_INTERVAL = 300 * SECOND
+"""Time between the readings of a series in a file without times."""
+TIME_NAMES = ("timestamp", "time", "datetime", "date", "ts")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvColumns:
+    """The columns in use. `series` names the column of series ids of a file in long format.
+
+    Without it each value column is a series of its own name. With several value columns a long
+    format's ids are `id/column`. `timestamp` None: the file has no times.
+    """
+
+    timestamp: str | None
+    values: tuple[str, ...]
+    series: str | None
+
+
+def choose_columns(
+    file: CsvFile, timestamp: str | None, values: Sequence[str], series: str | None
+) -> CsvColumns:
+    """Check the named columns; no values named: all numeric columns that are nothing else.
+
+    ValueError for a column that is not there or named twice, and where no column is numeric.
+    """
+    taken = [file.column(name) for name in (timestamp, series) if name is not None]
+    chosen = [file.column(name) for name in values]
+    for name in (*taken, *chosen):
+        if (*taken, *chosen).count(name) > 1:
+            raise ValueError(f"{file.path.name}: column {name!r} is used twice")
+    if not chosen:
+        chosen = [name for name in file.numeric_columns() if name not in taken]
+    if not chosen:
+        raise ValueError(f"{file.path.name}: no column holds numbers; name one with --value")
+    return CsvColumns(timestamp, tuple(chosen), series)
+
+
+@dataclass(frozen=True, slots=True)
+class CsvReadings:
+    """The readings of R rows with V value columns, row by row: N = R * V.
+
+    `readings.offset` counts the readings of the file from 0. `row` [N] is the number of each
+    reading's row.
+    """
+
+    readings: Readings
+    row: Int64
+
+
+class ReadingsOfCsv:
+    """Iterates over a file's readings in chunks. `zone` is that of times without offset."""
+
+    def __init__(self, file: CsvFile, columns: CsvColumns, zone: tzinfo) -> None:
+        self._file = file
+        self._columns = columns
+        self._read_time = TimestampReader("auto", zone)
+        self._count = 0
+        self._rows_of: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[CsvReadings]:
+        for chunk in self._file.chunks():
+            yield self._readings(chunk)
+
+    def _readings(self, chunk: CsvChunk) -> CsvReadings:
+        names = self._columns.values
+        values: Float64 = np.column_stack([chunk.numbers(name) for name in names]).ravel()
+        n, v = len(values), len(names)
+        row = np.repeat(np.arange(chunk.first_row, chunk.first_row + len(chunk)), v)
+        readings = Readings(
+            series=self._series(chunk),
+            timestamp=np.repeat(self._times(chunk), v),
+            value=values,
+            partition=np.zeros(n, dtype=np.int32),
+            offset=np.arange(self._count, self._count + n, dtype=np.int64),
+        )
+        self._count += n
+        return CsvReadings(readings, row)
+
+    def _series(self, chunk: CsvChunk) -> list[str]:
+        names = self._columns.values
+        if self._columns.series is None:
+            return list(chain.from_iterable(repeat(names, len(chunk))))
+        ids = chunk.columns[self._columns.series]
+        if not all(map(str.strip, ids)):
+            i = next(i for i, cell in enumerate(ids) if not cell.strip())
+            raise chunk.error(self._columns.series, i, "is no name of a series")
+        if len(names) == 1:
+            return ids
+        return [f"{series}/{name}" for series in ids for name in names]
+
+    def _times(self, chunk: CsvChunk) -> Int64:
+        """[R]; without a column of times, each series counts its own rows."""
+        if self._columns.timestamp is not None:
+            return chunk.times(self._columns.timestamp, self._read_time)
+        if self._columns.series is None:
+            rows = np.arange(chunk.first_row - 1, chunk.first_row - 1 + len(chunk))
+            return rows * ASSUMED_INTERVAL
+        seen = self._rows_of
+        out = np.empty(len(chunk), dtype=np.int64)
+        for i, series in enumerate(chunk.columns[self._columns.series]):
+            out[i] = seen.get(series, 0)
+            seen[series] = seen.get(series, 0) + 1
+        return out * ASSUMED_INTERVAL
+
+
+def likely_time(file: CsvFile, columns: CsvColumns) -> str | None:
+    """A column that looks like the time by its name, where none was given."""
+    if columns.timestamp is not None:
+        return None
+    return next((name for name in file.header if name.lower() in TIME_NAMES), None)
