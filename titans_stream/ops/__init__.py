@@ -1,0 +1,1 @@
+"""Running the service: storage of snapshots."""

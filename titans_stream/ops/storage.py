@@ -1,0 +1,172 @@
+"""Snapshots as files: one per partition and offset, in safetensors.
+
+Layout: `<root>/<group>/<topic>/<partition>/<offset>.snapshot`. A file holds the engine's numeric
+columns, its JSON (as bytes, a tensor of its own), and in the header the schema and a checksum of
+all of them. It is written aside, synced and renamed, so that a file with its final name is whole;
+one that is damaged all the same is passed over with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from titans_stream.records import Snapshot
+from titans_stream.stream.recovery import StoredSnapshot
+
+log = logging.getLogger(__name__)
+
+FORMAT = "1"
+"""Version of the file's own layout."""
+
+_SUFFIX = ".snapshot"
+_ARRAY = "array/"
+_JSON = "json"
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class LocalSnapshots:
+    """Snapshots in a local (or mounted) folder; a `SnapshotStore`.
+
+    `about` (the model's name and version, for instance) is written into each file for people to
+    read.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        group_id: str,
+        keep: int = 3,
+        about: dict[str, str] | None = None,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep: at least 1 is needed, not {keep}")
+        self._root = Path(root) / _folder_name(group_id)
+        self._keep = keep
+        self._about = dict(about or {})
+
+    def save(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
+        """Write a snapshot and remove those beyond the newest `keep`."""
+        folder = self._folder(topic, partition)
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(f".*{_SUFFIX}.*"):
+            leftover.unlink(missing_ok=True)
+        path = folder / f"{stored.offset}{_SUFFIX}"
+        _write_whole(path, _encode(stored, self._about))
+        older = [offset for offset in self._offsets(topic, partition) if offset <= stored.offset]
+        for offset in older[: -self._keep]:
+            self._remove(topic, partition, offset)
+
+    def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
+        """The newest sound snapshot of that schema at an offset up to `at_most`."""
+        for offset in reversed(self._offsets(topic, partition)):
+            if offset > at_most:
+                continue
+            path = self._folder(topic, partition) / f"{offset}{_SUFFIX}"
+            try:
+                stored = _decode(path, offset, schema)
+            except (OSError, SafetensorError, ValueError) as error:
+                log.warning("snapshot %s is passed over: %s", path, error)
+                continue
+            if stored is not None:
+                return stored
+        return None
+
+    def discard(self, topic: str, partition: int, after: int) -> None:
+        """Remove the snapshots at offsets beyond `after`."""
+        for offset in self._offsets(topic, partition):
+            if offset > after:
+                self._remove(topic, partition, offset)
+
+    def offsets(self, topic: str, partition: int) -> list[int]:
+        """The offsets at which there are snapshots, in order."""
+        return self._offsets(topic, partition)
+
+    def _folder(self, topic: str, partition: int) -> Path:
+        return self._root / _folder_name(topic) / str(partition)
+
+    def _offsets(self, topic: str, partition: int) -> list[int]:
+        names = (path.stem for path in self._folder(topic, partition).glob("*" + _SUFFIX))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _remove(self, topic: str, partition: int, offset: int) -> None:
+        (self._folder(topic, partition) / f"{offset}{_SUFFIX}").unlink(missing_ok=True)
+
+
+def _folder_name(name: str) -> str:
+    """A name as one path component, whatever it holds."""
+    safe = quote(name, safe="")
+    return "%2E" + safe[1:] if safe.startswith(".") else safe
+
+
+def _encode(stored: StoredSnapshot, about: dict[str, str]) -> bytes:
+    snapshot = stored.snapshot
+    document = json.dumps({"meta": snapshot.meta, "notes": stored.notes}).encode()
+    arrays: Arrays = {
+        _ARRAY + name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()
+    }
+    arrays[_JSON] = np.frombuffer(document, dtype=np.uint8)
+    header = {
+        **about,
+        "format": FORMAT,
+        "schema": snapshot.schema,
+        "offset": str(stored.offset),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "crc32": str(_checksum(arrays)),
+    }
+    return save(arrays, header)
+
+
+def _decode(path: Path, offset: int, schema: str) -> StoredSnapshot | None:
+    """The snapshot in a file, None if it is of another schema. ValueError if it is damaged."""
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+        if header.get("format") != FORMAT or header.get("offset") != str(offset):
+            raise ValueError("not a snapshot of this offset")
+        if header.get("schema") != schema:
+            return None
+        arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if header.get("crc32") != str(_checksum(arrays)):
+        raise ValueError("its checksum is wrong")
+    document = json.loads(arrays.pop(_JSON).tobytes())
+    columns = {name.removeprefix(_ARRAY): array for name, array in arrays.items()}
+    return StoredSnapshot(offset, Snapshot(schema, document["meta"], columns), document["notes"])
+
+
+def _checksum(arrays: Arrays) -> int:
+    total = 0
+    for name in sorted(arrays):
+        array = arrays[name]
+        shape = f"{name}:{array.dtype.str}:{array.shape}"
+        total = zlib.crc32(array.tobytes(), zlib.crc32(shape.encode(), total))
+    return total
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all, even after a power cut."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

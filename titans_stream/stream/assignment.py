@@ -1,0 +1,288 @@
+"""The partitions that a worker holds: recovers, snapshots and releases their state."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+from titans_stream.records import Engine
+from titans_stream.stream.client import translated
+from titans_stream.stream.deadline import Deadline
+from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.recovery import (
+    Committed,
+    LogRange,
+    Origin,
+    Plan,
+    Progress,
+    SnapshotStore,
+    StoredSnapshot,
+    plan_first,
+    plan_recovery,
+)
+from titans_stream.stream.settings import InputConfig
+
+log = logging.getLogger(__name__)
+
+_MILLISECOND = 1_000_000
+_ANSWER_MS = 3_000
+"""How long to wait for an answer before others have their turn and the question is asked again."""
+
+Offsets = dict[Any, Any]
+"""kafka.TopicPartition to kafka.structs.OffsetAndMetadata."""
+
+
+class Assignment:
+    """The state of the assigned partitions, in the engine and in `progress`.
+
+    A partition is *new* until `recover` has put its state in place; until then its messages must
+    not be processed. A partition that is revoked and assigned again at once is *held*: its state
+    stays, and is used again if nobody has committed for it in between. `snapshot_interval` is
+    seconds between snapshots of a partition.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        engine: Engine,
+        snapshots: SnapshotStore,
+        config: InputConfig,
+        snapshot_interval: float,
+        metrics: Metrics,
+    ) -> None:
+        self._consumer = consumer
+        self._engine = engine
+        self._snapshots = snapshots
+        self._config = config
+        self._snapshot_interval = snapshot_interval
+        self._metrics = metrics
+        self.progress: dict[int, Progress] = {}
+        self.new: set[int] = set()
+
+    def topic_partition(self, partition: int) -> Any:
+        """The partition as kafka-python names it."""
+        return TopicPartition(self._config.topic, partition)
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Take over exactly these partitions; they are not read before `recover`."""
+        assigned = set(partitions)
+        self.release(set(self.progress) - assigned)
+        self.new = assigned
+        for partition in assigned:
+            self._consumer.pause(self.topic_partition(partition))
+        self._metrics.partitions = len(assigned)
+        if assigned:
+            self._metrics.counts["rebalances"] += 1
+            log.info("assigned: partitions %s", _listed(assigned))
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Forget partitions, without writing anything."""
+        for partition in list(partitions):
+            self.new.discard(partition)
+            self._metrics.lag.pop(partition, None)
+            if self.progress.pop(partition, None) is not None:
+                self._engine.release(partition)
+        self._metrics.partitions = len(self.progress | dict.fromkeys(self.new))
+
+    def discard_state(self) -> None:
+        """Drop the state of all partitions and read them anew from what is committed."""
+        held = set(self.progress) | self.new
+        for partition in list(self.progress):
+            del self.progress[partition]
+            self._engine.release(partition)
+        for partition in held:
+            self._consumer.pause(self.topic_partition(partition))
+        self.new = held
+
+    def recover(self, pin: Callable[[Offsets], None]) -> None:
+        """Rebuild the state of the new partitions and read on from there.
+
+        `pin` commits offsets at once. UnansweredError where Kafka does not answer for now; nothing
+        is changed then.
+        """
+        with self._metrics.timed("recover"), translated("recovery"):
+            plans = self._plans(sorted(self.new))
+            pins = {p: plan for p, plan in plans.items() if plan is not None and plan.pin}
+            if pins:
+                pin({self.topic_partition(p): _offset(x.resume, x.origin) for p, x in pins.items()})
+            for partition, plan in plans.items():
+                if plan is not None:
+                    self._apply(partition, plan)
+                progress = self.progress[partition]
+                self._consumer.seek(self.topic_partition(partition), progress.position)
+                self._consumer.resume(self.topic_partition(partition))
+                self.new.discard(partition)
+
+    def _plans(self, partitions: list[int]) -> dict[int, Plan | None]:
+        """A plan per partition; None where the held state is still the committed one."""
+        names = [self.topic_partition(partition) for partition in partitions]
+        begins = self._consumer.beginning_offsets(names, _ANSWER_MS)
+        ends = self._consumer.end_offsets(names, _ANSWER_MS)
+        plans: dict[int, Plan | None] = {}
+        for partition, name in zip(partitions, names, strict=True):
+            logged = LogRange(begins[name], ends[name])
+            found = self._consumer.committed(name, metadata=True, timeout_ms=_ANSWER_MS)
+            held = self.progress.get(partition)
+            if found is None:
+                plans[partition] = self._first_plan(name, logged)
+            elif held is not None and held.position == held.committed == found.offset:
+                plans[partition] = None
+            else:
+                plans[partition] = self._recovery_plan(partition, found, logged)
+        return plans
+
+    def _first_plan(self, name: Any, logged: LogRange) -> Plan:
+        config = self._config
+        now = time.time_ns()
+        if config.start == "earliest":
+            return plan_first(logged, logged.begin, logged.begin)
+        if config.start_timestamp is None:
+            start, since = logged.end, now
+        else:
+            since = config.start_timestamp
+            start = self._offset_at(name, since, logged.end)
+        if not config.warm_up:
+            return plan_first(logged, start, start)
+        return plan_first(logged, start, self._offset_at(name, since - config.warm_up, start))
+
+    def _recovery_plan(self, partition: int, found: Any, logged: LogRange) -> Plan:
+        name, schema = self.topic_partition(partition), self._engine.state_schema
+        topic = self._config.topic
+
+        def warm_up_from() -> int:
+            since = time.time_ns() - self._config.warm_up
+            if not self._config.warm_up:
+                return int(found.offset)
+            return self._offset_at(name, since, int(found.offset))
+
+        committed = Committed(found.offset, Origin.decode(found.metadata))
+        plan = plan_recovery(
+            committed,
+            logged,
+            lambda at_most: self._snapshots.load(topic, partition, at_most, schema),
+            warm_up_from,
+        )
+        if plan.pin:
+            self._snapshots.discard(topic, partition, after=-1)
+        return plan
+
+    def _offset_at(self, name: Any, nanoseconds: int, otherwise: int) -> int:
+        """The first offset at or after a Kafka timestamp."""
+        milliseconds = max(0, nanoseconds // _MILLISECOND)
+        found = self._consumer.offsets_for_times({name: milliseconds}, _ANSWER_MS)[name]
+        return otherwise if found is None or found.offset < 0 else int(found.offset)
+
+    def _apply(self, partition: int, plan: Plan) -> None:
+        if self.progress.pop(partition, None) is not None:
+            self._engine.release(partition)
+        stored = plan.stored
+        if stored is not None:
+            self._engine.restore(partition, stored.snapshot)
+        progress = Progress(
+            partition,
+            position=plan.seek,
+            resume=plan.resume,
+            warm_until=plan.warm_until,
+            committed=plan.resume,
+            origin=plan.origin,
+            muted=set() if stored is None else set(stored.notes.get("muted", ())),
+            snapshot_offset=-1 if stored is None else stored.offset,
+            snapshot_due=time.monotonic() + self._snapshot_interval,
+        )
+        self.progress[partition] = progress
+        self._metrics.counts["lost_messages"] += plan.lost
+        if plan.warning:
+            log.error("%s partition %d: %s", self._config.topic, partition, plan.warning)
+        log.info(
+            "partition %d: %s; replaying %d messages, output from offset %d",
+            partition,
+            "nothing known" if stored is None else f"snapshot at {stored.offset}",
+            plan.resume - plan.seek,
+            plan.resume,
+        )
+
+    def lost_range(self, partition: int, wanted: int) -> None:
+        """The log no longer holds `wanted`: go on from what is there, and say so."""
+        name = self.topic_partition(partition)
+        with translated("recovery"):
+            begin = self._consumer.beginning_offsets([name], _ANSWER_MS)[name]
+        progress = self.progress.get(partition)
+        if progress is None or begin <= wanted:
+            return
+        log.error(
+            "%s partition %d: %d messages were deleted before they were read; going on at %d",
+            self._config.topic,
+            partition,
+            begin - wanted,
+            begin,
+        )
+        self._metrics.counts["lost_messages"] += begin - wanted
+        progress.position = begin
+        self._consumer.seek(name, begin)
+
+    def offsets(self) -> Offsets:
+        """What has to be committed: the position of each partition that is past the replay."""
+        return {
+            self.topic_partition(p): _offset(progress.position, progress.origin)
+            for p, progress in self.progress.items()
+            if progress.position > progress.committed
+        }
+
+    def note_committed(self) -> None:
+        """Everything up to the positions is committed now."""
+        for progress in self.progress.values():
+            progress.committed = max(progress.committed, progress.position)
+
+    def note_lag(self) -> None:
+        """Bring the lag by partition up to date."""
+        for partition, progress in self.progress.items():
+            end = self._consumer.highwater(self.topic_partition(partition))
+            if end is not None:
+                self._metrics.lag[partition] = max(0, end - progress.position)
+
+    def snapshot_next_due(self) -> None:
+        """Snapshot the one partition that waits longest for it, if one is due."""
+        now = time.monotonic()
+        due = [p for p in self.progress.values() if p.snapshot_due <= now and p.settled]
+        if due:
+            self._snapshot(min(due, key=lambda progress: progress.snapshot_due))
+
+    def snapshot_all(self, deadline: Deadline) -> None:
+        """Snapshot all partitions, as far as time allows; the others replay a little more."""
+        for progress in list(self.progress.values()):
+            if deadline.expired:
+                log.warning("no time left for snapshots; a replay will make up for them")
+                return
+            if progress.settled:
+                self._snapshot(progress)
+
+    def _snapshot(self, progress: Progress) -> None:
+        progress.snapshot_due = time.monotonic() + self._snapshot_interval
+        if progress.snapshot_offset == progress.position:
+            return
+        notes = {"start": progress.warm_until, "muted": sorted(progress.muted)}
+        with self._metrics.timed("snapshot"):
+            snapshot = self._engine.snapshot(progress.partition)
+            stored = StoredSnapshot(progress.position, snapshot, notes)
+            try:
+                self._snapshots.save(self._config.topic, progress.partition, stored)
+            except OSError as error:
+                log.error("partition %d: no snapshot: %s", progress.partition, error)
+                return
+        progress.snapshot_offset = progress.position
+        progress.origin = Origin(snapshot=progress.position)
+        self._metrics.counts["snapshots"] += 1
+
+
+def _offset(offset: int, origin: Origin) -> Any:
+    return OffsetAndMetadata(offset, origin.encode(), -1)
+
+
+def _listed(partitions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(partitions))) or "none"

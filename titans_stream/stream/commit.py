@@ -1,0 +1,296 @@
+"""Publishes a worker's output and commits its progress, exactly once or at least once.
+
+Exactly once (KIP-98, KIP-447) is a transaction:
+
+1. `begin`, at the first message after the last commit: nothing is open while idle.
+2. `send` each output; kafka-python's own thread carries them to the broker meanwhile.
+3. `commit`: send the input offsets to the transaction together with the consumer's generation,
+   so that the broker refuses a worker that has lost its partitions,
+4. and commit the transaction: outputs and offsets become visible together, or not at all.
+5. Where 2 to 4 fail, `abort`. The state in memory is then ahead of what is committed: the caller
+   discards it and recovers.
+
+Since the broker fences by the consumer's generation, the transactional id need not name the
+partitions. Each process makes an id of its own: with a shared one, workers would fence each other.
+
+At least once sends, flushes, and leaves it to the consumer to commit the offsets afterwards.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+    RecordListTooLargeError,
+    TransactionalIdAuthorizationFailedError,
+)
+
+from titans_stream.stream.client import Clients, close_producer, user_error
+from titans_stream.stream.deadline import Deadline, call_within
+from titans_stream.stream.errors import AbortedError, ConnectError, FatalError
+from titans_stream.stream.kafka_protocols import Producer
+
+log = logging.getLogger(__name__)
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+Headers = list[tuple[str, bytes]]
+
+
+class OutputState(enum.Enum):
+    """Where an output is between two commits."""
+
+    IDLE = "idle"
+    OPEN = "open"
+    COMMITTING = "committing"
+    ABORTED = "aborted"
+    CLOSED = "closed"
+
+
+_NEXT = {
+    OutputState.IDLE: {OutputState.OPEN, OutputState.CLOSED},
+    OutputState.OPEN: {OutputState.COMMITTING, OutputState.ABORTED, OutputState.CLOSED},
+    OutputState.COMMITTING: {OutputState.IDLE, OutputState.ABORTED, OutputState.CLOSED},
+    OutputState.ABORTED: {OutputState.IDLE, OutputState.CLOSED},
+    OutputState.CLOSED: set[OutputState](),
+}
+
+
+class TooLargeError(AbortedError):
+    """The broker refused a message for its size."""
+
+
+class Output(ABC):
+    """Carries output to Kafka between commits. `timeout` bounds each blocking call, in seconds."""
+
+    commits_offsets: bool
+    """Whether `commit` commits the offsets too; otherwise the consumer does it afterwards."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._first_error: BaseException | None = None
+        self._turn = 0
+        self._producer: Producer
+        self.state = OutputState.IDLE
+        self.sent = 0
+        """Bytes sent since the last commit."""
+
+    def _to(self, state: OutputState) -> None:
+        assert state in _NEXT[self.state], f"{self.state.value} to {state.value}"
+        self.state = state
+
+    def hurry(self, seconds: float) -> None:
+        """From now on, no call takes longer than so many seconds."""
+        self._timeout = min(self._timeout, seconds)
+
+    def begin(self) -> None:
+        """Open what `commit` closes; does nothing where it is open."""
+        if self.state is OutputState.IDLE:
+            self._begin()
+            self._to(OutputState.OPEN)
+
+    def send(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
+    ) -> None:
+        """Hand over one message.
+
+        MessageSizeTooLargeError where the producer's own limit refuses it: nothing is sent then,
+        and the caller may send less. AbortedError for any other failure.
+        """
+        assert self.state is OutputState.OPEN, self.state
+        if key is None and value is None:
+            key = b""  # kafka-python refuses a message without key and value
+        try:
+            future = self._producer.send(topic, value, key, headers, None, None)
+        except TOO_LARGE:
+            raise
+        except KafkaError as error:
+            raise self._aborted("send", error) from error
+        future.add_errback(self._failed, self._turn)
+        self.sent += len(key or b"") + len(value or b"")
+
+    def commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+        """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not."""
+        self._to(OutputState.COMMITTING)
+        try:
+            self._commit(offsets, member)
+        except KafkaError as error:
+            raise self._aborted("commit", error) from error
+        if self._first_error is not None:
+            raise self._aborted("commit", self._first_error)
+        self.sent = 0
+        self._to(OutputState.IDLE)
+
+    def abort(self) -> None:
+        """Drop what is not committed and be ready for `begin` again."""
+        if self.state is not OutputState.IDLE:
+            if self.state is not OutputState.ABORTED:
+                self._to(OutputState.ABORTED)
+            self._turn += 1
+            self._abort()
+            self._first_error = None
+            self.sent = 0
+            self._to(OutputState.IDLE)
+
+    def close(self, timeout: float) -> None:
+        """End within about `timeout` seconds; drops what is not committed.
+
+        An open transaction that is not aborted holds up readers of the output until the broker
+        ends it (transaction_timeout_ms).
+        """
+        if self.state is OutputState.CLOSED:
+            return
+        deadline = Deadline(timeout)
+        if self.state in (OutputState.OPEN, OutputState.ABORTED):
+            try:
+                call_within(timeout, "abort", self._give_up)
+            except (KafkaError, FatalError) as error:
+                log.warning("the open transaction could not be aborted: %s", error)
+        self._to(OutputState.CLOSED)
+        close_producer(self._producer, deadline.remaining)
+
+    def _failed(self, turn: int, error: BaseException) -> None:
+        """Note why a message was not sent, unless what it belonged to is over."""
+        if turn == self._turn and self._first_error is None:
+            self._first_error = error
+
+    def _aborted(self, what: str, error: BaseException) -> Exception:
+        """What to raise for a failure; the first failed message says more than the last call."""
+        cause = self._first_error or error
+        if self.state is not OutputState.ABORTED:
+            self._to(OutputState.ABORTED)
+        if isinstance(cause, TOO_LARGE):
+            return TooLargeError(f"{what}: {cause}")
+        if isinstance(cause, ProducerFencedError):
+            return self._fenced(what)
+        return user_error(cause) or AbortedError(f"{what}: {cause}")
+
+    def _fenced(self, what: str) -> FatalError:
+        return FatalError(
+            f"{what}: fenced: another worker uses the same transactional id, or a transaction took "
+            "longer than kafka.producer.transaction_timeout_ms"
+        )
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None: ...
+
+    @abstractmethod
+    def _abort(self) -> None: ...
+
+    @abstractmethod
+    def _give_up(self) -> None: ...
+
+
+class ExactlyOnceOutput(Output):
+    """Output and offsets in one transaction."""
+
+    commits_offsets = True
+
+    def __init__(
+        self,
+        clients: Clients,
+        group_id: str,
+        transactional_id: str,
+        timeout: float,
+        transaction_timeout: float,
+    ) -> None:
+        super().__init__(timeout)
+        self._transaction_timeout = transaction_timeout
+        self._clients = clients
+        self._id = transactional_id or f"{group_id}-{uuid.uuid4().hex[:12]}"
+        self._producer = self._open()
+
+    def _open(self) -> Producer:
+        producer = self._clients.producer(self._id, self._transaction_timeout)
+        self._call("init_transactions", producer.init_transactions)
+        return producer
+
+    def _call(self, what: str, call: Callable[[], None]) -> None:
+        try:
+            call_within(self._timeout, what, call)
+        except ProducerFencedError as error:
+            raise self._fenced(what) from error
+        except KafkaError as error:
+            mend = user_error(error)
+            if mend is None:
+                raise
+            if isinstance(error, TransactionalIdAuthorizationFailedError):
+                mend = ConnectError(
+                    f"no permission to write and describe the transactional id {self._id}: grant "
+                    "it for a prefix of that, or set delivery.transactional_id"
+                )
+            raise mend from error
+
+    def _begin(self) -> None:
+        try:
+            self._producer.begin_transaction()
+        except KafkaError as error:
+            raise FatalError(f"begin_transaction: {error}") from error
+
+    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+        # A member without generation is not fenced by the broker: it may not commit.
+        if member.generation_id < 0:
+            raise KafkaError("no longer a member of the consumer group")
+        producer = self._producer
+        self._call(  # 3
+            "send_offsets_to_transaction",
+            lambda: producer.send_offsets_to_transaction(offsets, member),
+        )
+        self._call("commit_transaction", producer.commit_transaction)  # 4
+
+    def _give_up(self) -> None:
+        self._producer.abort_transaction()
+
+    def _abort(self) -> None:
+        try:
+            self._call("abort_transaction", self._producer.abort_transaction)
+        except KafkaError as error:
+            # A new producer with the same id ends the transaction of the old one (KIP-98).
+            log.warning("the transaction could not be aborted (%s); opening a new producer", error)
+            close_producer(self._producer, 0.0)
+            try:
+                self._producer = self._open()
+            except KafkaError as again:
+                raise FatalError(f"init_transactions: {again}") from again
+
+
+class AtLeastOnceOutput(Output):
+    """Output first; offsets afterwards, by the consumer."""
+
+    commits_offsets = False
+
+    def __init__(self, clients: Clients, timeout: float) -> None:
+        super().__init__(timeout)
+        self._producer = clients.producer()
+
+    def _begin(self) -> None:
+        """Nothing to open."""
+
+    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+        del offsets, member
+        self._flush()
+
+    def _give_up(self) -> None:
+        """What was sent cannot be taken back."""
+
+    def _flush(self) -> None:
+        self._producer.flush(self._timeout)
+
+    def _abort(self) -> None:
+        # What was sent cannot be taken back; it must not arrive after what is sent again.
+        try:
+            self._flush()
+        except KafkaTimeoutError as error:
+            raise FatalError(f"flush: {error}") from error

@@ -1,0 +1,23 @@
+"""What can go wrong between the worker and Kafka, by what has to be done about it."""
+
+from __future__ import annotations
+
+
+class ConnectError(ValueError):
+    """Kafka cannot be used as configured; the message names what the user has to change."""
+
+
+class StoppedError(RuntimeError):
+    """The worker was asked to stop while it waited for Kafka."""
+
+
+class FatalError(RuntimeError):
+    """The worker cannot go on. Nothing is lost: the next start recovers."""
+
+
+class AbortedError(RuntimeError):
+    """What is not committed is lost: the state has to be recovered from committed offsets."""
+
+
+class UnansweredError(FatalError):
+    """Kafka did not answer in time; nothing has changed, so whoever can wait may ask again."""

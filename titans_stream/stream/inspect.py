@@ -1,0 +1,117 @@
+"""Looks at a connector's topics without changing anything: what would a worker make of them?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from kafka import TopicPartition
+
+from titans_stream.records import DeadLetter, Readings
+from titans_stream.stream.client import Clients, translated
+from titans_stream.stream.codecs import Decoder
+from titans_stream.stream.deadline import Deadline
+from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.settings import InputConfig, OutputConfig
+from titans_stream.stream.worker import check_topics, named_topics
+
+_MESSAGE_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
+_READ_SECONDS = 5.0
+_ANSWER_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReport:
+    """Offsets of an input partition; `committed` is None where the group has no offset yet."""
+
+    partition: int
+    begin: int
+    end: int
+    committed: int | None
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that the group has not read."""
+        return None if self.committed is None else max(0, self.end - self.committed)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReport:
+    """What one message comes to: readings, and a dead letter for what cannot be used."""
+
+    message: RawMessage
+    readings: Readings
+    dead: DeadLetter | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What `inspect_connector` found. `topics` is by the name of the setting."""
+
+    servers: str
+    topics: dict[str, str]
+    partitions: tuple[PartitionReport, ...]
+    messages: tuple[MessageReport, ...]
+
+
+def inspect_connector(
+    clients: Clients, input: InputConfig, output: OutputConfig, count: int = 5
+) -> Inspection:
+    """Connect, look at all topics, and decode the last `count` messages of the input.
+
+    ConnectError for whatever would keep a worker from running.
+    """
+    topics = named_topics(input, output)
+    found = check_topics(clients, topics)
+    info = found[input.topic]
+    consumer = clients.consumer(input.group_id or None)
+    try:
+        with translated("check"):
+            names = [TopicPartition(input.topic, partition) for partition in info.partitions]
+            consumer.assign(names)
+            partitions = _partitions(consumer, names, bool(input.group_id))
+            messages = _last_messages(consumer, names, partitions, count)
+    finally:
+        consumer.close(False, 1_000)
+    decoder = Decoder(input)
+    reports = []
+    for message in messages:
+        decoded = decoder.decode([message])
+        dead = decoded.dead[0] if decoded.dead else None
+        reports.append(MessageReport(message, decoded.readings, dead))
+    return Inspection(clients.servers, topics, partitions, tuple(reports))
+
+
+def _partitions(
+    consumer: Consumer, names: list[Any], has_group: bool
+) -> tuple[PartitionReport, ...]:
+    begins, ends = (
+        consumer.beginning_offsets(names, _ANSWER_MS),
+        consumer.end_offsets(names, _ANSWER_MS),
+    )
+    reports = []
+    for name in names:
+        committed = None
+        if has_group:
+            committed = consumer.committed(name, metadata=True, timeout_ms=_ANSWER_MS)
+        offset = None if committed is None else int(committed.offset)
+        reports.append(PartitionReport(name.partition, begins[name], ends[name], offset))
+    return tuple(reports)
+
+
+def _last_messages(
+    consumer: Consumer, names: list[Any], partitions: tuple[PartitionReport, ...], count: int
+) -> list[RawMessage]:
+    """The newest `count` messages, oldest first; fewer where reading them takes too long."""
+    for name, report in zip(names, partitions, strict=True):
+        consumer.seek(name, max(report.begin, report.end - count))
+    deadline = Deadline(_READ_SECONDS)
+    ends = {name: report.end for name, report in zip(names, partitions, strict=True)}
+    found: list[RawMessage] = []
+    while not deadline.expired and any((consumer.position(n) or 0) < ends[n] for n in names):
+        for records in consumer.poll(200, 1_000).values():
+            found += [RawMessage._make(fields) for fields in map(_MESSAGE_FIELDS, records)]
+    found.sort(key=lambda message: (message.timestamp_ms, message.partition, message.offset))
+    return found[-count:]

@@ -1,0 +1,101 @@
+"""What the worker uses of kafka-python's clients, so that tests can put others in their place.
+
+A partition is a kafka.TopicPartition, an offset to commit a kafka.structs.OffsetAndMetadata, a
+member a kafka.structs.ConsumerGroupMetadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Consumer(Protocol):
+    """What is used of kafka.KafkaConsumer."""
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        """The partitions of a topic, asked for where they are not known yet."""
+
+    def subscribe(self, topics: list[str], *, listener: Any) -> None:
+        """Join the group for these topics; `listener` hears of rebalances."""
+
+    def assign(self, partitions: list[Any]) -> None:
+        """Read these partitions, outside of any group."""
+
+    def position(self, partition: Any) -> int | None:
+        """The offset of the next message to be returned."""
+
+    def poll(self, timeout_ms: float, max_records: int) -> dict[Any, list[Any]]:
+        """Messages by partition; drives rebalances."""
+
+    def seek(self, partition: Any, offset: int) -> None:
+        """Read on from an offset."""
+
+    def pause(self, *partitions: Any) -> None:
+        """Read nothing of these partitions for now."""
+
+    def resume(self, *partitions: Any) -> None:
+        """Undo `pause`."""
+
+    def highwater(self, partition: Any) -> int | None:
+        """The end of the log as last heard."""
+
+    def committed(self, partition: Any, metadata: bool, timeout_ms: float) -> Any:
+        """The group's committed offset, None where there is none."""
+
+    def beginning_offsets(self, partitions: list[Any], timeout_ms: float) -> dict[Any, int]:
+        """The first offset that the log holds."""
+
+    def end_offsets(self, partitions: list[Any], timeout_ms: float) -> dict[Any, int]:
+        """The offset of the next message to be written."""
+
+    def offsets_for_times(self, timestamps: dict[Any, int], timeout_ms: float) -> dict[Any, Any]:
+        """The first message at or after a time in milliseconds."""
+
+    def group_metadata(self) -> Any:
+        """This consumer's membership of its group."""
+
+    def commit(self, offsets: Mapping[Any, Any], timeout_ms: float) -> None:
+        """Commit offsets and wait."""
+
+    def commit_async(self, offsets: Mapping[Any, Any]) -> Any:
+        """Commit offsets; the result can be awaited in a rebalance listener."""
+
+    def close(self, autocommit: bool, timeout_ms: float) -> None:
+        """Leave the group and close."""
+
+
+class Producer(Protocol):
+    """What is used of kafka.KafkaProducer."""
+
+    def init_transactions(self) -> None:
+        """Take the transactional id over; ends a transaction that was left open."""
+
+    def begin_transaction(self) -> None:
+        """Open a transaction (nothing is sent yet)."""
+
+    def send_offsets_to_transaction(self, offsets: Mapping[Any, Any], member: Any) -> None:
+        """Commit input offsets with the transaction (KIP-447)."""
+
+    def commit_transaction(self) -> None:
+        """Send what is left, then commit."""
+
+    def abort_transaction(self) -> None:
+        """Drop what was sent in the transaction."""
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: list[tuple[str, bytes]] | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+    ) -> Any:
+        """Hand a message over; the result is a future."""
+
+    def flush(self, timeout: float) -> None:
+        """Wait until everything is sent, at most `timeout` seconds."""
+
+    def close(self, timeout: float) -> None:
+        """Close within `timeout` seconds."""

@@ -1,0 +1,339 @@
+"""The worker's loop, from a poll to a commit.
+
+A turn of the loop:
+
+1. Poll at most N messages. Rebalances happen in here: the listener below is called by
+   kafka-python while this thread waits.
+2. Recover partitions that are new (recovery.py).
+3. Decode. What cannot be decoded is a dead letter.
+4. Let the engine process the readings, in segments: warm-up and replay (output is discarded) and
+   live (output is published). A transaction opens with the first live message.
+5. Encode and send alerts, frames of scores, dead letters.
+6. After `commit_interval`: commit output and offsets together (commit.py).
+7. After `snapshot_interval`: snapshot a partition whose state is that of its committed offset.
+
+Where 5 or 6 fail, the transaction is aborted, the state of all partitions is discarded, and 2
+rebuilds it from what is committed. On revocation: 6, a snapshot of each partition. On loss: abort
+and release; nothing is written for partitions that belong to others by now.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+from kafka import AsyncConsumerRebalanceListener
+from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from titans_stream.durations import SECOND
+from titans_stream.records import Engine
+from titans_stream.stream.assignment import Assignment, Offsets
+from titans_stream.stream.client import translated, user_error
+from titans_stream.stream.codecs import Decoder
+from titans_stream.stream.commit import Output, OutputState, TooLargeError
+from titans_stream.stream.deadline import Deadline, call_within
+from titans_stream.stream.errors import (
+    AbortedError,
+    ConnectError,
+    FatalError,
+    UnansweredError,
+)
+from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.outbox import Outbox
+from titans_stream.stream.recovery import Progress
+from titans_stream.stream.settings import DeliveryConfig
+
+log = logging.getLogger(__name__)
+
+_IDLE_POLL = 0.2
+_MOST_UNCOMMITTED_BYTES = 16 * 2**20
+_MOST_PAUSE = 10.0
+_REPORT_SECONDS = 0.5
+_REVOCATION_SECONDS = 15.0
+
+_MESSAGE_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
+"""topic, partition, offset, timestamp, key, value, headers of a kafka-python ConsumerRecord."""
+
+
+class Loop:
+    """One worker's session with Kafka, from joining the group to leaving it."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        output: Output,
+        outbox: Outbox,
+        assignment: Assignment,
+        decoder: Decoder,
+        engine: Engine,
+        delivery: DeliveryConfig,
+        metrics: Metrics,
+        stop: threading.Event,
+        ready: threading.Event,
+        commit_timeout: float,
+    ) -> None:
+        self._consumer = consumer
+        self._output = output
+        self._outbox = outbox
+        self._assignment = assignment
+        self._decoder = decoder
+        self._engine = engine
+        self._delivery = delivery
+        self._metrics = metrics
+        self._stop = stop
+        self._ready = ready
+        self._commit_timeout = commit_timeout
+        self._begun = 0.0
+        self._next_report = 0.0
+        self._failed_aborts = 0
+        self._listener_error: Exception | None = None
+        self._open = True
+
+    def run(self, topic: str) -> None:
+        """Work until `stop` is set, then finish in good order."""
+        self._consumer.subscribe([topic], listener=_Listener(self))
+        # Known partitions spare the group a first rebalance in which nothing is assigned.
+        self._consumer.partitions_for_topic(topic)
+        try:
+            while not self._stop.is_set():
+                self._turn()
+            self._finish()
+        finally:
+            self._open = False
+
+    def _finish(self) -> None:
+        """The orderly end; a failure in it costs a replay at the next start, nothing else."""
+        deadline = Deadline(self._delivery.shutdown_timeout / SECOND)
+        log.info("stopping")
+        self._output.hurry(deadline.remaining)
+        try:
+            self._commit()
+            self._assignment.snapshot_all(deadline)
+        except AbortedError as error:
+            log.warning("the last commit failed: %s; the next start recovers", error)
+        self._open = False
+        timeout = max(1.0, deadline.remaining)
+        call_within(timeout + 1, "leave group", lambda: self._consumer.close(False, timeout * 1e3))
+        self._output.close(max(1.0, deadline.remaining))
+        self._assignment.release(list(self._assignment.progress))
+
+    def _turn(self) -> None:
+        try:
+            records = self._poll()
+            if self._listener_error is not None:
+                error, self._listener_error = self._listener_error, None
+                raise error
+            if self._assignment.new:
+                # An assignment or an abort makes all partitions new: none is read before.
+                assert not records
+                self._assignment.recover(self._pin)
+                self._ready.set()
+            if records:
+                self._take(records)
+            if self._commit_due():
+                self._commit()
+            self._assignment.snapshot_next_due()
+            self._report()
+            if records and self._failed_aborts and self._output.state is OutputState.IDLE:
+                self._failed_aborts = 0
+        except AbortedError as error:
+            self._abort(error)
+        except UnansweredError as error:
+            log.warning("waiting for Kafka: %s", error)
+            self._stop.wait(_IDLE_POLL)
+
+    def _poll(self) -> dict[int, list[Any]]:
+        """Messages by partition."""
+        wait = _IDLE_POLL
+        if self._output.state is OutputState.OPEN:
+            wait = min(wait, max(0.0, self._due_at() - time.monotonic()))
+        begun = time.perf_counter()
+        polled: dict[Any, list[Any]] = {}
+        try:
+            with translated("poll"):
+                polled = self._poll_once(wait)
+        finally:
+            stage = "receive" if polled else "idle"
+            self._metrics.seconds[stage] += time.perf_counter() - begun
+        return {
+            topic_partition.partition: records
+            for topic_partition, records in polled.items()
+            if topic_partition.partition in self._assignment.progress
+            and topic_partition.partition not in self._assignment.new
+        }
+
+    def _poll_once(self, wait: float) -> dict[Any, list[Any]]:
+        try:
+            return self._consumer.poll(int(wait * 1000), self._delivery.max_poll_records)
+        except NoOffsetForPartitionError:
+            return {}  # of a partition that is new: `recover` gives it a position
+        except OffsetOutOfRangeError as error:
+            for topic_partition, offset in dict(*error.args).items():
+                self._assignment.lost_range(topic_partition.partition, offset)
+            return {}
+
+    def _take(self, records: dict[int, list[Any]]) -> None:
+        """Process messages: replayed ones without output, then the live ones."""
+        live: list[RawMessage] = []
+        for partition, found in records.items():
+            progress = self._assignment.progress[partition]
+            messages = [RawMessage._make(fields) for fields in map(_MESSAGE_FIELDS, found)]
+            if progress.replaying:
+                messages = self._replay(progress, messages)
+            if messages:
+                live += messages
+                progress.position = messages[-1].offset + 1
+        if live:
+            self._process_live(live)
+
+    def _replay(self, progress: Progress, messages: list[RawMessage]) -> list[RawMessage]:
+        """Process what lies before `resume` without output; the rest is returned."""
+        for until in sorted({min(progress.warm_until, progress.resume), progress.resume}):
+            count = sum(message.offset < until for message in messages)
+            segment, messages = messages[:count], messages[count:]
+            if segment:
+                warming = segment[0].offset < progress.warm_until
+                with self._metrics.timed("recover"):
+                    results = self._engine.process(self._decoder.decode(segment).readings)
+                for alert in results.alerts:
+                    if alert.status == "resolved":
+                        progress.muted.discard(alert.alert_id)
+                    elif warming and alert.status == "opened":
+                        progress.muted.add(alert.alert_id)
+                progress.position = segment[-1].offset + 1
+                self._metrics.counts["replayed_messages"] += len(segment)
+        return messages
+
+    def _process_live(self, messages: Sequence[RawMessage]) -> None:
+        metrics = self._metrics
+        with metrics.timed("decode"):
+            decoded = self._decoder.decode(messages)
+        with metrics.timed("engine"):
+            results = self._engine.process(decoded.readings)
+        if self._output.state is OutputState.IDLE:
+            self._output.begin()
+            self._begun = time.monotonic()
+        with metrics.timed("encode"):
+            muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
+            self._outbox.alerts(results.alerts, muted)
+            self._outbox.scores(results.scores)
+            self._outbox.dead_letters(decoded.dead)
+        metrics.counts["messages"] += len(messages)
+        metrics.counts["readings"] += len(decoded.readings)
+
+    # --- commit and abort
+
+    def _due_at(self) -> float:
+        return self._begun + self._delivery.commit_interval / SECOND
+
+    def _commit_due(self) -> bool:
+        if self._output.state is not OutputState.OPEN:
+            return False
+        return self._output.sent > _MOST_UNCOMMITTED_BYTES or time.monotonic() >= self._due_at()
+
+    def _commit(self) -> None:
+        """Commit what is open, if anything is."""
+        if self._output.state is not OutputState.OPEN:
+            return
+        offsets = self._assignment.offsets()
+        with self._metrics.timed("commit"):
+            self._output.commit(offsets, self._consumer.group_metadata())
+            if not self._output.commits_offsets:
+                self._commit_by_consumer(offsets)
+        self._note_committed()
+
+    def _note_committed(self) -> None:
+        self._assignment.note_committed()
+        self._metrics.counts["commits"] += 1
+
+    def _report(self) -> None:
+        """Bring gauges and the registry up to date, now and then."""
+        now = time.monotonic()
+        if now >= self._next_report:
+            self._next_report = now + _REPORT_SECONDS
+            self._assignment.note_lag()
+            self._metrics.series = self._engine.series_count()
+            self._metrics.publish()
+
+    def _commit_by_consumer(self, offsets: Offsets) -> None:
+        try:
+            self._consumer.commit(offsets, timeout_ms=self._commit_timeout * 1000)
+        except KafkaError as error:
+            raise user_error(error) or AbortedError(f"commit: {error}") from error
+
+    def _pin(self, offsets: Offsets) -> None:
+        """Commit offsets alone, before anything is read."""
+        assert self._output.state is OutputState.IDLE, self._output.state
+        if self._output.commits_offsets:
+            self._output.begin()
+            self._output.commit(offsets, self._consumer.group_metadata())
+        else:
+            self._commit_by_consumer(offsets)
+
+    def _abort(self, error: AbortedError) -> None:
+        """Drop what is open and the state that went with it."""
+        if isinstance(error, TooLargeError):
+            self._outbox.shrink_dead_letters()
+        self._metrics.counts["aborts"] += 1
+        log.warning("going back to the last commit: %s", error)
+        self._output.abort()
+        self._assignment.discard_state()
+        self._stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
+        self._failed_aborts = min(self._failed_aborts + 1, 10)
+
+    # --- rebalances: on kafka-python's I/O thread, while this worker's thread waits in poll
+
+    async def revoked(self) -> None:
+        """Commit and snapshot before partitions go; they are held until the next assignment."""
+        deadline = Deadline(min(_REVOCATION_SECONDS, self._delivery.shutdown_timeout / SECOND))
+        if self._output.state is OutputState.OPEN:
+            offsets = self._assignment.offsets()
+            self._output.commit(offsets, self._consumer.group_metadata())
+            if not self._output.commits_offsets and offsets:
+                await self._consumer.commit_async(offsets)
+            self._note_committed()
+        self._assignment.snapshot_all(deadline)
+
+    def lost(self) -> None:
+        """Drop partitions that others own by now."""
+        self._output.abort()
+        self._assignment.assign(())
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells the loop of rebalances.
+
+    kafka-python would log an exception with its traceback and raise another one in poll: errors
+    are kept for the loop's own thread instead.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        loop = self._loop
+        if revoked and loop._open:
+            try:
+                await loop.revoked()
+            except KafkaError as error:
+                loop._listener_error = AbortedError(f"revocation: {error}")
+            except (AbortedError, ConnectError, FatalError) as error:
+                loop._listener_error = error
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self._loop._assignment.assign(each.partition for each in assigned)
+
+    async def on_partitions_lost(self, lost: Any) -> None:
+        loop = self._loop
+        if loop._open:
+            log.warning("partitions were lost to other members of the group")
+            try:
+                loop.lost()
+            except (ConnectError, FatalError) as error:
+                loop._listener_error = error

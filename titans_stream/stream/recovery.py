@@ -1,0 +1,192 @@
+"""How a partition's state is rebuilt: the newest snapshot, and a replay up to what is committed.
+
+A partition is assigned, lost or aborted; its state in memory must then become what it was when
+the committed offset C was committed:
+
+1. Take the newest snapshot at an offset a <= C whose schema is the engine's.
+2. Seek to a. Messages from a up to C are processed without output: it is published already.
+3. From C on, go on as always.
+
+Without a snapshot the metadata of the committed offset says where the state began (`Origin`):
+with the first commit of a partition, made before anything is read, that place is pinned. A crash
+during a warm-up thus repeats the warm-up, and loses nothing that came in meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from titans_stream.records import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """A partition's state before the message at `offset`, with the worker's own notes."""
+
+    offset: int
+    snapshot: Snapshot
+    notes: dict[str, Any]
+
+
+class SnapshotStore(Protocol):
+    """Keeps snapshots of the partitions of one consumer group."""
+
+    def save(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
+        """Keep a snapshot; older ones beyond a number may go. OSError where that fails."""
+
+    def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
+        """The newest sound snapshot of that schema at an offset up to `at_most`."""
+
+    def discard(self, topic: str, partition: int, after: int) -> None:
+        """Forget the snapshots at offsets beyond `after`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a partition's state comes from, as the metadata of its committed offset says it.
+
+    `built_from`: the state began empty at that offset, and output at `start` (before it lies the
+    warm-up). `snapshot`: a snapshot at that offset was saved.
+    """
+
+    built_from: int | None = None
+    start: int = 0
+    snapshot: int | None = None
+
+    def encode(self) -> str:
+        """The metadata of an offset."""
+        if self.snapshot is not None:
+            return json.dumps({"snapshot": self.snapshot})
+        return json.dumps({"from": self.built_from, "start": self.start})
+
+    @classmethod
+    def decode(cls, metadata: str | None) -> Origin:
+        """Read metadata; what this worker did not write tells nothing."""
+        try:
+            found = json.loads(metadata or "")
+        except ValueError:
+            return cls()
+        if not isinstance(found, dict):
+            return cls()
+        numbers = {name: value for name, value in found.items() if type(value) is int}
+        if "snapshot" in numbers:
+            return cls(snapshot=numbers["snapshot"])
+        if "from" in numbers:
+            return cls(built_from=numbers["from"], start=numbers.get("start", 0))
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The offset that a group has committed for a partition."""
+
+    offset: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """The offsets that a partition's log holds: from `begin` up to, not including, `end`."""
+
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to rebuild a partition.
+
+    Start from `stored`, or from nothing; read from `seek`; before `warm_until` alerts are not
+    for publication ever, before `resume` they are published already. `lost` messages are no
+    longer in the log; `warning` says so to the user. `pin`: the place must be committed first.
+    """
+
+    seek: int
+    resume: int
+    warm_until: int
+    origin: Origin
+    stored: StoredSnapshot | None = None
+    lost: int = 0
+    pin: bool = False
+    warning: str = ""
+
+
+@dataclass(slots=True)
+class Progress:
+    """A partition in work. Offsets are of the next message to be taken."""
+
+    partition: int
+    position: int
+    resume: int
+    warm_until: int
+    committed: int
+    origin: Origin
+    muted: set[str] = field(default_factory=set)
+    snapshot_offset: int = -1
+    snapshot_due: float = 0.0
+
+    @property
+    def replaying(self) -> bool:
+        """Whether output is discarded still."""
+        return self.position < self.resume
+
+    @property
+    def settled(self) -> bool:
+        """Whether the state is that of a committed offset, or of one before it."""
+        return self.position <= self.committed
+
+
+def plan_first(log: LogRange, start: int, warm_up_from: int) -> Plan:
+    """A partition for which the group has committed nothing: warm up, then start."""
+    start = min(max(start, log.begin), log.end)
+    seek = min(max(warm_up_from, log.begin), start)
+    return Plan(seek, start, start, Origin(built_from=seek, start=start), pin=True)
+
+
+def plan_recovery(
+    committed: Committed,
+    log: LogRange,
+    load: Callable[[int], StoredSnapshot | None],
+    warm_up_from: Callable[[], int],
+) -> Plan:
+    """A partition with a committed offset.
+
+    `load` gives the newest fitting snapshot up to an offset; `warm_up_from` the offset at which
+    a warm-up before now begins.
+    """
+    offset = committed.offset
+    if offset > log.end:
+        warning = (
+            f"the committed offset {offset} lies beyond the end of the log ({log.end}): the topic "
+            f"was truncated or created anew; starting from its first message, {log.begin}"
+        )
+        origin = Origin(built_from=log.begin, start=log.begin)
+        return Plan(log.begin, log.begin, log.begin, origin, pin=True, warning=warning)
+    stored = load(offset)
+    resume = max(offset, log.begin)
+    lost = resume - offset
+    warnings = []
+    if lost:
+        warnings.append(f"{lost} messages were deleted before they were read")
+    if stored is not None:
+        wanted, origin = stored.offset, Origin(snapshot=stored.offset)
+        warm_until = int(stored.notes.get("start", 0))
+    elif committed.origin.built_from is not None:
+        wanted, origin = committed.origin.built_from, committed.origin
+        warm_until = committed.origin.start
+    else:
+        wanted = min(warm_up_from(), resume)
+        origin, warm_until = Origin(built_from=wanted, start=resume), resume
+        warnings.append(
+            "no snapshot fits (the state folder is new, or the model has changed): "
+            f"learning anew from offset {wanted}"
+        )
+    seek = min(max(wanted, log.begin), resume)
+    missing = min(seek, offset) - wanted
+    if missing > 0:
+        lost += missing
+        warnings.append(f"{missing} messages needed to rebuild the state were deleted")
+    return Plan(seek, resume, warm_until, origin, stored, lost, warning="; ".join(warnings))

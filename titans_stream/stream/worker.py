@@ -1,0 +1,236 @@
+"""The worker: reads one topic, drives an engine, publishes what it finds, commits (loop.py)."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import signal
+import threading
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+from kafka.errors import KafkaError
+
+from titans_stream.durations import SECOND
+from titans_stream.records import Engine, ModelRef
+from titans_stream.stream.assignment import Assignment
+from titans_stream.stream.client import Clients, TopicInfo
+from titans_stream.stream.codecs import Decoder
+from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
+from titans_stream.stream.deadline import Deadline, call_within
+from titans_stream.stream.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.loop import Loop
+from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.outbox import Outbox
+from titans_stream.stream.recovery import SnapshotStore
+from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
+
+log = logging.getLogger(__name__)
+
+_TOPIC_PATIENCE = 5.0
+_CLOSE_SECONDS = 3.0
+_TRANSACTION_SECONDS = 30.0
+"""How long the broker keeps the open transaction of a worker that died, beside two commit
+intervals: shorter than a consumer's session, so that nothing waits for it once others take over."""
+
+
+class WorkerState(enum.Enum):
+    """What the worker is doing."""
+
+    CREATED = "created"
+    CONNECTING = "connecting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+_NEXT = {
+    WorkerState.CREATED: {WorkerState.CONNECTING},
+    WorkerState.CONNECTING: {WorkerState.RUNNING, WorkerState.STOPPED},
+    WorkerState.RUNNING: {WorkerState.STOPPED},
+    WorkerState.STOPPED: set[WorkerState](),
+}
+
+
+class Worker:
+    """Runs one connector until `stop` is called.
+
+    `input.group_id` must be set. `commit_timeout` bounds each commit and abort, in seconds.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        engine: Engine,
+        snapshots: SnapshotStore,
+        *,
+        input: InputConfig,
+        output: OutputConfig,
+        delivery: DeliveryConfig,
+        state: StateConfig,
+        model: ModelRef,
+        stop: threading.Event | None = None,
+        commit_timeout: float = 60.0,
+    ) -> None:
+        if not input.group_id:
+            raise ValueError("input.group_id: a consumer group is needed")
+        self._clients = clients
+        self._engine = engine
+        self._snapshots = snapshots
+        self._input = input
+        self._output = output
+        self._delivery = delivery
+        self._state_config = state
+        self._model = model
+        self._commit_timeout = commit_timeout
+        self._stop = stop if stop is not None else threading.Event()
+        self.metrics = Metrics()
+        self.state = WorkerState.CREATED
+        self.ready = threading.Event()
+        """Set as soon as partitions are assigned and recovered for the first time."""
+
+    def _to(self, state: WorkerState) -> None:
+        assert state in _NEXT[self.state], f"{self.state.value} to {state.value}"
+        self.state = state
+
+    def stop(self) -> None:
+        """Ask the worker to end; safe from any thread and from signal handlers."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until `stop`, then finish, commit, snapshot and leave the group.
+
+        ConnectError for what the user has to mend, FatalError for anything after which only a
+        new start helps. Both leave Kafka and the snapshots in a state to recover from.
+        """
+        self._to(WorkerState.CONNECTING)
+        try:
+            with ExitStack() as stack:
+                loop = self._connect(stack)
+                self._to(WorkerState.RUNNING)
+                log.info("reading %s as group %s", self._input.topic, self._input.group_id)
+                loop.run(self._input.topic)
+        except StoppedError:
+            log.info("stopped before Kafka could be reached")
+        finally:
+            self.metrics.publish()
+            self._to(WorkerState.STOPPED)
+
+    def _connect(self, stack: ExitStack) -> Loop:
+        """Open the clients; whatever happens later, `stack` closes them."""
+        topics = named_topics(self._input, self._output)
+        check_topics(self._clients, topics, self._stop)
+        dead_letter = topics["output.dead_letter"]
+        output = self._open_output()
+        stack.callback(output.close, _CLOSE_SECONDS)
+        outbox = Outbox(
+            output,
+            self._input.topic,
+            self._output,
+            dead_letter,
+            self._model,
+            self.metrics,
+            self._clients.message_limit(dead_letter),
+        )
+        consumer = self._clients.consumer(self._input.group_id)
+        stack.callback(_close_quietly, consumer)
+        assignment = Assignment(
+            consumer,
+            self._engine,
+            self._snapshots,
+            self._input,
+            self._state_config.snapshot_interval / SECOND,
+            self.metrics,
+        )
+        return Loop(
+            consumer,
+            output,
+            outbox,
+            assignment,
+            Decoder(self._input),
+            self._engine,
+            self._delivery,
+            self.metrics,
+            self._stop,
+            self.ready,
+            self._commit_timeout,
+        )
+
+    def _open_output(self) -> Output:
+        if self._delivery.mode == "at_least_once":
+            return AtLeastOnceOutput(self._clients, self._commit_timeout)
+        return ExactlyOnceOutput(
+            self._clients,
+            self._input.group_id,
+            self._delivery.transactional_id,
+            self._commit_timeout,
+            _TRANSACTION_SECONDS + 2 * self._delivery.commit_interval / SECOND,
+        )
+
+
+def _close_quietly(consumer: Consumer) -> None:
+    """Close after a failure; does nothing to a consumer that is closed."""
+    try:
+        call_within(
+            _CLOSE_SECONDS, "close", lambda: consumer.close(False, (_CLOSE_SECONDS - 1) * 1000)
+        )
+    except (FatalError, KafkaError) as error:
+        log.debug("close: %s", error)
+
+
+def named_topics(input: InputConfig, output: OutputConfig) -> dict[str, str]:
+    """All topics that a worker uses, by the name of their setting."""
+    topics = {"input.topic": input.topic}
+    topics |= {f"output.{name}": topic for name, topic in output.topics.items()}
+    topics.setdefault("output.dead_letter", f"{input.topic}.dead-letter")
+    return topics
+
+
+def check_topics(
+    clients: Clients, topics: dict[str, str], stop: threading.Event | None = None
+) -> dict[str, TopicInfo]:
+    """What there is to know of the topics, given by the name of their setting.
+
+    ConnectError naming setting and topic where one is missing or may not be used. The input topic
+    (`input.topic`) may appear within some seconds.
+    """
+    deadline = Deadline(_TOPIC_PATIENCE)
+    waiting = stop if stop is not None else threading.Event()
+    while True:
+        found = clients.topics(topics.values())
+        missing = [name for name, topic in topics.items() if found[topic] is None]
+        if missing != ["input.topic"] or deadline.expired:
+            break
+        if waiting.wait(0.5):
+            raise StoppedError("stopped")
+    for name in missing:
+        raise ConnectError(
+            f"{name}: topic {topics[name]} does not exist on {clients.servers}; create it first"
+        )
+    known = {topic: info for topic, info in found.items() if info is not None}
+    for name, topic in topics.items():
+        operation = "READ" if name == "input.topic" else "WRITE"
+        if not known[topic].allows(operation):
+            raise ConnectError(f"{name}: no permission to {operation.lower()} topic {topic}")
+    return known
+
+
+def run_until_signalled(worker: Worker) -> None:
+    """Run in the main thread; SIGTERM and SIGINT end it in good order, a second one at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        for each, previous in before.items():
+            signal.signal(each, previous)
+        log.info("%s received", signal.Signals(number).name)
+        worker.stop()
+
+    before: dict[signal.Signals, Any] = {}
+    for each in (signal.SIGTERM, signal.SIGINT):
+        before[each] = signal.signal(each, handle)
+    try:
+        worker.run()
+    finally:
+        for each, previous in before.items():
+            signal.signal(each, previous)
