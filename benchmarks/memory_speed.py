@@ -9,7 +9,7 @@
     `kernel` is the update alone. The bound is one in-place pass over as much memory.
 (c) Bytes of state per series after 10,000 tokens.
 
-    python benchmarks/memory_speed.py [--quick] [--json FILE]
+    python -m benchmarks.memory_speed [--quick] [--json FILE]
 """
 
 from __future__ import annotations

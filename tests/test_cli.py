@@ -356,3 +356,26 @@ def test_unexpected_errors_are_one_line_unless_debugged(tmp_path: Path) -> None:
     loud = subprocess.run([sys.executable, "-c", code, "--debug"], capture_output=True, text=True)
     assert loud.returncode == 1
     assert "Traceback" in loud.stderr
+
+
+def test_health_follows_the_age_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "health"
+    environment = {**os.environ, "TITANS_HEALTH_FILE": str(file)}
+
+    def health(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "titans_stream.cli", "health", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    missing = health()
+    assert (missing.returncode, "does not exist" in missing.stdout) == (1, True)
+    file.touch()
+    assert health().returncode == 0
+    os.utime(file, (time.time() - 100, time.time() - 100))
+    assert health().returncode == 1
+    assert health("--max-age", "200").returncode == 0

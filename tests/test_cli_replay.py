@@ -16,10 +16,10 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from titans_stream import cli
-from titans_stream.files.csv_file import CsvFile
 from titans_stream.commands.replay_rows import ReplayColumns, ReplayRows
 from titans_stream.config import load_connector
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.files.csv_file import CsvFile
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.stream.client import KafkaClients

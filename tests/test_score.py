@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from titans_stream import cli
-from titans_stream.files import csv_file
-from titans_stream.files.csv_file import CsvFile
 from titans_stream.commands.csv_scores import COLUMNS
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
+from titans_stream.files import csv_file
+from titans_stream.files.csv_file import CsvFile
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.records import Float64, Int64, Readings, Scores, Status
 from titans_stream.times import format_timestamp, parse_timestamp

@@ -23,6 +23,7 @@ COMMANDS = {
     "score": "score a CSV file without Kafka",
     "train": "train a model from a recipe",
     "evaluate": "measure the detector on labelled data sets",
+    "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
 }
 """Every command, in the order of the help; each is a module of `titans_stream.commands`."""

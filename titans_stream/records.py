@@ -159,10 +159,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message, or one reading of a message, that could not be used, and why.
+    """A message that could not be used, wholly or in part, and why.
 
-    `reason` is a short code in kebab-case; `detail` a sentence naming the field. `key` and `value` are the
-    original bytes; `partition` and `offset` where they stood.
+    `reason` is a short code in kebab-case; `detail` a sentence naming the field. `key` and
+    `value` are the original bytes; `partition` and `offset` where they stood.
     """
 
     reason: str

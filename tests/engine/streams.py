@@ -128,10 +128,7 @@ def run(one: StreamEngine, stream: Stream, cuts: list[int]) -> Results:
     """Feed a stream in calls that end at `cuts`."""
     edges = [0, *cuts, len(stream)]
     return concatenate(
-        [
-            one.process(stream.slice(first, last).readings())
-            for first, last in pairwise(edges)
-        ]
+        [one.process(stream.slice(first, last).readings()) for first, last in pairwise(edges)]
     )
 
 

@@ -117,17 +117,13 @@ def read_topic(servers: str, topic: str) -> list[bytes]:
 
 def committed(servers: str, group: str, topic: str) -> int:
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
-    offsets = consumer.committed(
-        [TopicPartition(topic, p) for p in range(PARTITIONS)], timeout=10
-    )
+    offsets = consumer.committed([TopicPartition(topic, p) for p in range(PARTITIONS)], timeout=10)
     consumer.close()
     return sum(max(o.offset, 0) for o in offsets)
 
 
 @pytest.fixture(scope="module")
-def result(
-    kafka_bootstrap: str, data_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Run:
+def result(kafka_bootstrap: str, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("end-to-end")
     tag = uuid.uuid4().hex[:8]
     files = nab_files(data_root)

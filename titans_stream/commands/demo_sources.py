@@ -11,14 +11,14 @@ from typing import NamedTuple
 import orjson
 from kafka.errors import KafkaError
 
+from titans_stream.commands.demo_metrics import MachineMetrics
+from titans_stream.durations import SECOND
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.csv_readings import (
     ReadingsOfCsv,
     choose_columns,
     likely_time,
 )
-from titans_stream.commands.demo_metrics import MachineMetrics
-from titans_stream.durations import SECOND
 from titans_stream.records import Float64, Int64
 from titans_stream.stream.kafka_protocols import Producer
 from titans_stream.synthetic import START, SyntheticSeries, generate_labelled

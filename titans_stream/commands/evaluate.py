@@ -29,7 +29,9 @@ BUDGETS = (1.0, 0.1, 0.01)
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("benchmark", choices=["nab", "telemetry", "calibration"])
-    parser.add_argument("--root", metavar="DIR", type=Path, help="folder of the data set, or the one it is in")
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, help="folder of the data set, or the one it is in"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there")
     parser.add_argument(
         "--detector",

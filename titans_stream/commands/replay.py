@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     """Publish the file."""
     from itertools import chain, islice
 
-    from titans_stream.files.csv_file import CsvFile
     from titans_stream.commands.replay_rows import ReplayColumns, ReplayRows
     from titans_stream.config import load_connector
+    from titans_stream.files.csv_file import CsvFile
 
     connector = load_connector(args.connector)
     file = CsvFile(args.data, delimiter(args.delimiter))

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.engine.compiling import compile_kernels
     from titans_stream.engine.engine import StreamEngine
     from titans_stream.lifecycle.loading import load_model
+    from titans_stream.ops.health import health_file
     from titans_stream.ops.storage import LocalSnapshots
     from titans_stream.stream.client import KafkaClients
     from titans_stream.stream.errors import FatalError
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         state=connector.state,
         model=model.ref,
         stop=stop,
+        heartbeat=health_file(),
     )
     try:
         run_until_signalled(worker)

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
 
 if TYPE_CHECKING:
-    from titans_stream.files.csv_readings import CsvColumns
     from titans_stream.commands.scoring import ScoredChunk, Tally
     from titans_stream.config import Connector
     from titans_stream.detection.rules import AlertConfig
     from titans_stream.engine.engine import StreamEngine
     from titans_stream.engine.settings import EngineConfig
+    from titans_stream.files.csv_readings import CsvColumns
 
 SHOWN_EPISODES = 100
 
@@ -50,10 +50,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the file."""
-    from titans_stream.files.csv_file import CsvFile
-    from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
     from titans_stream.commands.csv_scores import ScoreWriter, output_file
     from titans_stream.commands.scoring import FileScorer
+    from titans_stream.files.csv_file import CsvFile
+    from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
     from titans_stream.times import load_zone
 
     started = time.monotonic()

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.files.csv_readings import CsvReadings
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.files.csv_readings import CsvReadings
 from titans_stream.records import Alert, Int64, Results, Scores, Status
 
 

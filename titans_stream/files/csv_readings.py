@@ -9,8 +9,8 @@ from itertools import chain, repeat
 
 import numpy as np
 
-from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.durations import SECOND
+from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.records import Float64, Int64, Readings
 from titans_stream.stream.timestamps import TimestampReader
 

@@ -1,1 +1,1 @@
-"""Kafka in and out: codecs, clients, the worker loop, recovery, the development broker. No torch."""
+"""Kafka in and out: codecs, clients, worker, recovery, development broker. No torch."""

@@ -16,8 +16,14 @@ class Consumer(Protocol):
     def partitions_for_topic(self, topic: str) -> set[int]:
         """The partitions of a topic, asked for where they are not known yet."""
 
+    def topics(self) -> set[str]:
+        """All topics, fetched anew with their partitions."""
+
     def subscribe(self, topics: list[str], *, listener: Any) -> None:
         """Join the group for these topics; `listener` hears of rebalances."""
+
+    def unsubscribe(self) -> None:
+        """Leave the group."""
 
     def assign(self, partitions: list[Any]) -> None:
         """Read these partitions, outside of any group."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -52,6 +52,8 @@ from titans_stream.stream.settings import DeliveryConfig
 log = logging.getLogger(__name__)
 
 _IDLE_POLL = 0.2
+_JOIN_SECONDS = 90.0
+"""Longer than a dead member's session (45 s), for which a sound join waits too."""
 _MOST_UNCOMMITTED_BYTES = 16 * 2**20
 _MOST_PAUSE = 10.0
 _REPORT_SECONDS = 0.5
@@ -77,6 +79,7 @@ class Loop:
         stop: threading.Event,
         ready: threading.Event,
         commit_timeout: float,
+        heartbeat: Callable[[], None] | None = None,
     ) -> None:
         self._consumer = consumer
         self._output = output
@@ -89,23 +92,48 @@ class Loop:
         self._stop = stop
         self._ready = ready
         self._commit_timeout = commit_timeout
+        self._heartbeat = heartbeat
         self._begun = 0.0
         self._next_report = 0.0
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
+        self._topic = ""
+        self.joining_since: float | None = None
+        """When the join began that has not given an assignment yet; an empty one counts."""
 
     def run(self, topic: str) -> None:
         """Work until `stop` is set, then finish in good order."""
-        self._consumer.subscribe([topic], listener=_Listener(self))
-        # Known partitions spare the group a first rebalance in which nothing is assigned.
-        self._consumer.partitions_for_topic(topic)
+        self._join(topic)
         try:
             while not self._stop.is_set():
                 self._turn()
             self._finish()
         finally:
             self._open = False
+
+    def _join(self, topic: str) -> None:
+        """Join the group; joins anew where an earlier join was lost."""
+        self._topic = topic
+        self._consumer.subscribe([topic], listener=_Listener(self))
+        # Fetched partitions spare the group a first rebalance, in which nothing is assigned and
+        # in which kafka-python 3.0 can lose the join.
+        self._consumer.topics()
+        self.joining_since = time.monotonic()
+
+    def _rejoin_if_lost(self) -> None:
+        """kafka-python 3.0 can drop a finished join: no assignment, no heartbeat, no error.
+
+        A join that takes longer than `_JOIN_SECONDS` is given up and begun anew.
+        """
+        since = self.joining_since
+        if since is None or time.monotonic() - since < _JOIN_SECONDS:
+            return
+        log.warning("no answer to joining the group for %.0f s; joining anew", _JOIN_SECONDS)
+        self._consumer.unsubscribe()
+        self._output.abort()
+        self._assignment.assign(())
+        self._join(self._topic)
 
     def _finish(self) -> None:
         """The orderly end; a failure in it costs a replay at the next start, nothing else."""
@@ -125,6 +153,7 @@ class Loop:
 
     def _turn(self) -> None:
         try:
+            self._rejoin_if_lost()
             records = self._poll()
             if self._listener_error is not None:
                 error, self._listener_error = self._listener_error, None
@@ -260,6 +289,8 @@ class Loop:
             self._assignment.note_lag()
             self._metrics.series = self._engine.series_count()
             self._metrics.publish()
+            if self._heartbeat is not None:
+                self._heartbeat()
 
     def _commit_by_consumer(self, offsets: Offsets) -> None:
         try:
@@ -318,6 +349,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         loop = self._loop
+        loop.joining_since = time.monotonic()
         if revoked and loop._open:
             try:
                 await loop.revoked()
@@ -327,6 +359,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
                 loop._listener_error = error
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
+        self._loop.joining_since = None
         self._loop._assignment.assign(each.partition for each in assigned)
 
     async def on_partitions_lost(self, lost: Any) -> None:

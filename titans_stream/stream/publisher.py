@@ -167,8 +167,10 @@ def publish(
     pace: Pace | None = None,
     stop: threading.Event | None = None,
 ) -> Published:
-    """Publish rows, keyed by series, with their own time as the Kafka timestamp.
+    """Publish rows, keyed by series.
 
+    Where the connector takes times from Kafka, a row's time is the message's Kafka timestamp.
+    Else Kafka sets it: a topic's retention would soon delete messages as old as their readings.
     ConnectError where the topic is missing or may not be written.
     """
     info = clients.topics([config.topic])[config.topic]
@@ -193,10 +195,10 @@ def publish(
                 if stop.wait(wait) if wait > 0 else stop.is_set():
                     break
                 key, value = builder.build(row)
-                stamp = row.timestamp // _MILLISECOND
-                future = producer.send(
-                    config.topic, value, key, None, None, stamp if stamp >= 0 else None
-                )
+                stamp = None
+                if config.timestamp.field is None:
+                    stamp = max(row.timestamp // _MILLISECOND, 0)
+                future = producer.send(config.topic, value, key, None, None, stamp)
                 future.add_errback(failures.append)
                 messages += 1
                 readings += len(row.values)

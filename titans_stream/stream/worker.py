@@ -6,6 +6,7 @@ import enum
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -57,6 +58,7 @@ class Worker:
     """Runs one connector until `stop` is called.
 
     `input.group_id` must be set. `commit_timeout` bounds each commit and abort, in seconds.
+    `heartbeat` is called about twice a second while the worker gets on.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Worker:
         model: ModelRef,
         stop: threading.Event | None = None,
         commit_timeout: float = 60.0,
+        heartbeat: Callable[[], None] | None = None,
     ) -> None:
         if not input.group_id:
             raise ValueError("input.group_id: a consumer group is needed")
@@ -84,6 +87,7 @@ class Worker:
         self._state_config = state
         self._model = model
         self._commit_timeout = commit_timeout
+        self._heartbeat = heartbeat
         self._stop = stop if stop is not None else threading.Event()
         self.metrics = Metrics()
         self.state = WorkerState.CREATED
@@ -155,6 +159,7 @@ class Worker:
             self._stop,
             self.ready,
             self._commit_timeout,
+            self._heartbeat,
         )
 
     def _open_output(self) -> Output:

@@ -1,0 +1,40 @@
+"""A file whose age says whether a worker gets on, for health checks of containers."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+VARIABLE = "TITANS_HEALTH_FILE"
+"""Environment variable that names the file; unset: none is kept."""
+_TOUCH_SECONDS = 5.0
+
+
+class HealthFile:
+    """Touches a file at most every few seconds; call it as often as you like."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        """The worker gets on."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _TOUCH_SECONDS
+            self._path.touch()
+
+
+def health_file() -> HealthFile | None:
+    """The file named in the environment; None where none is."""
+    path = os.environ.get(VARIABLE)
+    return HealthFile(Path(path)) if path else None
+
+
+def age(path: Path) -> float | None:
+    """Seconds since the worker last got on; None where there is no file."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
