@@ -118,13 +118,17 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
             time.sleep(0.005)
         begun, cpu = time.perf_counter(), time.process_time()
         first = worker.metrics.counts["readings"]
-        while worker.metrics.counts["readings"] < readings and thread.is_alive():
-            time.sleep(0.01)
-        commits = worker.metrics.counts["commits"]
-        while worker.metrics.counts["commits"] == commits and thread.is_alive():
-            time.sleep(0.002)
-        seconds = time.perf_counter() - begun
-        busy = time.process_time() - cpu
+        # the end is the last commit: none follows within a second of idling
+        commits, last, busy = 0, begun, 0.0
+        while thread.is_alive():
+            time.sleep(0.005)
+            if worker.metrics.counts["commits"] != commits:
+                commits = worker.metrics.counts["commits"]
+                last, busy = time.perf_counter(), time.process_time() - cpu
+            done = worker.metrics.counts["readings"] >= readings
+            if done and time.perf_counter() - last > 1.0:
+                break
+        seconds = last - begun
         stages = dict(worker.metrics.seconds)
         stop.set()
         thread.join()

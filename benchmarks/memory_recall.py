@@ -12,9 +12,8 @@ attention alone; a gated linear recurrence (the memory with L_M = 1, C as given 
 MAC, MAG and MAL. The window (and MAC's segment) is 64, so at the tested lengths nearly every
 question is beyond it. Sequences are read in calls of at most 4,096 tokens, the state handed on.
 
-    python -m benchmarks.memory_recall                full run, hours on a CPU
-    python -m benchmarks.memory_recall --quick        small scale, a minute or two; shows that it runs,
-                                                       too short to learn
+    python -m benchmarks.memory_recall            full run, hours on a CPU
+    python -m benchmarks.memory_recall --quick    a minute or two: it runs, too short to learn
 """
 
 from __future__ import annotations
