@@ -1,0 +1,195 @@
+"""The neural long-term memory: chunk-parallel, constant state, one meaning for any cutting.
+
+Equations of arXiv 2501.00663. Where the paper leaves room, this reading is taken:
+
+- y_t = M_t(q_t): a token is retrieved after its own update (eq. 15 after eq. 13), as in linear
+  attention; surprise is read before it. Surprise and gradients refer to the weights of the
+  chunk's start (eq. 16), which for C = 1 is M_{t-1}.
+- alpha and eta are sigmoids, theta a sigmoid times `theta_max`: bounded steps. Each head is a
+  memory of its own with its own gates.
+- Gates per chunk are those of the chunk's first token: the only choice that is causal and known
+  while a chunk is being filled.
+- The depthwise-separable convolution is the projection (pointwise) followed by a depthwise one.
+- M_0 is a slow weight, shared by all rows.
+- The gradient is clipped per token and head. A memory of depth >= 2 with momentum diverges on
+  outliers without it.
+
+Letters: B rows (series), T tokens, D width, P heads, d = D / P head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, logsigmoid, silu
+
+from titans_stream.titans.chunk import Layers, retrieve
+from titans_stream.titans.recurrence import (
+    MemoryConfig,
+    MemoryState,
+    Surprise,
+    Tokens,
+    current_weights,
+    recur,
+)
+
+_EPSILON = 1e-6  # added to squared norms of keys and queries
+
+
+class NeuralMemory(nn.Module):
+    """A sequence layer whose state is a small network, trained by its own surprise while it reads.
+
+    `y, state = memory(x)` and `y, state = memory(x_next, state)`: outputs and final state do not
+    depend on how a sequence is cut into calls. Everything is differentiable, the inner updates
+    included; the recurrence runs in float32 or better under autocast too.
+    """
+
+    def __init__(self, config: MemoryConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, heads = config.width, config.heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.gates = nn.Linear(width, 3 * heads)
+        taps = config.convolution
+        self.filter = nn.Parameter(torch.empty(3 * width, taps)) if taps else None
+        self.start = nn.ParameterList(
+            nn.Parameter(torch.empty(heads, *shape)) for shape in config.layer_shapes
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the slow weights: little forgetting, half momentum, small steps, M_0(k) = 0 or k."""
+        self.qkv.reset_parameters()
+        nn.init.zeros_(self.gates.weight)
+        with torch.no_grad():
+            start = torch.tensor([-5.0, 0.0, -2.0]).repeat_interleave(self.config.heads)
+            self.gates.bias.copy_(start)
+        if self.filter is not None:
+            nn.init.normal_(self.filter, std=0.1)
+            with torch.no_grad():
+                self.filter[:, -1] += 1.0
+        for weight in self.start[:-1]:
+            nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+        nn.init.zeros_(self.start[-1])
+
+    def initial_state(self, rows: int) -> MemoryState:
+        """The state of `rows` series of which nothing has been read."""
+        heads, slots = self.config.heads, self.config.chunk - 1
+        weights = tuple(w.to(self.dtype).repeat(rows, 1, 1, 1) for w in self.start)
+        zeros = weights[0].new_zeros
+        return MemoryState(
+            weights=weights,
+            momentum=tuple(torch.zeros_like(w) for w in weights) if self.config.momentum else (),
+            inputs=tuple(zeros((rows, heads, slots, w.shape[-1])) for w in weights),
+            errors=tuple(zeros((rows, heads, slots, w.shape[-2])) for w in weights),
+            gates=zeros((rows, heads, slots, 4)),
+            filled=zeros(rows, dtype=torch.int64),
+            tail=zeros((rows, max(self.config.convolution - 1, 0), 3 * self.config.width)),
+        )
+
+    @overload
+    def forward(
+        self, x: Tensor, state: MemoryState | None = ..., return_surprise: Literal[False] = ...
+    ) -> tuple[Tensor, MemoryState]: ...
+
+    @overload
+    def forward(
+        self, x: Tensor, state: MemoryState | None = ..., *, return_surprise: Literal[True]
+    ) -> tuple[Tensor, MemoryState, Surprise]: ...
+
+    def forward(
+        self, x: Tensor, state: MemoryState | None = None, return_surprise: bool = False
+    ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Surprise]:
+        """Read x [B, T, D] and learn from it; y [B, T, D] and the state after it.
+
+        With `return_surprise` also the `Surprise` of every token. ValueError for another shape.
+        """
+        fresh = state is None
+        state = self._checked(x, state)
+        projected = self.qkv(x).to(self.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            tokens, tail = self.tokens(x.to(self.dtype), projected, state.tail)
+            y, state, surprise = recur(self.config, state, tokens, fresh, return_surprise)
+        state = replace(state, tail=tail)
+        out = y.transpose(1, 2).flatten(2).to(x.dtype)
+        return (out, state) if surprise is None else (out, state, surprise)
+
+    def step(
+        self, x: Tensor, state: MemoryState | None = None, return_surprise: bool = False
+    ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Surprise]:
+        """`forward` for one token: x [B, D] -> y [B, D]; surprise [B]."""
+        if return_surprise:
+            y, state, surprise = self(x.unsqueeze(1), state, return_surprise=True)
+            return y[:, 0], state, Surprise(*(s[:, 0] for s in surprise))
+        y, state = self(x.unsqueeze(1), state)
+        return y[:, 0], state
+
+    def retrieve(self, x: Tensor, state: MemoryState) -> Tensor:
+        """What the memory holds for x [B, T, D], as its next tokens, without an update (eq. 15)."""
+        state = self._checked(x, state)
+        return self.read(
+            current_weights(self.config, state), x, state.tail[..., : self.config.width]
+        )[0]
+
+    def read(self, weights: Layers, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """M(q) of x [B, T, D] at given weights [B, P, O, I], and the next tail.
+
+        `tail` [B, taps - 1, D] holds the query projections before x.
+        """
+        width = self.config.width
+        projected = linear(x, self.qkv.weight[:width]).to(self.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            q, tail = self._convolve(projected, tail)
+            y = retrieve(weights, _unit(self._by_head(q)), self.config.residual)
+        return y.transpose(1, 2).flatten(2).to(x.dtype), tail
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the recurrence computes in: float32 or better."""
+        return torch.promote_types(self.start[0].dtype, torch.float32)
+
+    def _checked(self, x: Tensor, state: MemoryState | None) -> MemoryState:
+        if x.ndim != 3 or x.shape[-1] != self.config.width or not x.shape[1]:
+            raise ValueError(
+                f"x: shape [rows, tokens >= 1, {self.config.width}] is needed, not {tuple(x.shape)}"
+            )
+        if state is None:
+            return self.initial_state(x.shape[0])
+        if state.rows != x.shape[0]:
+            raise ValueError(f"state: it has {state.rows} rows, x has {x.shape[0]}")
+        return state.to(dtype=self.dtype)
+
+    def tokens(self, x: Tensor, projected: Tensor, tail: Tensor) -> tuple[Tokens, Tensor]:
+        """q, k, v and gates of x [B, T, D], whose projections are [B, T, 3 D]."""
+        mixed, tail = self._convolve(projected, tail)
+        q, k, v = (self._by_head(part) for part in mixed.chunk(3, -1))
+        weight, bias = self.gates.weight.to(self.dtype), self.gates.bias.to(self.dtype)
+        alpha, eta, theta = linear(x, weight, bias).transpose(1, 2).chunk(3, 1)
+        log_keep = logsigmoid(-alpha) if self.config.forgetting else torch.zeros_like(alpha)
+        gates = [log_keep, logsigmoid(eta), self.config.theta_max * torch.sigmoid(theta)]
+        return Tokens(_unit(q), _unit(k), v, torch.stack(gates, -1)), tail
+
+    def _convolve(self, projected: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """SiLU of the causal depthwise convolution of [B, T, W <= 3 D], and the next tail."""
+        if self.filter is None:
+            return silu(projected), tail
+        count, width = projected.shape[1:]
+        taps = self.filter[:width].to(projected.dtype).unbind(-1)
+        history = torch.cat([tail, projected], 1)
+        mixed = sum(
+            (history[:, j : j + count] * tap for j, tap in enumerate(taps[:-1])),
+            start=projected * taps[-1],
+        )
+        return silu(mixed), history[:, count:].clone()
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, P, T, d]."""
+        return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """L2-normalised along the last dimension."""
+    return x * (x.square().sum(-1, keepdim=True) + _EPSILON).rsqrt()

@@ -1,0 +1,245 @@
+"""Serving: many rows of a state table read and learn a few tokens each, in place, no autograd.
+
+One function, three backends with the same outcome to 1e-5: plain torch in blocks of rows, which
+fits every configuration and is the reference; a numba kernel on CPU and a Triton kernel on CUDA
+for L_M = 2, C = 1 with momentum in float32.
+
+Letters: N rows of the table, n of them served, T tokens each, D width, P heads, d head width, H
+hidden width, O and I a layer's output and input width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from titans_stream.titans import chunk as closed_form
+from titans_stream.titans import kernels_cpu
+from titans_stream.titans.memory import NeuralMemory
+from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, Tokens, recur
+from titans_stream.titans.rule import clip_scale
+
+try:
+    from titans_stream.titans import kernels_cuda
+except ModuleNotFoundError:  # CPU builds of torch come without Triton
+    kernels_cuda = None  # type: ignore[assignment]
+
+Backend = Literal["auto", "torch", "numba", "triton"]
+
+_BLOCKS = {"torch": 128, "numba": 256}  # rows at a time: what they need stays in the cache
+
+
+def serving_state(state: MemoryState) -> MemoryState:
+    """A copy of `state` in the kernels' layout: values and shapes as before.
+
+    The first layer's matrices are stored transposed, so that all inner loops run along H.
+    """
+    state = state.map(lambda t: t.detach().clone(memory_format=torch.contiguous_format))
+    if len(state.weights) != 2:
+        return state
+    return replace(
+        state,
+        weights=(_transposed(state.weights[0]), *state.weights[1:]),
+        momentum=(_transposed(state.momentum[0]), *state.momentum[1:]) if state.momentum else (),
+    )
+
+
+@torch.no_grad()
+def serve(
+    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor, backend: Backend = "auto"
+) -> tuple[Tensor, Surprise]:
+    """Let the rows `rows` (int64 [n], distinct) of `state` read and learn x [n, T, D].
+
+    Returns y [n, T, D] and the surprise [n, T]; `state` is changed in place. The outcome is that
+    of `memory(x, state.gather(rows))`. ValueError for a backend that does not fit.
+    """
+    chosen = _backend(memory, state, backend)
+    size = _BLOCKS.get(chosen, max(1, len(rows)))
+    advance = {"torch": _torch_block, "numba": _numba_block, "triton": _triton_block}[chosen]
+    results = [
+        advance(memory, part, state, here)
+        for part, here in zip(torch.split(x, size), torch.split(rows, size), strict=True)
+    ]
+    y, *surprise = (torch.cat(column) for column in zip(*results, strict=True))
+    return y.transpose(1, 2).flatten(2).to(x.dtype), Surprise(*surprise)
+
+
+def _backend(memory: NeuralMemory, state: MemoryState, asked: Backend) -> str:
+    device = state.weights[0].device.type
+    native = {"cpu": "numba", "cuda": "torch" if kernels_cuda is None else "triton"}
+    problem = _misfit(memory, state)
+    if asked == "auto":
+        return "torch" if problem else native.get(device, "torch")
+    if asked != "torch" and problem:
+        raise ValueError(f"backend: {asked} needs {problem}")
+    if asked == "triton" and kernels_cuda is None:
+        raise ValueError("backend: triton is not installed")
+    return asked
+
+
+def _misfit(memory: NeuralMemory, state: MemoryState) -> str | None:
+    """What the kernels lack, if anything."""
+    config = memory.config
+    if config.depth != 2 or config.chunk != 1 or not config.momentum:
+        return "a memory of depth 2 with chunk 1 and momentum"
+    first, second = (state.weights[0], state.momentum[0]), (state.weights[1], state.momentum[1])
+    if memory.dtype != torch.float32 or any(
+        t.dtype != torch.float32 for t in (*first, *second, state.tail)
+    ):
+        return "a memory and a state in float32"
+    if not all(t.mT.is_contiguous() for t in first) or not all(t.is_contiguous() for t in second):
+        return "a state made by serving_state"
+    return None
+
+
+def _numba_block(
+    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+) -> tuple[Tensor, ...]:
+    """y and the surprise's parts by the CPU kernels."""
+    config, n, count = memory.config, *x.shape[:2]
+    shape = (n, config.heads, count, config.head_width)
+    q, k, v, y = np.empty((4, *shape), np.float32)
+    gates, found = np.empty((2, *shape[:3], 3), np.float32)
+    taps = memory.filter.mT.float().contiguous() if memory.filter is not None else x.new_empty(0, 0)
+    kernels_cpu.prepare_tokens(
+        memory.qkv(x).float().numpy(),
+        memory.gates(x).float().numpy(),
+        taps.numpy(),
+        state.tail.numpy(),
+        rows.numpy(),
+        config.theta_max,
+        config.forgetting,
+        q,
+        k,
+        v,
+        gates,
+    )
+    w1, w2, s1, s2 = (t.numpy() for t in _kernel_table(state))
+    clip = float("inf") if config.clip is None else config.clip
+    kernels_cpu.serve_steps(
+        w1, w2, s1, s2, rows.numpy(), q, k, v, gates, clip, config.residual, y, found
+    )
+    return torch.from_numpy(y), *_surprise(torch.from_numpy(found))
+
+
+def _triton_block(
+    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+) -> tuple[Tensor, ...]:
+    """y and the surprise's parts by the CUDA kernel, or by Triton's interpreter."""
+    config, tokens = memory.config, _tokens(memory, x, state, rows)
+    log_keep, log_eta, theta = tokens.gates.unbind(-1)
+    gates = torch.stack([log_keep.exp(), log_eta.exp(), theta], -1)
+    q, k, v = (t.contiguous() for t in tokens[:3])
+    y, found = torch.empty_like(q), torch.empty_like(gates)
+    clip = float("inf") if config.clip is None else config.clip
+    kernels_cuda.serve_steps(
+        *_kernel_table(state), rows, q, k, v, gates, clip, config.residual, y, found
+    )
+    return y, *_surprise(found)
+
+
+def _torch_block(
+    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+) -> tuple[Tensor, ...]:
+    """y and the surprise's parts in plain torch."""
+    advance = _exact_block if memory.config.chunk == 1 else _chunked_block
+    return advance(memory.config, state, rows, _tokens(memory, x, state, rows))
+
+
+def _tokens(memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor) -> Tokens:
+    """q, k, v and gates of x; the rows' tails are updated."""
+    projected, tail = memory.qkv(x).to(memory.dtype), state.tail.index_select(0, rows)
+    tokens, tail = memory.tokens(x.to(memory.dtype), projected, tail.to(memory.dtype))
+    state.tail.index_copy_(0, rows, tail.to(state.tail.dtype))
+    return tokens
+
+
+def _kernel_table(state: MemoryState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """w1, w2, s1, s2 [N, P, d, H], contiguous."""
+    return state.weights[0].mT, state.weights[1], state.momentum[0].mT, state.momentum[1]
+
+
+def _surprise(found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    squared, loss, past = found.sum(1).unbind(-1)
+    return squared.sqrt(), loss, past.sqrt()
+
+
+def _chunked_block(
+    config: MemoryConfig, state: MemoryState, rows: Tensor, tokens: Tokens
+) -> tuple[Tensor, ...]:
+    """y and the surprise's parts for any chunk length, through the general recurrence."""
+    part = state.gather(rows).to(dtype=tokens.q.dtype)
+    y, after, surprise = recur(config, part, tokens, fresh=False, surprise=True)
+    state.scatter_(rows, after)
+    return y, *(surprise or ())
+
+
+def _exact_block(
+    config: MemoryConfig, state: MemoryState, rows: Tensor, tokens: Tokens
+) -> tuple[Tensor, ...]:
+    """y and the surprise's parts for C = 1: eq. 10 and 13 in place, on a copy of scattered rows."""
+    grid = tokens.q.shape[:2]
+    q, k, v, gates = (t.flatten(0, 1) for t in tokens)
+    keep, eta, theta = gates[..., 0].exp(), gates[..., 1].exp(), gates[..., 2]
+    table = [_as_stored(t) for t in (*state.weights, *state.momentum)]
+    in_place = bool((rows.diff() == 1).all()) and all(
+        t.is_contiguous() and t.dtype == q.dtype for t in table
+    )
+    block = [
+        t[rows[0] : rows[-1] + 1] if in_place else t.index_select(0, rows).to(q.dtype)
+        for t in table
+    ]
+    matrices = [
+        _like(b.flatten(0, 1), t)
+        for b, t in zip(block, (*state.weights, *state.momentum), strict=True)
+    ]
+    M, S = matrices[: config.depth], matrices[config.depth :]
+    ys, seen = [], []
+    for t in range(q.shape[1]):
+        now = slice(t, t + 1)
+        weights = tuple(w.mT for w in M)
+        found = closed_form.surprise_gradients(weights, k[:, now], v[:, now], config.residual)
+        squared = found.squared_norm()
+        step = (
+            -theta[:, now]
+            if config.clip is None
+            else -theta[:, now] * clip_scale(squared, config.clip)
+        )
+        past = torch.zeros_like(squared)
+        for layer, (h, g) in enumerate(zip(*found, strict=True)):
+            write, column = (step.unsqueeze(-1) * g).mT, keep[:, now, None]
+            if S:
+                S[layer].mul_(eta[:, now, None]).addcmul_(write, h)
+                M[layer].mul_(column).add_(S[layer])
+                past += torch.linalg.vector_norm(S[layer], dim=(-2, -1)).square().unsqueeze(-1)
+            else:
+                M[layer].mul_(column).addcmul_(write, h)
+                past += write.square().sum((-2, -1)).unsqueeze(-1) * h.square().sum(-1)
+        ys.append(closed_form.retrieve(tuple(M), q[:, now], config.residual))
+        seen.append((squared, found.loss(), past))
+    if not in_place:
+        for own, new in zip(table, block, strict=True):
+            own.index_copy_(0, rows, new.to(own.dtype))
+    squared, loss, past = (
+        torch.cat(column, 1).view(*grid, -1).sum(1) for column in zip(*seen, strict=True)
+    )
+    return torch.cat(ys, 1).view(*grid, *q.shape[1:]), squared.sqrt(), loss, past.sqrt()
+
+
+def _as_stored(x: Tensor) -> Tensor:
+    """`x`, with the last two dimensions swapped if that is how it lies in memory."""
+    return x.mT if x.mT.is_contiguous() else x
+
+
+def _like(x: Tensor, table: Tensor) -> Tensor:
+    """Undo `_as_stored` for a part x of `table`."""
+    return x.mT if table.mT.is_contiguous() else x
+
+
+def _transposed(x: Tensor) -> Tensor:
+    """The same values, with the last two dimensions swapped in memory."""
+    return x.mT.contiguous().mT

@@ -1,0 +1,357 @@
+"""The four ways to use the memory: LMM alone, MAC as context, MAG as gate, MAL as layer.
+
+Section 4 of arXiv 2501.00663. Each variant is one residual block, tokens in, tokens out:
+`y, state = layer(x)`, `y, state = layer(x_next, state)`; outputs and final state do not depend
+on the cutting, and the state's size does not depend on how much was read. Where the paper leaves
+room, this reading is taken:
+
+- Blocks are pre-normalised (RMSNorm) and residual; every branch ends in normalisation, a gate
+  that is linear in the block's input, and the output projection (section 4.4).
+- The non-linear gating of two branches (eq. 25 and 28) is norm(y) * SiLU(norm(m)): SiLU as
+  everywhere else, unbounded, so that content passes and not only a weight.
+- MAC: token t of a segment sees persistent tokens and, of the retrieved context and the segment,
+  what belongs to tokens up to t: the layer is causal inside a segment too. All of the segment is
+  retrieved with the memory of the segment's start (eq. 21).
+- MAG and MAL: persistent tokens pass through the memory first and stay visible to every token of
+  the window attention.
+
+Letters: B rows, T tokens, D width, N persistent tokens, G segment length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from titans_stream.titans.attention import (
+    SegmentAttention,
+    SegmentState,
+    WindowAttention,
+    WindowState,
+)
+from titans_stream.titans.memory import NeuralMemory
+from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, current_weights
+from titans_stream.titans.state import RowState, concatenate, rows_by_count
+
+_NORM_EPSILON = 1e-6
+
+
+class LMMConfig(BaseModel):
+    """The memory alone as a sequence layer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory: MemoryConfig
+    persistent: int = Field(default=0, ge=0, description="N, learned tokens before the sequence")
+
+
+class _AttentionConfig(BaseModel):
+    """What MAC, MAG and MAL share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory: MemoryConfig
+    attention_heads: int = Field(default=4, ge=1, description="must divide width into even parts")
+    persistent: int = Field(default=4, ge=0, description="N, learned tokens that are always seen")
+
+    @model_validator(mode="after")
+    def _even_parts(self) -> Self:
+        heads, width = self.attention_heads, self.memory.width
+        if width % (2 * heads):
+            raise ValueError(
+                f"attention_heads: {heads} heads do not divide the width {width} into even parts"
+            )
+        return self
+
+
+class MACConfig(_AttentionConfig):
+    """Memory as context of attention within segments."""
+
+    segment: int = Field(default=64, ge=1, description="G, tokens that attend to one another")
+
+
+class MAGConfig(_AttentionConfig):
+    """Memory beside sliding-window attention, combined by a gate."""
+
+    window: int = Field(default=64, ge=1, description="W, tokens that a token attends to")
+
+
+class MALConfig(_AttentionConfig):
+    """Memory as the layer before sliding-window attention."""
+
+    window: int = Field(default=64, ge=1, description="W, tokens that a token attends to")
+
+
+class _Block(nn.Module):
+    """What the variants share: the width and single steps."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.norm = _norm(width)
+
+    def step(self, x: Tensor, state: Any = None, return_surprise: bool = False) -> Any:
+        """`forward` for one token: x [B, D] -> y [B, D], state, with each surprise [B] if asked."""
+        y, state, *surprise = self(x.unsqueeze(1), state, return_surprise)
+        if not surprise:
+            return y[:, 0], state
+        return y[:, 0], state, Surprise(*(s[:, 0] for s in surprise[0]))
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.width or not x.shape[1]:
+            raise ValueError(
+                f"x: shape [rows, tokens >= 1, {self.width}] is needed, not {tuple(x.shape)}"
+            )
+
+
+class _MemoryBlock(_Block):
+    """A block with a memory and persistent tokens [1, N, D] of its own."""
+
+    def __init__(self, memory: MemoryConfig, persistent: int) -> None:
+        super().__init__(memory.width)
+        self.memory = NeuralMemory(memory)
+        self.persistent = nn.Parameter(torch.randn(1, persistent, memory.width))
+
+
+class LMM(_MemoryBlock):
+    """x + output(M(norm(x))): the neural memory as a sequence layer (section 4.3)."""
+
+    def __init__(self, config: LMMConfig) -> None:
+        super().__init__(config.memory, config.persistent)
+        self.config = config
+        self.output = GatedOutput(self.width)
+
+    def initial_state(self, rows: int) -> MemoryState:
+        """The state after the persistent tokens, for `rows` series."""
+        return self.prefix()[1].repeat_rows(rows)
+
+    def prefix(self) -> tuple[Tensor, MemoryState]:
+        """Outputs [1, N, D] at the persistent tokens and the state after them, one row."""
+        if not self.persistent.shape[1]:
+            return self.persistent, self.memory.initial_state(1)
+        y, state = self._block(self.persistent, None)
+        return y, state
+
+    def forward(
+        self, x: Tensor, state: MemoryState | None = None, return_surprise: bool = False
+    ) -> Any:
+        """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`."""
+        self._check(x)
+        if state is None and self.persistent.shape[1]:
+            state = self.initial_state(x.shape[0])
+        return self._block(x, state, return_surprise)
+
+    def _block(self, x: Tensor, state: MemoryState | None, return_surprise: bool = False) -> Any:
+        normed = self.norm(x)
+        y, *rest = self.memory(normed, state, return_surprise=return_surprise)
+        return (x + self.output(y, normed), *rest)
+
+
+@dataclass(frozen=True)
+class WindowedState(RowState):
+    """State of MAG and MAL."""
+
+    memory: MemoryState
+    attention: WindowState
+
+
+class MAG(_MemoryBlock):
+    """x + output(attention(x~) (x) M(x~)), x~ = [persistent || x] (eq. 26 to 28)."""
+
+    def __init__(self, config: MAGConfig) -> None:
+        super().__init__(config.memory, config.persistent)
+        self.config = config
+        self.attention = WindowAttention(self.width, config.attention_heads, config.window)
+        self.combine = Combine(self.width)
+        self.output = GatedOutput(self.width)
+
+    def initial_state(self, rows: int) -> WindowedState:
+        """The state after the persistent tokens, for `rows` series."""
+        prefix = self.norm(self.persistent)
+        memory = self.memory.initial_state(1)
+        if prefix.shape[1]:
+            _, memory = self.memory(prefix, memory)
+        return WindowedState(memory, self.attention.start(prefix)).repeat_rows(rows)
+
+    def forward(
+        self, x: Tensor, state: WindowedState | None = None, return_surprise: bool = False
+    ) -> Any:
+        """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`."""
+        self._check(x)
+        state = self.initial_state(x.shape[0]) if state is None else state
+        normed = self.norm(x)
+        attended, attention = self.attention(normed, state.attention)
+        recalled, memory, *rest = self.memory(normed, state.memory, return_surprise=return_surprise)
+        y = x + self.output(self.combine(attended, recalled), normed)
+        return (y, WindowedState(memory, attention), *rest)
+
+
+class MAL(_Block):
+    """An LMM block over x~ = [persistent || x], then a window attention block (eq. 29 to 31)."""
+
+    def __init__(self, config: MALConfig) -> None:
+        super().__init__(config.memory.width)
+        self.config = config
+        self.layer = LMM(LMMConfig(memory=config.memory, persistent=config.persistent))
+        self.attention = WindowAttention(self.width, config.attention_heads, config.window)
+        self.output = GatedOutput(self.width)
+
+    def initial_state(self, rows: int) -> WindowedState:
+        """The state after the persistent tokens, for `rows` series."""
+        y, memory = self.layer.prefix()
+        return WindowedState(memory, self.attention.start(self.norm(y))).repeat_rows(rows)
+
+    def forward(
+        self, x: Tensor, state: WindowedState | None = None, return_surprise: bool = False
+    ) -> Any:
+        """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`."""
+        self._check(x)
+        state = self.initial_state(x.shape[0]) if state is None else state
+        y, memory, *rest = self.layer(x, state.memory, return_surprise)
+        normed = self.norm(y)
+        attended, attention = self.attention(normed, state.attention)
+        return (y + self.output(attended, normed), WindowedState(memory, attention), *rest)
+
+
+@dataclass(frozen=True)
+class MACState(RowState):
+    """State of MAC."""
+
+    memory: MemoryState
+    recall: tuple[Tensor, ...]
+    """The memory's weights at the segment's start, per layer [B, P, O, I]."""
+    tail: Tensor
+    """Last query projections of the block's input [B, taps - 1, D]."""
+    attention: SegmentState
+    position: Tensor
+    """Tokens of the segment so far, int64 [B], 0 to G - 1."""
+
+
+class MAC(_MemoryBlock):
+    """Segments that attend to what the memory recalls for them (eq. 21 to 25).
+
+    h = M*(q) of the segment; y = attention([persistent || h || segment]); M learns y;
+    o = y (x) M*(y).
+    """
+
+    def __init__(self, config: MACConfig) -> None:
+        super().__init__(config.memory, config.persistent)
+        self.config = config
+        self.attention = SegmentAttention(self.width, config.attention_heads, config.segment)
+        self.norm_recalled, self.norm_attended = _norm(self.width), _norm(self.width)
+        self.combine = Combine(self.width)
+        self.output = GatedOutput(self.width)
+
+    def initial_state(self, rows: int) -> MACState:
+        """The state of `rows` series of which nothing has been read."""
+        memory = self.memory.initial_state(rows)
+        return MACState(
+            memory=memory,
+            recall=_cloned(memory.weights),
+            tail=memory.tail[..., : self.width].clone(),
+            attention=self.attention.start(rows),
+            position=torch.zeros_like(memory.filled),
+        )
+
+    def forward(
+        self, x: Tensor, state: MACState | None = None, return_surprise: bool = False
+    ) -> Any:
+        """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`.
+
+        The memory's tokens, and so its surprise, are the attention's outputs.
+        """
+        self._check(x)
+        if state is None:
+            return self._aligned(x, self.initial_state(x.shape[0]), 0, return_surprise)
+        groups = rows_by_count(state.position)
+        if len(groups) == 1:
+            return self._aligned(x, state, groups[0][0], return_surprise)
+        parts = [
+            self._aligned(x[rows], state.gather(rows), position, return_surprise)
+            for position, rows in groups
+        ]
+        order = torch.argsort(torch.cat([rows for _, rows in groups]))
+        y = torch.cat([part[0] for part in parts])[order]
+        joined = concatenate([part[1] for part in parts], order)
+        if not return_surprise:
+            return y, joined
+        columns = zip(*(part[2] for part in parts), strict=True)
+        return y, joined, Surprise(*(torch.cat(column)[order] for column in columns))
+
+    def _aligned(self, x: Tensor, state: MACState, position: int, return_surprise: bool) -> Any:
+        """`forward` for rows that are all at `position` of their segment."""
+        size, count = self.config.segment, x.shape[1]
+        head = min(size - position, count)
+        cuts = [head] + [size] * ((count - head) // size)
+        cuts += [count - sum(cuts)] if count > sum(cuts) else []
+        results = []
+        for piece in torch.split(x, cuts, 1):
+            y, state, *surprise = self._piece(piece, state, position, return_surprise)
+            position = (position + piece.shape[1]) % size
+            results.append((y, *(surprise[0] if surprise else ())))
+        y, *surprise = (torch.cat(column, 1) for column in zip(*results, strict=True))
+        return (y, state, Surprise(*surprise)) if return_surprise else (y, state)
+
+    def _piece(self, x: Tensor, state: MACState, position: int, return_surprise: bool) -> Any:
+        """Tokens of one segment, from `position` on."""
+        normed = self.norm(x)
+        recalled, tail = self.memory.read(state.recall, normed, state.tail)
+        attended, attention = self.attention(
+            normed,
+            self.norm_recalled(recalled),
+            self.norm(self.persistent),
+            state.attention,
+            position,
+        )
+        read, memory, *rest = self.memory(
+            self.norm_attended(attended), state.memory, return_surprise=return_surprise
+        )
+        y = x + self.output(self.combine(attended, read), normed)
+        recall, end = state.recall, position + x.shape[1]
+        if end == self.config.segment:
+            recall = _cloned(current_weights(self.config.memory, memory))
+            attention, end = self.attention.start(x.shape[0]), 0
+        place = torch.full_like(state.position, end)
+        return (y, MACState(memory, recall, tail, attention, place), *rest)
+
+
+class Combine(nn.Module):
+    """o = norm(y) * SiLU(norm(m)), both norms with learned weights (section 4.2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attended, self.recalled = _norm(width), _norm(width)
+
+    def forward(self, attended: Tensor, recalled: Tensor) -> Tensor:
+        """attended, recalled [B, T, D] -> o [B, T, D]."""
+        o: Tensor = self.attended(attended) * silu(self.recalled(recalled))
+        return o
+
+
+class GatedOutput(nn.Module):
+    """W_O (norm(y) * SiLU(W_G x)): the end of every branch (section 4.4)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.gate = nn.Linear(width, width, bias=False)
+        self.project = nn.Linear(width, width, bias=False)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        """The branch's outcome y and the block's normed input x, [B, T, D] -> [B, T, D]."""
+        o: Tensor = self.project(self.norm(y) * silu(self.gate(x)))
+        return o
+
+
+def _cloned(layers: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Copies, so that states can be written in place."""
+    return tuple(layer.clone() for layer in layers)
+
+
+def _norm(width: int) -> nn.RMSNorm:
+    return nn.RMSNorm(width, eps=_NORM_EPSILON)
