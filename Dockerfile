@@ -1,28 +1,32 @@
 # titans-stream: `docker run -v ./connectors:/connectors IMAGE run /connectors/mine.yaml`
 #
-#   BASE_IMAGE   a slim image with Python 3.11 or newer
+#   BASE_IMAGE   a slim image with Python 3.11 or newer, pip and useradd
 #   TORCH_INDEX  index of CPU-only torch wheels; without it, torch comes with CUDA
 ARG BASE_IMAGE=python:3.12-slim
+
 FROM ${BASE_IMAGE} AS build
 ARG TORCH_INDEX=
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python3 -m venv /opt/titans
-COPY constraints.txt ./
-COPY pyproject.toml README.md ./
+# The base image's pip installs into /opt/titans, which needs none of its own.
+RUN python3 -m venv --without-pip /opt/titans
+# Dependencies first, by way of a package without code: a change of the code fetches none of them.
+# torch==V in constraints.txt also allows V+cpu; what torch needs comes from the ordinary index.
+COPY constraints.txt pyproject.toml ./
+RUN touch README.md && \
+    install="python3 -m pip --python /opt/titans/bin/python install -c constraints.txt" && \
+    if [ -n "${TORCH_INDEX}" ]; then $install --no-deps --index-url "${TORCH_INDEX}" torch; fi && \
+    $install .
+COPY README.md LICENSE ./
 COPY titans_stream ./titans_stream
-RUN if [ -n "${TORCH_INDEX}" ]; then \
-      version=$(sed -n 's/^torch==//p' constraints.txt) && \
-      /opt/titans/bin/pip install --index-url "${TORCH_INDEX}" "torch==${version}"; \
-    fi && \
-    sed -E '/^(torch==|triton==|nvidia-|cuda-)/d' constraints.txt > portable.txt && \
-    /opt/titans/bin/pip install -c "$([ -n "${TORCH_INDEX}" ] && echo portable.txt || echo constraints.txt)" .
+RUN python3 -m pip --python /opt/titans/bin/python install --no-deps --force-reinstall .
 
 FROM ${BASE_IMAGE}
+RUN useradd --create-home --uid 10001 titans && install -d -o titans -g titans /state
 COPY --from=build /opt/titans /opt/titans
-RUN useradd --create-home --uid 10001 titans && mkdir /state && chown titans:titans /state
 ENV PATH=/opt/titans/bin:$PATH PYTHONUNBUFFERED=1 TITANS_HEALTH_FILE=/tmp/titans-stream.health
-USER titans
+# by number, so that an orchestrator can tell that it is not root
+USER 10001
 WORKDIR /state
 VOLUME /state
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \

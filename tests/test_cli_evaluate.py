@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from titans_stream import cli
+from titans_stream.commands.evaluate_tracking import flatten
 from titans_stream.lifecycle.loading import load_model
+from titans_stream.lifecycle.tracking import connect
+from titans_stream.synthetic import HELD_OUT
 
 
 def write_set(root: Path) -> None:
@@ -41,13 +45,109 @@ def test_evaluate_telemetry_prints_a_table_and_writes_numbers(
     assert again == {baseline: numbers[baseline]}
 
 
+def numbers_of(out: Path, *arguments: str) -> dict[str, Any]:
+    """Run an evaluation; its numbers."""
+    assert cli.main(["evaluate", *arguments, "--json", str(out)]) == 0
+    numbers: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return numbers
+
+
+def test_ablations_settings_and_scores_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_set(tmp_path / "sets")
+    (tmp_path / "peers").mkdir()
+    forest = np.column_stack((np.arange(1_200.0), np.zeros(1_200)))
+    np.savez(tmp_path / "peers" / "trcf_plant.npz", a=forest)
+    arguments = ["telemetry", "--root", str(tmp_path / "sets"), "--starts", "2"]
+    out = tmp_path / "numbers.json"
+    plant = numbers_of(out, *arguments, "--files")["plant"]
+    assert {"titans-stream", "memory off", "rolling z 100", "random cut forest, score"} <= set(
+        plant
+    )
+    assert list(plant["titans-stream"]["budgets"]) == ["0.1", "0.03", "0.01"]
+    assert plant["titans-stream"]["budgets"]["0.01"]["event_recall"] == 1.0
+    assert "plant, titans-stream\nseries" in capsys.readouterr().out
+    off = numbers_of(out, *arguments, "--detector", "memory-off")["plant"]
+    assert off == {"memory off": plant["memory off"]}
+    assert off["memory off"]["threshold"] != plant["titans-stream"]["threshold"]
+    slow = numbers_of(out, *arguments, "--set", "alerts.min_duration=60")["plant"]
+    assert slow["titans-stream"]["ap"] == plant["titans-stream"]["ap"]
+    assert slow["titans-stream"]["budgets"]["0.01"]["event_recall"] == 0.0
+
+
+def test_calibration_and_pairs_of_generated_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "numbers.json"
+    numbers = numbers_of(
+        out, "calibration", "--series", "1", "--plots", str(tmp_path), "--detector", "dense"
+    )
+    assert set(numbers["sets"]) == set(HELD_OUT)
+    row = numbers["sets"]["traffic"]["0.003"]
+    assert row["nominal"] == pytest.approx(0.003 * row["readings"] / 100, rel=1e-4)
+    assert 0.2 < numbers["sets"]["traffic"]["0.1"]["ratio"] < 5
+    assert numbers["young"]["200-1000"]["0.1"]["readings"] > 800 * 32
+    assert (tmp_path / "calibration.png").read_bytes()[:4] == b"\x89PNG"
+    pairs = numbers_of(out, "pairs", "--series", "12")["all"]["0.1"]
+    assert pairs["pairs"] == 12 and 0 < pairs["first"] <= 1
+    assert "second alone" in capsys.readouterr().out
+
+
+def test_an_evaluation_is_a_run_in_mlflow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_set(tmp_path / "sets")
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    out = tmp_path / "numbers.json"
+    arguments = ["telemetry", "--root", str(tmp_path / "sets"), "--set", "engine.gap_factor=4"]
+    numbers = numbers_of(out, *arguments, "--tracking-uri", uri)
+    shown = capsys.readouterr().out
+    run_id = shown.rpartition("recorded: run ")[2].partition(" ")[0]
+    client = connect(uri).client
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED" and run.info.run_name == "telemetry titans-stream"
+    assert run.data.tags["kind"] == "evaluation"
+    assert run.data.params["engine.gap_factor"] == "4"
+    assert run.data.params["starts"] == "1"
+    ours = numbers["plant"]["titans-stream"]
+    assert run.data.metrics["plant/titans-stream/ap"] == ours["ap"]
+    assert (
+        run.data.metrics["plant/memory off/budgets/0.1/event_f1"]
+        == (numbers["plant"]["memory off"]["budgets"]["0.1"]["event_f1"])
+    )
+    assert not any("/series/" in name for name in run.data.metrics)
+    found = {entry.path for entry in client.list_artifacts(run_id)}
+    assert found == {"numbers.json", "tables.txt", "plots"}
+    assert [entry.path for entry in client.list_artifacts(run_id, "plots")] == [
+        "plots/plant__a.png"
+    ]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert cli.main(["evaluate", "telemetry", "--root", "nosuch"]) == 2
+    capsys.readouterr()
+    experiment = client.get_experiment_by_name("titans-stream-evaluation").experiment_id
+    statuses = [run.info.status for run in client.search_runs([experiment])]
+    assert sorted(statuses) == ["FAILED", "FINISHED"]
+
+
+def test_numbers_get_names_that_mlflow_takes() -> None:
+    numbers = {"a": 1, "b, c": {"0.1": 2.5, "none": None, "files": {"x": 1}}, "text": "t"}
+    assert dict(flatten(numbers)) == {"a": 1.0, "b c/0.1": 2.5}
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["nab"], "--root: the folder of nab is needed"),
         (["telemetry", "--root", "none"], "root: none is no folder"),
         (["nab", "--root", ".", "--starts", "0"], "--starts: at least 1 is needed"),
-        (["nab", "--root", ".", "--detector", "x"], "--detector: 'x' is none of titans-stream, "),
+        (
+            ["nab", "--root", ".", "--detector", "x"],
+            "--detector: 'x' is none of titans-stream, memory-off, running-mean, dense, sparse, ",
+        ),
+        (["pairs", "--series", "0"], "--series: at least 1 is needed"),
+        (["pairs", "--set", "alerts.budget=1"], "--set: alerts.budget=1: unknown; alerts has "),
     ],
 )
 def test_evaluate_errors(

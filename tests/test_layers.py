@@ -32,7 +32,16 @@ ALLOWED: dict[str, set[str]] = {
     "stream": set(),
     "files": {"stream.timestamps"},
     "config": {"titans", "detection", "forecasting", "engine", "stream", "lifecycle.settings"},
-    "lifecycle": {"titans", "detection", "forecasting", "engine", "stream", "files", "config"},
+    "lifecycle": {
+        "titans",
+        "detection",
+        "forecasting",
+        "engine",
+        "stream",
+        "files",
+        "config",
+        "evaluation",
+    },
     "evaluation": {"titans", "detection", "forecasting", "engine", "stream", "config"},
     "ops": {"titans", "detection", "forecasting", "engine", "stream", "config"},
 }

@@ -10,13 +10,13 @@ _COMMON = {
 ALERT_FIELDS: dict[str, str] = {
     "alert_id": "the same in every message about an episode",
     "status": "opened, updated or resolved",
-    "series_id": "the series, as rendered from the connector's template; also the message's key",
+    "series_id": "the series or group, as rendered from the template; also the message's key",
     "severity": "warning or critical; it never falls within an episode",
     "reason": "surprise: unlike what the series has done; valid_range: outside the range of a rule",
     "onset": "time of the episode's first reading",
     "timestamp": "time of the reading that this message is about",
     "peak_timestamp": "time of the episode's strangest reading so far",
-    "value": "the reading's value",
+    "value": "the reading's value; of a group, that of the driving channel",
     "expected": "what was expected, in the value's units",
     "lower": "lower end of the band of expected values",
     "upper": "upper end of the band of expected values",
@@ -25,13 +25,23 @@ ALERT_FIELDS: dict[str, str] = {
     "score": "how strange the reading is, from 0 to below 1",
     "p_value": "share of the series' normal readings that are at least as surprising",
     "surprise": "the statistic that score and p_value come from",
-    "rate_per_day": "how often an episode as strange as this is due per series and day",
+    "rate_per_day": "how often an episode as strange as this is due per series (group) and day",
     "extrapolated": "true: stranger than anything in the history, so rates are extrapolated",
     "explanation": "a sentence for people",
     "duration_s": "seconds from the onset to this reading",
-    "readings": "readings of the episode so far",
+    "readings": "readings of the episode so far; of a group, timestamps",
     **_COMMON,
     "source": "topic, partition and offset of the input message",
+    "channels": "of a group: its channels at the peak, the driving one first, at most ten; else []",
+}
+
+CHANNEL_FIELDS: dict[str, str] = {
+    "series_id": "the channel's series",
+    "share": "its part of the group's surprise, all channels together being 1",
+    "value": "the channel's value",
+    "expected": "what was expected, in the value's units",
+    "lower": "lower end of the band of expected values",
+    "upper": "upper end of the band of expected values",
 }
 
 SCORE_FRAME_FIELDS: dict[str, str] = {
@@ -49,8 +59,8 @@ SCORE_FRAME_FIELDS: dict[str, str] = {
     "expected": "what was expected, in the value's units",
     "lower": "lower end of the band of expected values",
     "upper": "upper end of the band of expected values",
-    "alert": "1 while an episode is open",
-    "onset": "1 on the first reading of an episode",
+    "alert": "1 while an episode is open, the group's where the series has one",
+    "onset": "1 on the first reading of an episode; of a group, on the reading that shows it",
     "gap": "1 on the first reading after a gap in the series",
 }
 

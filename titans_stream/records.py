@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
+Int16 = npt.NDArray[np.int16]
 Int8 = npt.NDArray[np.int8]
 Float64 = npt.NDArray[np.float64]
 
@@ -44,7 +45,8 @@ class Readings:
     """N readings in arrival order, as columns.
 
     `value` is NaN where a value is missing. `partition` and `offset` name the message that a
-    reading came in; one message may hold several readings.
+    reading came in; one message may hold several readings. `group` names the asset that each
+    reading's series is a channel of, never by an empty text; None: there are no groups.
     """
 
     series: list[str]
@@ -52,6 +54,7 @@ class Readings:
     value: Float64
     partition: Int32
     offset: Int64
+    group: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.series)
@@ -66,7 +69,8 @@ class Scores:
     `rarity` is -log10 of how often, per 100 readings, an episode this strange is due. NaN where
     the status is not `scored`. `expected`, `lower` and `upper` are in the units of the value.
     `alert` is 1 while an episode is open, `onset` 1 on its first reading, `gap` 1 on the first
-    reading after a gap in the series.
+    reading after a gap in the series. The alert and onset of a channel of a group are the group's,
+    as they were when the reading was taken.
     """
 
     series: list[str]
@@ -91,6 +95,30 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupScores:
+    """Judged frames of groups, as columns, in the order in which they closed.
+
+    A frame is the readings of a group with one timestamp; `statistic` the mean of the three
+    highest S in it (NaN where no member has a score), `p_value`, `rarity`, `alert` and `onset` as
+    in `Scores`, of the group. `partition` and `offset` name the message whose reading closed the
+    frame.
+    """
+
+    group: list[str]
+    timestamp: Int64
+    statistic: Float64
+    p_value: Float64
+    rarity: Float64
+    alert: Int8
+    onset: Int8
+    partition: Int32
+    offset: Int64
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRef:
     """The slow weights in use."""
 
@@ -108,12 +136,28 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel of an alerted group at the peak of the episode.
+
+    `share` is its part of the sum of positive surprise over all channels.
+    """
+
+    series_id: str
+    share: float
+    value: float
+    expected: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """A message about an episode; field names and meanings are those of docs/messages.md.
 
     The message's `alert_id` is the same for every message of an episode. Times are RFC 3339,
     UTC. `lower` and `upper` bound `band_level` of the expected readings. NaN is published as
-    null.
+    null. Of a group, `series_id` is the group's id, `channels` its channels that stand out most,
+    the driving one first, and value, expected, lower and upper are those of the driving one.
     """
 
     alert_id: str
@@ -140,6 +184,7 @@ class Alert:
     readings: int
     model: ModelRef
     source: Source
+    channels: list[Channel] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -180,6 +225,8 @@ class Results:
 
     scores: Scores
     alerts: list[Alert] = field(default_factory=list)
+    groups: GroupScores | None = None
+    """None where no reading of the call belongs to a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +268,14 @@ class Engine(Protocol):
 __all__ = [
     "SCHEMA_VERSION",
     "Alert",
+    "Channel",
     "DeadLetter",
     "Engine",
     "Float64",
     "Forecast",
+    "GroupScores",
     "Int8",
+    "Int16",
     "Int32",
     "Int64",
     "ModelRef",

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from titans_stream.config import Connector, Recipe
 from titans_stream.message_fields import (
     ALERT_FIELDS,
+    CHANNEL_FIELDS,
     DEAD_LETTER_FIELDS,
     FORECAST_FIELDS,
     SCORE_FRAME_FIELDS,
@@ -72,7 +73,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {
         "connector.json": _config_schema(Connector, "connector"),
         "recipe.json": _config_schema(Recipe, "recipe"),
-        "alert.json": _message_schema(Alert, "alert", ALERT_FIELDS),
+        "alert.json": _alert_schema(),
         "score-frame.json": _message_schema(ScoreFrameMessage, "score-frame", SCORE_FRAME_FIELDS),
         "forecast.json": _message_schema(Forecast, "forecast", FORECAST_FIELDS),
         "dead-letter.json": _dead_letter_schema(),
@@ -102,6 +103,13 @@ def _message_schema(kind: Any, name: str, fields: dict[str, str]) -> dict[str, A
     for field, text in fields.items():
         properties[field]["description"] = text
     return _named(schema, name)
+
+
+def _alert_schema() -> dict[str, Any]:
+    schema = _message_schema(Alert, "alert", ALERT_FIELDS)
+    for name, text in CHANNEL_FIELDS.items():
+        schema["$defs"]["Channel"]["properties"][name]["description"] = text
+    return schema
 
 
 def _dead_letter_schema() -> dict[str, Any]:

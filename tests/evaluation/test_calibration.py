@@ -16,6 +16,7 @@ from titans_stream.evaluation.normal import (
     load_normal_sets,
     made_sets,
     normal_series,
+    young_series,
 )
 from titans_stream.evaluation.pairs import make_pairs, run_pairs
 from titans_stream.evaluation.plots import plot_calibration, plot_nab, plot_series
@@ -59,6 +60,11 @@ def test_report_of_a_detector_that_keeps_its_budget_and_one_that_does_not():
     assert report.sets["noise"][0.01].ratio == pytest.approx(10.0, abs=0.5)
     assert report.young["600-1000"][0.1].observed == 26 - _missing_at(sets["gappy"], 999)
     assert report.young["200-300"][0.1].observed == 0
+    assert report.young["200-1000"][0.1] == report.young["600-1000"][0.1].__class__(
+        sum(report.young[age][0.1].readings for age in ("200-300", "300-600", "600-1000")),
+        report.young["600-1000"][0.1].observed,
+        pytest.approx(report.young["200-1000"][0.1].readings / 1000),
+    )
     assert report.p_values["noise"][0.1] == pytest.approx(400 / 4800)
     numbers = json.loads(json.dumps(report.to_json()))
     assert numbers["sets"]["noise"]["0.1"]["observed"] == 15
@@ -80,6 +86,9 @@ def test_a_detector_without_alerts_is_refused():
 
 def test_made_sets_are_those_that_decide_nothing():
     assert set(made_sets(series=1, length=300)) == set(HELD_OUT)
+    young = young_series(2 * len(HELD_OUT))
+    assert {one.name.partition("/")[0] for one in young} == set(HELD_OUT)
+    assert {len(one) for one in young} == {1_000}
 
 
 def test_normal_sets_from_files(tmp_path):
@@ -95,6 +104,11 @@ def test_normal_sets_from_files(tmp_path):
     assert sets["plain"][1].values.tolist() == [2.0, 4.0]
     assert np.diff(sets["plain"][0].timestamp).tolist() == [86_400 * 10**9]
     assert sets["known"][0].values.tolist() == [0.0, 1, 2, 3]
+    above = tmp_path / "above"
+    (above / "telemetry").mkdir(parents=True)
+    (tmp_path / "known").rename(above / "telemetry" / "known")
+    (tmp_path / "plain").rename(above / "plain")
+    assert list(load_normal_sets(above)) == ["plain", "known"]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match="no CSV"):
@@ -118,6 +132,12 @@ def test_pairs():
         assert distance >= 260
         assert both.windows[0].tolist() == first.windows[0].tolist()
         assert both.windows[1].tolist() == second.windows[0].tolist()
+
+
+def test_a_long_first_event_moves_the_second():
+    pairs = make_pairs(200, 3_000, seed=1)
+    for _, (first, _, both) in pairs:
+        assert both.windows[1, 0] > first.windows[0, 1]
 
 
 def test_a_detector_that_tires_finds_no_second_event():

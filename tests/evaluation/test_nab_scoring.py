@@ -174,7 +174,7 @@ def test_report(root):
             )
         return found
 
-    report = run_nab(detector, root, name="change", starts=2)
+    report = run_nab(detector, root, "change", 2, lambda name, series: {f"{name} beside": detector})
     again = score_corpus(report.series, [d.statistic for d in report.detections])
     numbers = json.loads(json.dumps(report.to_json()))
     assert numbers["starts"] == 2
@@ -186,6 +186,11 @@ def test_report(root):
     assert numbers["found"] + numbers["missed"] == numbers["windows"] == 116
     assert sum(one["false_alarms"] for one in numbers["files"].values()) == numbers["false_alarms"]
     assert sum(one["found"] for one in numbers["categories"].values()) == numbers["found"]
+    assert numbers["others"]["nab beside"]["standard"] == numbers["standard"]
+    assert set(numbers["others"]["ARTime, with silence"]) == {p.name for p in PROFILES}
+    low = report.table("reward_low_fn")
+    assert "reward_low_fp" not in low
+    assert f"> change                        {report.scores()['reward_low_fn']:.1f}" in low
     text = report.table()
     assert "> change" in text and "ARTime (published)" in text and "Spread over 2" in text
     assert "realTweets" in report.category_table()

@@ -11,9 +11,10 @@ from titans_stream.evaluation.baselines import (
     HalfSpaceTrees,
     Precomputed,
     RollingZ,
-    default_baselines,
+    forest_scores,
     strangest_mean,
 )
+from titans_stream.evaluation.plots import plot_telemetry
 from titans_stream.evaluation.protocol import Detection, LabelledSeries
 from titans_stream.evaluation.silence import alert_onsets
 from titans_stream.evaluation.telemetry import load_series, load_sets
@@ -162,8 +163,13 @@ def test_precomputed_scores(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"bad\.npz"):
         Precomputed(tmp_path / "bad.npz", 0)
-    assert "random cut forest, score" in default_baselines(tmp_path, "x")
-    assert "random cut forest, score" not in default_baselines(tmp_path, "y")
+    found = forest_scores(tmp_path, "x", [series])
+    assert list(found) == ["random cut forest, score", "random cut forest, grade"]
+    assert found["random cut forest, grade"]([series])[0].statistic.tolist() == [1.0] * 9
+    assert forest_scores(tmp_path, "y", [series]) == {}
+    assert forest_scores(None, "x", [series]) == {}
+    longer = make_series(np.zeros(10))
+    assert forest_scores(tmp_path, "x", [series, longer]) == {}
 
 
 @pytest.mark.skipif(not HalfSpaceTrees.available(), reason="River, an extra, is not installed")
@@ -190,7 +196,9 @@ def test_report(tmp_path):
             Detection(s, s, {0.1: alert_onsets(s, 5.0)}) for s in (np.abs(o.values) for o in series)
         ]
 
-    report = run_telemetry({"sharp": sharp}, tmp_path, 2, lambda name: {"z": RollingZ(1000)})
+    report = run_telemetry(
+        {"sharp": sharp}, tmp_path, 2, lambda name, series: {"z": RollingZ(1000)}
+    )
     numbers = json.loads(json.dumps(report.to_json()))[tmp_path.name]
     assert numbers["sharp"]["ap"] > 0.99
     assert numbers["sharp"]["event_f1"] == 1.0
@@ -203,3 +211,6 @@ def test_report(tmp_path):
     text = report.table()
     assert "one threshold for the set" in text and "sharp, budget 0.1" in text
     assert "s2" in report.series_table(tmp_path.name, "sharp")
+    files = plot_telemetry(report, "sharp", tmp_path / "plots")
+    assert [file.name for file in files] == [f"{tmp_path.name}__s{k}.png" for k in range(3)]
+    assert all(file.read_bytes()[:4] == b"\x89PNG" for file in files)

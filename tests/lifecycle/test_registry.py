@@ -34,7 +34,7 @@ def report(mlflow_server: str) -> TrainingReport:
 
 def registered_folder(server: TrackingServer, name: str, folder: Path) -> str:
     """Registers whatever lies in a folder; returns the version."""
-    recorder = RunRecorder(server, quick_recipe())
+    recorder = RunRecorder(server, "titans-stream", name, {})
     server.client.log_artifacts(recorder.run_id, str(folder), "model")
     return register(server, name, f"{recorder.artifact_uri}/model", recorder.run_id).version
 
@@ -204,7 +204,7 @@ def test_a_failed_training_is_marked(mlflow_server: str, client: MlflowClient) -
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_training(recipe, tracking_uri=mlflow_server, on_epoch=stop)
+        run_training(recipe, tracking_uri=mlflow_server, on_progress=stop)
     experiment = client.get_experiment_by_name("titans-stream")
     runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'stops'")
     assert [run.info.status for run in runs] == ["KILLED"]

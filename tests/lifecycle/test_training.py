@@ -83,8 +83,8 @@ def test_callback_sees_every_epoch() -> None:
     assert seen == [1, 2, 3]
 
 
-def test_a_detector_cannot_be_trained() -> None:
-    with pytest.raises(ValueError, match="kind: only a forecaster"):
+def test_a_detector_is_trained_elsewhere() -> None:
+    with pytest.raises(ValueError, match="kind: this trains a forecaster"):
         train(RECIPE.model_copy(update={"kind": "detector"}))
 
 

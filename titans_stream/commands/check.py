@@ -95,6 +95,7 @@ def _contents(report: MessageReport) -> list[str]:
     lines = [
         f"{readings.series[i]} = {readings.value[i]:g} at "
         f"{format_timestamp(int(readings.timestamp[i]))}"
+        + ("" if readings.group is None else f", group {readings.group[i]}")
         for i in range(min(len(readings), _SHOWN_READINGS))
     ]
     if len(readings) > _SHOWN_READINGS:

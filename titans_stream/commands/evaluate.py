@@ -1,10 +1,15 @@
-"""Measure the detector on labelled data sets that you have: a table, and numbers as JSON.
+"""Measure the detector on labelled data sets that you have: tables, numbers, pictures.
 
 nab          the Numenta Anomaly Benchmark; --root is a checkout of it
 telemetry    folders of CSV files with a label column, one set per folder
-calibration  how many false alarms there are for a given budget; series without anomalies under
-             --root, or generated ones
+calibration  how many false alarms come for a given budget; generated series without anomalies,
+             and those under --root
+pairs        how often a second event soon after a first one is found; generated series
 
+Detectors: titans-stream; its ablations memory-off (no memories), running-mean (and no
+histogram), dense and sparse (one kind of memory alone); the baselines that the tables list.
+
+With --track, --tracking-uri or MLFLOW_TRACKING_URI the run is recorded in MLflow.
 docs/evaluation.md says what is measured and how.
 """
 
@@ -13,106 +18,174 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from titans_stream.evaluation.protocol import Detector
+    from titans_stream.commands.evaluate_progress import EvaluationProgress
+    from titans_stream.commands.evaluate_tracking import Outcome
 
 OURS = "titans-stream"
-BUDGETS = (1.0, 0.1, 0.01)
+BUDGETS = (0.1, 0.03, 0.01)
 """False episodes per 100 readings at which the detector's own alerts are counted."""
+CALIBRATION_BUDGETS = (*BUDGETS, 0.003)
+PROFILES = ("all", "standard", "reward_low_fp", "reward_low_fn")
+SERIES = {"calibration": 64, "pairs": 400}
+"""Generated series by default: of each family, and pairs in all."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("benchmark", choices=["nab", "telemetry", "calibration"])
+    parser.add_argument("benchmark", choices=["nab", "telemetry", "calibration", "pairs"])
     parser.add_argument(
         "--root", metavar="DIR", type=Path, help="folder of the data set, or the one it is in"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there")
     parser.add_argument(
-        "--detector",
-        metavar="NAME",
-        default=OURS,
-        help=f"{OURS}, or one of the baselines that the tables list",
+        "--detector", metavar="NAME", default=OURS, help=f"default {OURS}; see above"
     )
     parser.add_argument("--model", metavar="URI", default="base", help="the model in use")
     parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="changes",
+        action="append",
+        default=[],
+        help="change a setting: alerts.min_duration=3, engine.gap_factor=4; may be repeated",
+    )
+    parser.add_argument(
         "--starts", metavar="K", type=int, default=1, help="mean over K start-shifted runs"
     )
-    parser.add_argument("--plots", metavar="DIR", type=Path, help="draw figures there")
+    parser.add_argument("--profile", choices=PROFILES, default="all", help="profile of NAB")
+    parser.add_argument("--files", action="store_true", help="a table with one row per file, too")
+    parser.add_argument(
+        "--peers", metavar="DIR", type=Path,
+        help="scores computed elsewhere (trcf_SET.npz); default: a folder `peers` in or beside "
+        "--root",
+    )  # fmt: skip
+    parser.add_argument(
+        "--series", metavar="N", type=int,
+        help=f"generated series: of each family (calibration, {SERIES['calibration']}), pairs in "
+        f"all (pairs, {SERIES['pairs']})",
+    )  # fmt: skip
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="draw pictures there")
+    parser.add_argument("--track", action="store_true", help="record the run in MLflow")
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE; implies --track"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write what is asked for."""
-    if args.root is None and args.benchmark != "calibration":
-        raise ValueError(f"--root: the folder of {args.benchmark} is needed")
-    if args.starts < 1:
-        raise ValueError("--starts: at least 1 is needed")
-    if args.root is not None and (args.root / args.benchmark).is_dir():
-        args.root = args.root / args.benchmark
-    numbers = {"nab": _nab, "telemetry": _telemetry, "calibration": _calibration}[args.benchmark](
-        args
-    )
+    """Measure, print the tables, write and record what is asked for."""
+    _check(args)
+    from titans_stream.commands.evaluate_progress import EvaluationProgress
+    from titans_stream.commands.evaluate_tracking import is_wanted, recorded
+
+    evaluation = {
+        "nab": _nab,
+        "telemetry": _telemetry,
+        "calibration": _calibration,
+        "pairs": _pairs,
+    }[args.benchmark]
+
+    def evaluate() -> Outcome:
+        with EvaluationProgress() as progress:
+            return evaluation(args, progress)
+
+    with ExitStack() as stack:
+        if is_wanted(args.track, args.tracking_uri):
+            if args.plots is None:
+                args.plots = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            outcome, place = recorded(_settings(args), args.tracking_uri, evaluate)
+            sys.stdout.write(f"{outcome.tables}\n\nrecorded: {place}\n")
+        else:
+            outcome = evaluate()
+            sys.stdout.write(outcome.tables + "\n")
     if args.json is not None:
-        args.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(outcome.numbers, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def _nab(args: argparse.Namespace) -> dict[str, object]:
+def _check(args: argparse.Namespace) -> None:
+    if args.root is None and args.benchmark in ("nab", "telemetry"):
+        raise ValueError(f"--root: the folder of {args.benchmark} is needed")
+    if args.starts < 1:
+        raise ValueError("--starts: at least 1 is needed")
+    if args.series is not None and args.series < 1:
+        raise ValueError("--series: at least 1 is needed")
+    if args.root is not None and (args.root / args.benchmark).is_dir():
+        args.root = args.root / args.benchmark
+
+
+def _settings(args: argparse.Namespace) -> dict[str, object]:
+    """What distinguishes this run from another one."""
+    return {
+        "benchmark": args.benchmark,
+        "detector": args.detector,
+        "model": args.model,
+        "starts": args.starts,
+        **dict(change.split("=", 1) for change in args.changes if "=" in change),
+    }
+
+
+def _nab(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
+    from titans_stream.commands.evaluate_detectors import Chosen
+    from titans_stream.commands.evaluate_tracking import Outcome
     from titans_stream.evaluation.nab_report import run_nab
     from titans_stream.evaluation.plots import plot_nab
 
-    report = run_nab(_detector(args), args.root, args.detector, args.starts)
-    _print(report.table(), report.category_table())
-    if args.plots is not None:
-        plot_nab(report, args.plots)
-    return report.to_json()
+    chosen = Chosen.of(args, BUDGETS, progress)
+    report = run_nab(chosen.detector, args.root, chosen.name, args.starts, chosen.baselines)
+    profile = None if args.profile == "all" else args.profile
+    tables = [report.table(profile), report.category_table(profile or PROFILES[1])]
+    if args.files:
+        tables.append(report.file_table(profile or PROFILES[1]))
+    plots = [] if args.plots is None else plot_nab(report, args.plots)
+    return Outcome(report.to_json(), "\n\n".join(tables), tuple(plots))
 
 
-def _telemetry(args: argparse.Namespace) -> dict[str, object]:
-    from titans_stream.evaluation.baselines import default_baselines
+def _telemetry(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
+    from titans_stream.commands.evaluate_detectors import Chosen
+    from titans_stream.commands.evaluate_tracking import Outcome
+    from titans_stream.evaluation.plots import plot_telemetry
     from titans_stream.evaluation.telemetry_report import run_telemetry
 
-    baselines: Callable[[str], dict[str, Detector]] | None = None
-    if args.detector == OURS:
-        baselines = lambda data_set: default_baselines(None, data_set)  # noqa: E731
-    detectors = {args.detector: _detector(args)}
-    report = run_telemetry(detectors, args.root, args.starts, baselines)
-    _print(report.table())
-    return report.to_json()
+    chosen = Chosen.of(args, BUDGETS, progress)
+    detectors = {chosen.name: chosen.detector}
+    report = run_telemetry(detectors, args.root, args.starts, chosen.baselines)
+    tables = [report.table()]
+    if args.files:
+        tables += [report.series_table(name, chosen.name) for name in report.sets]
+    plots = [] if args.plots is None else plot_telemetry(report, chosen.name, args.plots)
+    return Outcome(report.to_json(), "\n\n".join(tables), tuple(plots))
 
 
-def _calibration(args: argparse.Namespace) -> dict[str, object]:
+def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
+    from titans_stream.commands.evaluate_detectors import Chosen
+    from titans_stream.commands.evaluate_tracking import Outcome
     from titans_stream.evaluation.calibration import run_calibration
-    from titans_stream.evaluation.normal import load_normal_sets, made_sets
+    from titans_stream.evaluation.normal import load_normal_sets, made_sets, young_series
     from titans_stream.evaluation.plots import plot_calibration
 
-    sets = made_sets() if args.root is None else load_normal_sets(args.root)
-    report = run_calibration(_detector(args), sets, name=args.detector)
-    _print(report.table())
+    chosen = Chosen.of(args, CALIBRATION_BUDGETS, progress)
+    series = args.series or SERIES["calibration"]
+    sets = made_sets(series=series)
+    if args.root is not None:
+        sets |= load_normal_sets(args.root)
+    report = run_calibration(chosen.detector, sets, young_series(32 * series), chosen.name)
+    plots = []
     if args.plots is not None:
-        args.plots.mkdir(parents=True, exist_ok=True)
-        plot_calibration(report, args.plots / "calibration.png")
-    return report.to_json()
+        plots.append(plot_calibration(report, args.plots / "calibration.png"))
+    return Outcome(report.to_json(), report.table(), tuple(plots))
 
 
-def _detector(args: argparse.Namespace) -> Detector:
-    from titans_stream.evaluation.baselines import default_baselines
-    from titans_stream.evaluation.ours import OurDetector
-    from titans_stream.lifecycle.loading import load_model
+def _pairs(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
+    from titans_stream.commands.evaluate_detectors import Chosen
+    from titans_stream.commands.evaluate_tracking import Outcome
+    from titans_stream.evaluation.pairs import make_pairs, run_pairs
 
-    if args.detector == OURS:
-        return OurDetector(load_model(args.model), BUDGETS)
-    known: dict[str, Any] = default_baselines()
-    if args.detector not in known:
-        raise ValueError(f"--detector: {args.detector!r} is none of {', '.join((OURS, *known))}")
-    found: Detector = known[args.detector]
-    return found
-
-
-def _print(*tables: str) -> None:
-    sys.stdout.write("\n\n".join(tables) + "\n")
+    chosen = Chosen.of(args, BUDGETS, progress)
+    report = run_pairs(chosen.detector, make_pairs(args.series or SERIES["pairs"]))
+    return Outcome(report.to_json(), report.table())

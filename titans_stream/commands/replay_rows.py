@@ -14,6 +14,7 @@ from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.files.csv_readings import TIME_NAMES
 from titans_stream.stream.fields import format_path
 from titans_stream.stream.publisher import Row, series_fields
+from titans_stream.stream.series_template import SeriesTemplate
 from titans_stream.stream.settings import InputConfig
 from titans_stream.stream.timestamps import TimestampReader
 from titans_stream.times import load_zone
@@ -32,6 +33,14 @@ class ReplayColumns:
     constants: Mapping[str, str] = field(default_factory=dict)
 
 
+def _names(template: SeriesTemplate | None) -> list[str]:
+    """What the messages must hold for an id."""
+    if template is None:
+        return []
+    fields = [format_path(path) for path in template.fields]
+    return [*fields, KEY] if template.uses(KEY) else fields
+
+
 class ReplayRows:
     """Iterates over the rows of `file` for `config`. `zone`: of times without offset.
 
@@ -46,16 +55,18 @@ class ReplayRows:
         self._read_time = TimestampReader("auto", load_zone(zone or config.timezone))
         self._time = self._time_column(columns.timestamp)
         self._series = None if columns.series is None else file.column(columns.series)
-        template = config.series_template
-        needed = [format_path(path) for path in template.fields]
-        if template.uses(KEY):
-            needed.append(KEY)
+        needed = _names(config.series_template)
+        of_group = [name for name in _names(config.group_template) if name not in needed]
         self._constants = dict(columns.constants)
         for name in self._constants:
-            if name not in needed:
+            if name not in (*needed, *of_group):
                 raise ValueError(f"--set {name}: not a field of the series id {config.series!r}")
         self._direct = [n for n in needed if n not in self._constants and n in file.header]
         self._open = [n for n in needed if n not in self._constants and n not in self._direct]
+        lacking = [n for n in of_group if n not in self._constants and n not in file.header]
+        if lacking:
+            raise ValueError(self._missing(lacking, "group"))
+        self._direct += [n for n in of_group if n not in self._constants]
         self._from_whole_name = len(self._open) == len(needed) > 1
         self._values = self._value_columns(columns.values)
         self._check_names()
@@ -106,10 +117,11 @@ class ReplayRows:
         if len(self._open) > 1 and not self._from_whole_name:
             raise ValueError(self._missing(self._open[:-1]))
 
-    def _missing(self, names: Sequence[str]) -> str:
+    def _missing(self, names: Sequence[str], what: str = "series") -> str:
         options = " ".join(f"--set {name}=..." for name in names)
+        template = self._config.series if what == "series" else self._config.group
         return (
-            f"{self._file.path.name}: the series id {self._config.series!r} needs "
+            f"{self._file.path.name}: the {what} id {template!r} needs "
             f"{', '.join(names)}: a column of that name, or {options}"
         )
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.stream.worker import Worker, run_until_signalled
 
     model = load_model(connector.model)
-    compile_kernels(model, connector.engine.device)
+    compile_kernels(model, connector.engine.device, connector.input.group is not None)
     engine = StreamEngine(connector.engine, connector.alerts, model, connector.input.topic)
     log.info(
         "connector %s: topic %s, device %s, model %s version %s, %s bytes of memory per series",

@@ -5,7 +5,8 @@ stranger), p_value, surprise, expected, lower, upper, alert (1 while an episode 
 (1 on its first reading) and status (scored, warming_up, duplicate, late, missing).
 
 Each numeric column is a series; with --series a file holds many series, one reading a row.
-Empty cells and NaN are missing values.
+Empty cells and NaN are missing values. With --group all of them are channels of one asset: judged
+jointly and alerted as one; alert and onset are then the asset's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from titans_stream.engine.engine import StreamEngine
     from titans_stream.engine.settings import EngineConfig
     from titans_stream.files.csv_readings import CsvColumns
+    from titans_stream.stream.settings import InputConfig
 
 SHOWN_EPISODES = 100
 
@@ -44,6 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="URI", help="base, a folder, or models:/NAME@ALIAS")
     parser.add_argument(
         "--budget", metavar="N", type=float, help="accepted false alarms per series and day"
+    )
+    parser.add_argument(
+        "--group", metavar="NAME", help="all series are channels of one asset of this name"
     )
     parser.add_argument("--quiet", action="store_true", help="print no alerts and no summary")
 
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     scorer = FileScorer(settings.engine(columns))
     with output_file(args.out) as out:
         writer = ScoreWriter(out)
-        chunks = scorer.run(ReadingsOfCsv(file, columns, zone))
+        chunks = scorer.run(ReadingsOfCsv(file, columns, zone, settings.group))
         for chunk in chunks if args.quiet else _with_progress(chunks, started):
             writer.write(chunk.scores, None if columns.timestamp else chunk.row.tolist())
     if not args.quiet:
@@ -87,6 +93,13 @@ class _Settings:
         self._alerts: AlertConfig = connector.alerts if connector else AlertConfig()
         self._engine: EngineConfig = connector.engine if connector else EngineConfig()
         self._model: str = args.model or (connector.model if connector else BASE_MODEL)
+        self.group: Callable[[str], str] | None = None
+        if args.group is not None:
+            if not args.group:
+                raise ValueError("--group: a name is needed")
+            self.group = lambda series: args.group
+        elif connector is not None and connector.input.group is not None:
+            self.group = partial(_group_by_connector, connector.input)
         self.input_timezone: str = connector.input.timezone if connector else "UTC"
         if args.timezone:
             self.input_timezone = args.timezone
@@ -102,6 +115,18 @@ class _Settings:
         calendar = columns.timestamp is not None
         model = load_model(self._model)
         return StreamEngine(self._engine, self._alerts, model, calendar=calendar)
+
+
+def _group_by_connector(config: InputConfig, series: str) -> str:
+    from titans_stream.stream.publisher import group_of_series
+
+    try:
+        return group_of_series(config, series)
+    except ValueError as error:
+        raise ValueError(
+            f"--group is needed: the connector's group {config.group!r} cannot be told from the "
+            f"series {series!r} ({error})"
+        ) from error
 
 
 def _with_progress(chunks: Iterable[ScoredChunk], started: float) -> Iterator[ScoredChunk]:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from titans_stream.lifecycle.runs import TrainingReport
-    from titans_stream.lifecycle.training import Epoch
+    from titans_stream.lifecycle.runs import Progress, TrainingReport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +30,18 @@ def run(args: argparse.Namespace) -> int:
 
     from titans_stream.lifecycle.runs import run_training
 
-    report = run_training(recipe, args.register, args.tracking_uri, _print_epoch)
+    report = run_training(recipe, args.register, args.tracking_uri, _print_progress)
     _print_report(report)
     return 0
 
 
-def _print_epoch(epoch: Epoch) -> None:
-    _line(
-        f"epoch {epoch.number:3d}  loss {epoch.training_loss:.4f}, validation "
-        f"{epoch.validation_loss:.4f}; error {epoch.validation.mae_ratio:.3f} of repeating the "
-        f"last value, band covers {100 * epoch.validation.coverage:.1f} %  ({epoch.seconds:.1f} s)"
-    )
+def _print_progress(progress: Progress) -> None:
+    _line(progress.summary)
 
 
 def _print_report(report: TrainingReport) -> None:
     _line(f"run {report.run_id} of experiment {report.experiment} at {report.tracking_uri}")
-    _line(f"{report.epochs} epochs in {report.seconds:.1f} s; the model: {report.model_uri}")
+    _line(f"chosen: {report.chosen}, in {report.seconds:.1f} s; the model: {report.model_uri}")
     if report.registered is not None:
         aliases = "".join(f", alias {alias}" for alias in report.registered.aliases)
         _line(f"registered: {report.registered.uri}{aliases}")

@@ -42,7 +42,10 @@ class BatchedDetector:
         )
         sparse, cells = sparse_heads(core, history, state["cells"], y, calendar[:, L.TIME_FEATURES])
         statistic, channels, blocks = calibrate(
-            core, state["blocks"], torch.cat([dense, sparse], dim=1)
+            core,
+            state["blocks"],
+            torch.cat([dense, sparse], dim=1),
+            (calendar[:, :2] != 0.0).any(dim=1),
         )
         state = {
             "core": core,

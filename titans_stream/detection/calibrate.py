@@ -13,10 +13,12 @@ from titans_stream.detection import layout as L
 _LOG10 = 2.302585092994046
 
 
-def calibrate(core: Tensor, blocks: Tensor, surprises: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def calibrate(
+    core: Tensor, blocks: Tensor, surprises: Tensor, timed: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """S [B] (NaN while warming up), channel scores [B, 9] and the new blocks [B, 9, RING].
 
-    core [B, CORE] is updated in place; surprises [B, 9] >= 0.
+    core [B, CORE] is updated in place; surprises [B, 9] >= 0; timed [B]: it has a time of day.
     """
     t = core[:, L.T].clone()
     warm = t >= L.WARM_UP
@@ -28,8 +30,8 @@ def calibrate(core: Tensor, blocks: Tensor, surprises: Tensor) -> tuple[Tensor, 
     z = ((x - partial) / L.SOFTNESS).clamp(-40.0, 40.0)
     ge = ge + torch.where(partial > -1e300, torch.sigmoid(-z), 0.0)
     scores = (-(ge + 0.5 * G).log() + (0.5 + W).log()) / _LOG10
-    weights = x.new_tensor(
-        [0.5 / L.DENSE_CHANNELS] * L.DENSE_CHANNELS + [0.5 * w for w in L.SPARSE_WEIGHTS]
+    weights = torch.where(
+        timed[:, None], x.new_tensor(L.WEIGHTS), x.new_tensor(L.WEIGHTS_WITHOUT_TIME)
     )
     statistic = torch.where(warm, (scores * weights).sum(1), torch.nan)
     channels = torch.where(warm[:, None], scores, surprises)

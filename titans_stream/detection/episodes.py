@@ -83,7 +83,7 @@ RARITY, P_VALUE, SCORE = 0, 1, 2
 
 
 @njit()
-def _deviates(rule: Float64, value: float, expected: float) -> bool:
+def deviates(rule: Float64, value: float, expected: float) -> bool:
     """Whether direction and least deviation allow an alert; they need an expected value."""
     plain = rule[DIRECTION] == 0.0 and rule[MIN_DEVIATION] == 0.0 and rule[MIN_RATIO] == 0.0
     if plain:
@@ -201,6 +201,89 @@ def _follow(
     return event
 
 
+@njit()
+def step(
+    episode: Float64,
+    times: Int64,
+    tail_row: Float64,
+    histogram: Float64,
+    rule: Float64,
+    settings: Float64,
+    time: int,
+    value: float,
+    statistic: float,
+    band: Float64,
+    cause: int,
+    interval: float,
+    permitted: bool,
+    violated: bool,
+    enabled: bool,
+    sigma: Float64,
+    mass: Float64,
+    out: Float64,
+) -> int:
+    """Judge one reading and learn from it; returns the event.
+
+    `statistic` is NaN while warming up. `permitted`: direction and least deviation allow an
+    alert. Writes rarity, p-value and score to out [3]; sigma and mass are scratch [3].
+    """
+    warm = not math.isnan(statistic)
+    episode[SCORED] += 1.0
+    q = _budget(rule, settings, episode[SCORED], interval)
+    threshold = -math.log10(q) + episode[DELTA]
+    c = math.nan
+    p = math.nan
+    if warm:
+        c = tail.rarity(tail_row, statistic, sigma, mass)
+        p = tail.p_value(histogram, statistic)
+        out[SCORE] = tail.score(statistic)
+    else:
+        out[SCORE] = 0.0
+    out[RARITY] = c
+    out[P_VALUE] = p
+    eligible = warm and c >= threshold and permitted
+    event = _follow(
+        episode, times, settings, time, value, statistic, band, c, p, threshold, eligible,
+        violated, enabled, cause,
+    )  # fmt: skip
+    if warm:
+        episode[DELTA] = max(DELTA_MIN, episode[DELTA] - DELTA_UP * q / 100.0)
+        tail.learn(tail_row, statistic, sigma, mass)
+        tail.remember(histogram, statistic)
+    if event != 0:
+        _note_rate(episode, q, interval)
+    return event
+
+
+@njit()
+def _note_rate(episode: Float64, q: float, interval: float) -> None:
+    episode[PER_DAY] = NANOSECONDS_PER_DAY / interval
+    episode[EXTRAPOLATED] = 1.0 if q * episode[SCORED] / 100.0 < 3.0 else 0.0
+
+
+@njit()
+def open_at_once(
+    episode: Float64,
+    times: Int64,
+    rule: Float64,
+    settings: Float64,
+    time: int,
+    value: float,
+    band: Float64,
+    cause: int,
+    interval: float,
+) -> None:
+    """Open an episode for a value outside its range before its frame is judged.
+
+    `step` takes the frame in afterwards, as the episode's first.
+    """
+    _open(episode, times, time, True)
+    _set_peak(episode, times, time, value, band, math.nan, math.nan, math.nan, cause)
+    episode[CRITICAL] = 1.0
+    episode[SINCE_ONSET] = -1.0
+    _note_rate(episode, _budget(rule, settings, episode[SCORED], interval), interval)
+
+
 @njit(nogil=True)
 def run(
     rows: Int64,
@@ -221,13 +304,15 @@ def run(
     events: Int8,
     event_states: Float64,
     event_times: Int64,
+    grouped: Int8 | None = None,
 ) -> int:
     """Judge N readings in order; rows [N] names each reading's row of the state arrays.
 
     `statistics` S [N] (NaN while warming up), `band` [N, 3], `causes` [N] the channel that rose
     most, `intervals` [N] nanoseconds between readings. Writes rarity, p-value and score to
     out [N, 3], `alert` [N], `events` [N] and, in order, the state of every reading with an event.
-    Returns the number of events.
+    `grouped` [N] is 1 where no episode opens because a group's does. Returns the number of
+    events.
     """
     sigma = np.empty(3)
     mass = np.empty(3)
@@ -236,37 +321,18 @@ def run(
         r = rows[i]
         episode = episodes[r]
         rule = rules[r]
-        s = statistics[i]
-        warm = not math.isnan(s)
-        episode[SCORED] += 1.0
-        q = _budget(rule, settings, episode[SCORED], intervals[i])
-        threshold = -math.log10(q) + episode[DELTA]
-        c = math.nan
-        p = math.nan
-        if warm:
-            c = tail.rarity(tails[r], s, sigma, mass)
-            p = tail.p_value(histograms[r], s)
-            out[i, SCORE] = tail.score(s)
-        else:
-            out[i, SCORE] = 0.0
-        out[i, RARITY] = c
-        out[i, P_VALUE] = p
         value = values[i]
-        violated = value < rule[LOW] or value > rule[HIGH]
-        eligible = warm and c >= threshold and _deviates(rule, value, band[i, 0])
-        event = _follow(
-            episode, episode_times[r], settings, times[i], value, s, band[i], c, p, threshold,
-            eligible, violated, rule[ENABLED] == 1.0, causes[i],
+        enabled = rule[ENABLED] == 1.0
+        if grouped is not None:
+            enabled = enabled and grouped[i] == 0
+        event = step(
+            episode, episode_times[r], tails[r], histograms[r], rule, settings, times[i], value,
+            statistics[i], band[i], causes[i], intervals[i], deviates(rule, value, band[i, 0]),
+            value < rule[LOW] or value > rule[HIGH], enabled, sigma, mass, out[i],
         )  # fmt: skip
-        if warm:
-            episode[DELTA] = max(DELTA_MIN, episode[DELTA] - DELTA_UP * q / 100.0)
-            tail.learn(tails[r], s, sigma, mass)
-            tail.remember(histograms[r], s)
         alert[i] = 1 if episode[OPEN] == 1.0 else 0
         events[i] = event
         if event != 0:
-            episode[PER_DAY] = NANOSECONDS_PER_DAY / intervals[i]
-            episode[EXTRAPOLATED] = 1.0 if q * episode[SCORED] / 100.0 < 3.0 else 0.0
             event_states[count] = episode
             event_times[count] = episode_times[r]
             count += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from titans_stream.detection import episodes as E
 from titans_stream.detection import tail
 from titans_stream.detection.layout import DENSE_CHANNELS
-from titans_stream.records import Alert, Float64, Int8, Int64, ModelRef, Source
+from titans_stream.records import Alert, Channel, Float64, Int8, Int64, ModelRef, Source
 from titans_stream.times import format_timestamp
 
 CAUSES = (
@@ -28,6 +29,10 @@ CAUSES = (
 """What a channel's score means, in the order of the channels."""
 
 BAND_LEVEL = 0.95
+NAMED_SHARE = 0.8
+"""An explanation names channels until they make up this share, ..."""
+MOST_NAMED = 3
+"""... but no more than this."""
 _STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
     E.OPENED: "opened",
     E.UPDATED: "updated",
@@ -41,10 +46,11 @@ def causes(channels: Float64) -> Int8:
     return strangest
 
 
-def alert_id(series_id: str, partition: int, onset: int) -> str:
+def alert_id(series_id: str, partition: int, onset: int, group: bool = False) -> str:
     """Names an episode; the same for each of its messages and in each replay."""
     text = f"{series_id}\0{partition}\0{onset}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=10).hexdigest()
+    mark = b"group" if group else b""
+    return hashlib.blake2b(text, digest_size=10, person=mark).hexdigest()
 
 
 def make_alert(
@@ -55,12 +61,16 @@ def make_alert(
     series_id: str,
     model: ModelRef,
     source: Source,
+    channels: Sequence[Channel] = (),
 ) -> Alert:
-    """The message about an event; `state` and `times` as `episodes.run` wrote them."""
+    """The message about an event; `state` and `times` as `episodes.run` wrote them.
+
+    `channels` are those of a group, the driving one first; `state` is then the group's.
+    """
     violation = state[E.VIOLATION] == 1.0
     per_day = _rate_per_day(state)
     return Alert(
-        alert_id=alert_id(series_id, source.partition, int(times[E.ONSET_TIME])),
+        alert_id=alert_id(series_id, source.partition, int(times[E.ONSET_TIME]), bool(channels)),
         status=_STATUS[event],
         series_id=series_id,
         severity="critical" if state[E.CRITICAL] == 1.0 else "warning",
@@ -79,11 +89,12 @@ def make_alert(
         surprise=_finite(state[E.PEAK_S]),
         rate_per_day=per_day,
         extrapolated=bool(state[E.EXTRAPOLATED] == 1.0),
-        explanation=_explain(state, per_day),
+        explanation=_explain(state, per_day, series_id, channels),
         duration_s=(timestamp - int(times[E.ONSET_TIME])) / 1e9,
         readings=int(state[E.READINGS]),
         model=model,
         source=source,
+        channels=list(channels),
     )
 
 
@@ -103,9 +114,16 @@ def _direction(state: Float64) -> Literal["above", "below", "pattern"]:
     return "below" if value < lower else "pattern"
 
 
-def _explain(state: Float64, per_day: float | None) -> str:
+def _explain(
+    state: Float64, per_day: float | None, series_id: str, channels: Sequence[Channel]
+) -> str:
     parts = []
     value = f"{state[E.PEAK_VALUE]:.6g}"
+    what = "series"
+    if channels:
+        what = "group"
+        parts.append(f"driven by {_shares(series_id, channels)}")
+        value = f"{_short(series_id, channels[0].series_id)} {value}"
     if state[E.VIOLATION] == 1.0:
         parts.append("the value left its valid range")
     if math.isfinite(state[E.PEAK_EXPECTED]):
@@ -115,10 +133,28 @@ def _explain(state: Float64, per_day: float | None) -> str:
         parts.append(f"value {value}")
     if per_day is not None:
         parts.append(CAUSES[int(state[E.CAUSE])])
-        parts.append(f"this strange about {_how_often(per_day)} for this series")
+        parts.append(f"this strange about {_how_often(per_day)} for this {what}")
         if state[E.EXTRAPOLATED] == 1.0:
             parts.append("extrapolated from a short history")
     return "; ".join(parts)
+
+
+def _shares(group: str, channels: Sequence[Channel]) -> str:
+    """The driving channel and those that make up NAMED_SHARE with it, at most MOST_NAMED."""
+    named: list[str] = []
+    total = 0.0
+    for channel in channels[:MOST_NAMED]:
+        if named and (total >= NAMED_SHARE or channel.share == 0.0):
+            break
+        named.append(f"{_short(group, channel.series_id)} {100 * channel.share:.0f} %")
+        total += channel.share
+    return ", ".join(named)
+
+
+def _short(group: str, series_id: str) -> str:
+    """A channel's name without the group's id before it."""
+    rest = series_id.removeprefix(group)
+    return rest.lstrip("/.:_- ") or series_id if rest != series_id else series_id
 
 
 def _how_often(per_day: float) -> str:

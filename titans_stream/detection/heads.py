@@ -71,9 +71,9 @@ def dense_heads(
         torch.minimum(norm, clip) - level
     )
     core[:, L.EMA24] += L.EMA_SHORT * (error[:, 0] - core[:, L.EMA24])
-    core[:, L.EMA96] += L.EMA_LONG * (error[:, 0] - core[:, L.EMA96])
+    core[:, L.EMA192] += L.EMA_LONG * (error[:, 0] - core[:, L.EMA192])
     surprises = torch.stack(
-        [error[:, 0], core[:, L.EMA24], core[:, L.EMA96], error[:, 1], error[:, 2]], dim=1
+        [error[:, 0], core[:, L.EMA24], core[:, L.EMA192], error[:, 1], error[:, 2]], dim=1
     ).abs()
     return surprises, torch.stack([M.squeeze(2), S.squeeze(2)], dim=2)
 
@@ -88,18 +88,18 @@ def sparse_heads(
     """
     device = y.device
     u = torch.asinh(y)
-    hour = 6.0 * day_fraction
+    hour = L.HOUR_BINS * day_fraction
     total = history[:, L.MEAN_WINDOW : 2 * L.MEAN_WINDOW].sum(1)
     seen = (core[:, L.T] + 1.0 - L.MEAN_WINDOW).clamp(1.0, float(L.MEAN_WINDOW))
     mean = torch.asinh(total / seen)
     k = torch.arange(L.TILINGS, device=device)
     shift = 0.25 * ((3 * k) % 4)
-    bin_h = torch.floor(hour[:, None] + shift).long()
+    bin_h = torch.floor(hour[:, None] + shift).long() % L.HOUR_BINS
     bin_m = torch.floor(mean[:, None] + shift).long() + L.MEAN_ORIGIN + L.HOUR_BINS
     context = torch.stack([bin_h, bin_m], dim=1)
     at_n = L.CELLS_N1 + k * _WIDE + context
     n0 = core[:, L.N0, None]
-    mass_n = cells.gather(1, at_n.flatten(1)).view(at_n.shape).double()
+    mass_n = _visits(cells, at_n)
     visited = [at_n.flatten(1)]
     surprises = []
     for w, (start1, start0) in enumerate(
@@ -109,15 +109,21 @@ def sparse_heads(
         bin_v = torch.floor(u[:, None] / L.VALUE_WIDTHS[w] + 0.25 * k).long() + L.VALUE_ORIGIN[w]
         at0 = start0 + k * bins + bin_v
         at1 = start1 + (k * _WIDE + context) * bins + bin_v[:, None]
-        p1 = (cells.gather(1, at0).double() + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
-        c1 = cells.gather(1, at1.flatten(1)).view(at1.shape).double()
-        p2 = (c1 + p1[:, None]) / (mass_n + 1.0)
+        p1 = (_visits(cells, at0) + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
+        p2 = (_visits(cells, at1) + p1[:, None]) / (mass_n + 1.0)
         surprises.append(-p2.mean(2).log())
         visited += [at0, at1.flatten(1)]
     raw = torch.cat(surprises, dim=1)
     smooth = core[:, L.P_SMOOTH : L.P_SMOOTH + L.SPARSE_CHANNELS]
     core[:, L.P_SMOOTH : L.P_SMOOTH + L.SPARSE_CHANNELS] = smooth + L.P_EMA * (raw - smooth)
-    core[:, L.N0] = L.CELL_DECAY * core[:, L.N0] + 1.0
+    core[:, L.N0] = L.MASS_DECAY * core[:, L.N0] + 1.0
     at = torch.cat(visited, dim=1)
-    grown = (L.CELL_DECAY * cells.gather(1, at).double() + 1.0).float()
-    return core[:, L.P_SMOOTH : L.P_SMOOTH + L.SPARSE_CHANNELS].clone(), cells.scatter(1, at, grown)
+    grown = (cells.gather(1, at).int() * L.CELL_DECAY >> L.CELL_DECAY_SHIFT) + L.CELL_UNIT
+    return core[:, L.P_SMOOTH : L.P_SMOOTH + L.SPARSE_CHANNELS].clone(), cells.scatter(
+        1, at, grown.short()
+    )
+
+
+def _visits(cells: Tensor, at: Tensor) -> Tensor:
+    """Masses of the cells at `at` [B, ...], in visits."""
+    return cells.gather(1, at.flatten(1)).view(at.shape).double() / L.CELL_UNIT

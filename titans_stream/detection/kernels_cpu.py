@@ -13,7 +13,7 @@ import numpy as np
 
 from titans_stream.detection import layout as L
 from titans_stream.jit import ASSOCIATIVE, njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float64, Int16, Int64
 from titans_stream.titans.linear_cpu import exp64, read, silu_key, update
 
 _WIDE = L.HOUR_BINS + L.MEAN_BINS
@@ -93,10 +93,10 @@ def dense_heads(
     _learn(core, memory[1], key, error_t, theta, 1)
 
     core[L.EMA24] += L.EMA_SHORT * (error_a - core[L.EMA24])
-    core[L.EMA96] += L.EMA_LONG * (error_a - core[L.EMA96])
+    core[L.EMA192] += L.EMA_LONG * (error_a - core[L.EMA192])
     surprise[0] = abs(error_a)
     surprise[1] = abs(core[L.EMA24])
-    surprise[2] = abs(core[L.EMA96])
+    surprise[2] = abs(core[L.EMA192])
     surprise[3] = abs(error_t)
     surprise[4] = abs(error_n)
 
@@ -115,7 +115,7 @@ def _learn(
 def sparse_heads(
     core: Float64,
     history: Float64,
-    cells: Float64,
+    cells: Int16,
     y: float,
     day_fraction: float,
     surprise: Float64,
@@ -125,13 +125,14 @@ def sparse_heads(
     `history` already holds y_t at index 0.
     """
     u = math.asinh(y)
-    hour = 6.0 * day_fraction
+    hour = L.HOUR_BINS * day_fraction
     total = 0.0
     for i in range(L.MEAN_WINDOW, 2 * L.MEAN_WINDOW):
         total += history[i]
     seen = min(max(core[L.T] + 1.0 - L.MEAN_WINDOW, 1.0), float(L.MEAN_WINDOW))
     mean = math.asinh(total / seen)
     n0 = core[L.N0]
+    unit = 1.0 / L.CELL_UNIT
     for w in range(2):
         width, bins, origin = L.VALUE_WIDTHS[w], L.VALUE_BINS[w], L.VALUE_ORIGIN[w]
         c1 = L.CELLS_C1_FINE if w == 0 else L.CELLS_C1_COARSE
@@ -141,28 +142,34 @@ def sparse_heads(
         for k in range(L.TILINGS):
             bin_v = int(math.floor(u / width + 0.25 * k)) + origin
             shift = 0.25 * ((3 * k) % 4)
-            bin_h = int(math.floor(hour + shift))
+            bin_h = int(math.floor(hour + shift)) % L.HOUR_BINS
             bin_m = int(math.floor(mean + shift)) + L.MEAN_ORIGIN + L.HOUR_BINS
             i0 = c0 + k * bins + bin_v
             ih = c1 + (k * _WIDE + bin_h) * bins + bin_v
             im = c1 + (k * _WIDE + bin_m) * bins + bin_v
             nh = L.CELLS_N1 + k * _WIDE + bin_h
             nm = L.CELLS_N1 + k * _WIDE + bin_m
-            p1 = (cells[i0] + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
-            p_hour += (cells[ih] + p1) / (cells[nh] + 1.0)
-            p_mean += (cells[im] + p1) / (cells[nm] + 1.0)
-            cells[i0] = np.float32(L.CELL_DECAY * cells[i0] + 1.0)
-            cells[ih] = np.float32(L.CELL_DECAY * cells[ih] + 1.0)
-            cells[im] = np.float32(L.CELL_DECAY * cells[im] + 1.0)
+            p1 = (cells[i0] * unit + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
+            p_hour += (cells[ih] * unit + p1) / (cells[nh] * unit + 1.0)
+            p_mean += (cells[im] * unit + p1) / (cells[nm] * unit + 1.0)
+            visit(cells, i0)
+            visit(cells, ih)
+            visit(cells, im)
             if w == 1:
-                cells[nh] = np.float32(L.CELL_DECAY * cells[nh] + 1.0)
-                cells[nm] = np.float32(L.CELL_DECAY * cells[nm] + 1.0)
+                visit(cells, nh)
+                visit(cells, nm)
         for c in range(2):
             p = (p_hour if c == 0 else p_mean) / L.TILINGS
             j = 2 * w + c
             core[L.P_SMOOTH + j] += L.P_EMA * (-math.log(p) - core[L.P_SMOOTH + j])
             surprise[L.DENSE_CHANNELS + j] = core[L.P_SMOOTH + j]
-    core[L.N0] = L.CELL_DECAY * n0 + 1.0
+    core[L.N0] = L.MASS_DECAY * n0 + 1.0
+
+
+@njit(inline="always")
+def visit(cells: Int16, at: int) -> None:
+    """A cell was seen once more."""
+    cells[at] = ((np.int32(cells[at]) * L.CELL_DECAY) >> L.CELL_DECAY_SHIFT) + L.CELL_UNIT
 
 
 @njit(inline="always")
@@ -200,12 +207,14 @@ def exceedance(blocks: Float64, n: int, weights: Float64, x: np.float32) -> floa
 
 
 @njit()
-def calibrate(core: Float64, blocks: Float64, weights: Float64, surprise: Float64) -> float:
+def calibrate(
+    core: Float64, blocks: Float64, weights: Float64, surprise: Float64, timed: bool
+) -> float:
     """The statistic S of a reading from its nine surprises; NaN while warming up.
 
     Ranks each log surprise among the channel's past block maxima, beside a logistic prior
     around the channel's level, and puts the channel's score in its place; then takes the reading
-    into the current block.
+    into the current block. `timed`: the reading has a time of day.
     """
     t = core[L.T]
     W = core[L.W_SUM]
@@ -226,10 +235,7 @@ def calibrate(core: Float64, blocks: Float64, weights: Float64, surprise: Float6
             if partial > -1e300:
                 ge += 1.0 / (1.0 + exp64((x - partial) / L.SOFTNESS))
             score = -math.log10(ge + 0.5 * G) + math.log10(0.5 + W)
-            if c < L.DENSE_CHANNELS:
-                total += 0.5 / L.DENSE_CHANNELS * score
-            else:
-                total += 0.5 * L.SPARSE_WEIGHTS[c - L.DENSE_CHANNELS] * score
+            total += (L.WEIGHTS[c] if timed else L.WEIGHTS_WITHOUT_TIME[c]) * score
             surprise[c] = score
         n = min(t + 1.0, L.COUNT_CAP)
         core[L.LEVEL + c] += (magnitude - core[L.LEVEL + c]) / n
@@ -266,7 +272,7 @@ def run(
     core: Float64,
     history: Float64,
     memory: Float64,
-    cells: Float64,
+    cells: Int16,
     blocks: Float64,
     weights_a: Float64,
     bias_a: Float64,
@@ -293,7 +299,8 @@ def run(
         )  # fmt: skip
         sparse_heads(core[r], history[r], cells[r], y, calendar[i, L.TIME_FEATURES], channels[i])
         weight[i] = core[r, L.W_SUM]
-        statistic[i] = calibrate(core[r], blocks[r], block_weights, channels[i])
+        timed = calendar[i, 0] != 0.0 or calendar[i, 1] != 0.0
+        statistic[i] = calibrate(core[r], blocks[r], block_weights, channels[i], timed)
 
 
 def block_weights() -> Float64:

@@ -26,7 +26,7 @@ FEATURES = 64
 KEY = FEATURES + 1
 KEY_CONSTANT = 0.5
 MEMORIES = 3
-HORIZON_A = 8
+HORIZON_A = 12
 HORIZON_T = 24
 HISTORY = 32
 """Normalised readings kept per series."""
@@ -39,18 +39,24 @@ CLIP_FACTOR = 4.0
 CLIP_EMA = 0.01
 CLIP_FLOOR = 0.02
 EMA_SHORT = 1.0 / 24.0
-EMA_LONG = 1.0 / 96.0
+EMA_LONG = 1.0 / 192.0
 
 # Sparse memory: familiarity of (value, context) cells
 TILINGS = 4
 VALUE_WIDTHS = (0.2, 0.5)
 VALUE_BINS = (39, 17)
 VALUE_ORIGIN = (19, 8)
-HOUR_BINS = 7
+HOUR_BINS = 12
+"""Two hours each; the bins are a ring."""
 MEAN_BINS = 9
 MEAN_ORIGIN = 4
 MEAN_WINDOW = 16
-CELL_DECAY = 0.95
+CELL_UNIT = 1600
+"""A visit in the cells' fixed-point numbers (int16): exact, and alike on every device."""
+CELL_DECAY = 243
+CELL_DECAY_SHIFT = 8
+"""A visited cell c becomes c 243/256 + 1 visit: at most 19.7 visits."""
+MASS_DECAY = 0.95
 PRIOR_FAMILIARITY = 0.02
 P_EMA = 0.1
 
@@ -58,8 +64,11 @@ P_EMA = 0.1
 DENSE_CHANNELS = 5
 SPARSE_CHANNELS = 4
 CHANNELS = DENSE_CHANNELS + SPARSE_CHANNELS
-SPARSE_WEIGHTS = (1.0 / 3.0, 1.0 / 6.0, 1.0 / 3.0, 1.0 / 6.0)
-"""Order: (width .2, hour), (width .2, mean), (width .5, hour), (width .5, mean)."""
+WEIGHTS = (0.1, 0.1, 0.1, 0.1, 0.1, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 6.0, 1.0 / 12.0)
+"""Weights of the channels in S. Dense: A, its running means over 24 and 192, T, N; sparse: (width
+.2, hour), (width .2, mean), (width .5, hour), (width .5, mean)."""
+WEIGHTS_WITHOUT_TIME = (0.125, 0.125, 0.125, 0.0, 0.125, 0.125, 0.125, 0.125, 0.125)
+"""Without timestamps T sees nothing, and the hour's cells are a plain histogram."""
 BLOCK = 100
 WARM_UP = 200
 RING = 256
@@ -83,7 +92,7 @@ MEAN = 2
 VAR = 3
 LAST_DEVIATION = 4
 EMA24 = 5
-EMA96 = 6
+EMA192 = 6
 GRADIENT = 7
 P_SMOOTH = GRADIENT + MEMORIES
 LEVEL = P_SMOOTH + SPARSE_CHANNELS
@@ -102,7 +111,7 @@ def state_layout() -> dict[str, ArraySpec]:
         "core": ArraySpec((CORE,), np.float64),
         "history": ArraySpec((HISTORY,), np.float64),
         "memory": ArraySpec((MEMORIES, 2, KEY), np.float64),
-        "cells": ArraySpec((CELLS,), np.float32),
+        "cells": ArraySpec((CELLS,), np.int16),
         "blocks": ArraySpec((CHANNELS, RING), np.float32),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ PACE = 2
 
 @dataclass(slots=True)
 class Columns:
-    """N readings as columns; `row` is the series' uid."""
+    """N readings as columns; `row` is the series' uid, `group` its group's (-1: none)."""
 
     row: Int64
     timestamp: Int64
@@ -44,6 +44,7 @@ class Columns:
     partition: Int32
     offset: Int64
     duplicate: Int8
+    group: Int64
 
     def __len__(self) -> int:
         return len(self.row)
@@ -57,6 +58,7 @@ class Columns:
             self.partition[index],
             self.offset[index],
             self.duplicate[index],
+            self.group[index],
         )
 
 
@@ -89,7 +91,7 @@ def judge(
         pace = paces[r]
         gap[i] = 0
         expired[i] = 0
-        interval[i] = _interval(pace, expected_interval)
+        interval[i] = interval_of(pace, expected_interval)
         if duplicate[i] == 1 or time == last:
             status[i] = 2
             continue
@@ -113,20 +115,21 @@ def judge(
             else:
                 if pace[COUNT] >= 10.0 or expected_interval > 0.0:
                     gap[i] = 1 if step > gap_factor * interval[i] else 0
-                _learn_interval(pace, float(step))
-                interval[i] = _interval(pace, expected_interval)
+                learn_interval(pace, float(step))
+                interval[i] = interval_of(pace, expected_interval)
         status[i] = 0 if math.isfinite(values[i]) else 4
 
 
 @njit()
-def _interval(pace: Float64, expected_interval: float) -> float:
+def interval_of(pace: Float64, expected_interval: float) -> float:
+    """The interval to reckon with: the expected one, the learned one, or a first guess."""
     if expected_interval > 0.0:
         return expected_interval
     return pace[INTERVAL] if pace[COUNT] > 0.0 else DEFAULT_INTERVAL
 
 
 @njit()
-def _learn_interval(pace: Float64, step: float) -> None:
+def learn_interval(pace: Float64, step: float) -> None:
     """A robust running mean of log intervals: one gap moves it little."""
     n = pace[COUNT]
     if n == 0.0:
@@ -138,14 +141,17 @@ def _learn_interval(pace: Float64, step: float) -> None:
 
 
 Waiting = dict[str, Any]
-"""A series' waiting readings as JSON: newest, times, values (null: missing) and offsets."""
+"""A series' waiting readings as JSON: newest, times, values (null: missing), offsets, groups."""
+
+_Cells = tuple[int, int, float, int, int, int, int]
+"""The cells of one reading, in the order of `Columns`."""
 
 
 @dataclass(slots=True)
 class _Waiting:
     newest: int = NEVER
     times: list[int] = field(default_factory=list)
-    readings: list[tuple[float, int, int]] = field(default_factory=list)
+    readings: list[tuple[float, int, int, int]] = field(default_factory=list)
 
 
 class ReorderBuffer:
@@ -162,51 +168,50 @@ class ReorderBuffer:
         """Take readings in arrival order; return those released, in order of release."""
         if self._bound == 0:
             return columns
-        out: list[tuple[int, int, float, int, int, int]] = []
+        out: list[_Cells] = []
         cells = zip(
             columns.row.tolist(),
             columns.timestamp.tolist(),
             columns.value.tolist(),
             columns.partition.tolist(),
             columns.offset.tolist(),
+            columns.group.tolist(),
             strict=True,
         )
-        for row, time, value, partition, offset in cells:
+        for row, time, value, partition, offset, group in cells:
             waiting = self._waiting.get(row)
             if waiting is None:
                 waiting = self._waiting[row] = _Waiting()
             if waiting.newest != NEVER and time <= waiting.newest - self._bound:
-                out.append((row, time, value, partition, offset, 0))
+                out.append((row, time, value, partition, offset, 0, group))
                 continue
             at = bisect_left(waiting.times, time)
             if at < len(waiting.times) and waiting.times[at] == time:
-                out.append((row, time, value, partition, offset, 1))
+                out.append((row, time, value, partition, offset, 1, group))
                 continue
             waiting.times.insert(at, time)
-            waiting.readings.insert(at, (value, partition, offset))
+            waiting.readings.insert(at, (value, partition, offset, group))
             waiting.newest = max(waiting.newest, time)
             self._release(row, waiting, out)
         return _columns(out)
 
-    def _release(
-        self, row: int, waiting: _Waiting, out: list[tuple[int, int, float, int, int, int]]
-    ) -> None:
+    def _release(self, row: int, waiting: _Waiting, out: list[_Cells]) -> None:
         horizon = waiting.newest - self._bound
         count = bisect_left(waiting.times, horizon + 1)
         count = max(count, len(waiting.times) - BUFFER_LIMIT)
-        for time, (value, partition, offset) in zip(
+        for time, (value, partition, offset, group) in zip(
             waiting.times[:count], waiting.readings[:count], strict=True
         ):
-            out.append((row, time, value, partition, offset, 0))
+            out.append((row, time, value, partition, offset, 0, group))
         del waiting.times[:count]
         del waiting.readings[:count]
 
     def flush(self) -> Columns:
         """Everything that waits, in order per series; for the end of a finite stream."""
         out = [
-            (row, time, value, partition, offset, 0)
+            (row, time, value, partition, offset, 0, group)
             for row, waiting in self._waiting.items()
-            for time, (value, partition, offset) in zip(
+            for time, (value, partition, offset, group) in zip(
                 waiting.times, waiting.readings, strict=True
             )
         ]
@@ -219,20 +224,26 @@ class ReorderBuffer:
         """Readings held back."""
         return sum(len(waiting.times) for waiting in self._waiting.values())
 
-    def export(self, row: int) -> Waiting | None:
-        """The state of one series as JSON; None where nothing was ever held."""
+    def export(self, row: int, name: Callable[[int], str]) -> Waiting | None:
+        """The state of one series as JSON; None where nothing was ever held.
+
+        `name` gives the id of a group.
+        """
         waiting = self._waiting.get(row)
         if waiting is None:
             return None
         return {
             "newest": waiting.newest,
             "times": list(waiting.times),
-            "values": [value if math.isfinite(value) else None for value, _, _ in waiting.readings],
-            "offsets": [offset for _, _, offset in waiting.readings],
+            "values": [value if math.isfinite(value) else None for value, *_ in waiting.readings],
+            "offsets": [offset for _, _, offset, _ in waiting.readings],
+            "groups": [None if group < 0 else name(group) for *_, group in waiting.readings],
         }
 
-    def restore(self, row: int, partition: int, state: Waiting | None) -> None:
-        """Put the state of one series in place."""
+    def restore(
+        self, row: int, partition: int, state: Waiting | None, group: Callable[[str], int]
+    ) -> None:
+        """Put the state of one series in place; `group` gives the row of a group by its id."""
         self._waiting.pop(row, None)
         if state is None:
             return
@@ -240,8 +251,15 @@ class ReorderBuffer:
             int(state["newest"]),
             [int(time) for time in state["times"]],
             [
-                (math.nan if value is None else float(value), partition, int(offset))
-                for value, offset in zip(state["values"], state["offsets"], strict=True)
+                (
+                    math.nan if value is None else float(value),
+                    partition,
+                    int(offset),
+                    -1 if name is None else group(str(name)),
+                )
+                for value, offset, name in zip(
+                    state["values"], state["offsets"], state["groups"], strict=True
+                )
             ],
         )
 
@@ -250,13 +268,15 @@ class ReorderBuffer:
         self._waiting.pop(row, None)
 
 
-def _columns(cells: Sequence[tuple[int, int, float, int, int, int]]) -> Columns:
-    if not cells:
-        empty = np.empty(0, np.int64)
-        return Columns(
-            empty, empty, np.empty(0), empty.astype(np.int32), empty, empty.astype(np.int8)
-        )
-    row, time, value, partition, offset, duplicate = zip(*cells, strict=True)
+def no_columns() -> Columns:
+    """No readings."""
+    return _columns([])
+
+
+def _columns(cells: Sequence[_Cells]) -> Columns:
+    row, time, value, partition, offset, duplicate, group = (
+        zip(*cells, strict=True) if cells else ((),) * 7
+    )
     return Columns(
         np.array(row, np.int64),
         np.array(time, np.int64),
@@ -264,6 +284,7 @@ def _columns(cells: Sequence[tuple[int, int, float, int, int, int]]) -> Columns:
         np.array(partition, np.int32),
         np.array(offset, np.int64),
         np.array(duplicate, np.int8),
+        np.array(group, np.int64),
     )
 
 

@@ -11,8 +11,8 @@ from titans_stream.engine.settings import EngineConfig
 from titans_stream.records import Readings
 
 
-def compile_kernels(model: Model, device: str = "cpu") -> None:
-    """Run a throw-away engine over a few readings.
+def compile_kernels(model: Model, device: str = "cpu", grouped: bool = False) -> None:
+    """Run a throw-away engine over a few readings; `grouped`: with the kernels of groups.
 
     The first time on a machine this takes half a minute; after that the cache of `jit.py` makes
     it a fraction of a second.
@@ -27,5 +27,6 @@ def compile_kernels(model: Model, device: str = "cpu") -> None:
             np.ones(n),
             np.zeros(n, np.int32),
             np.arange(n),
+            ["compile"] * n if grouped else None,
         )
     )

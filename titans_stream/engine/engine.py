@@ -1,14 +1,17 @@
 """The engine: readings in, scores and alerts out, one state per series; no I/O.
 
 Order of one call: admit series -> event-time order (batching) -> detector and one-step forecast,
-each reading before it is learned -> second stage and episodes. Everything is sequential per
-series, so that the grouping of readings into calls changes nothing.
+each reading before it is learned -> second stage and episodes -> those of the groups. Everything
+is sequential per series and group, so that the division of readings into calls changes nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from titans_stream.detection.layout import state_layout as detection_state
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine import batching as B
 from titans_stream.engine.clock import LocalTime
+from titans_stream.engine.groups import Groups
 from titans_stream.engine.host_state import fresh_host, host_state, rule_row, settings_vector
 from titans_stream.engine.model import Model
 from titans_stream.engine.series import SeriesTable
@@ -33,6 +37,7 @@ from titans_stream.forecasting.layout import state_layout as forecast_state
 from titans_stream.records import (
     Alert,
     Float64,
+    GroupScores,
     Int8,
     Int64,
     Readings,
@@ -42,6 +47,8 @@ from titans_stream.records import (
     Source,
     Status,
 )
+
+T = TypeVar("T", Scores, GroupScores)
 
 VALUE_LIMIT = 1e100
 """Larger values are taken as this; squares of it are still finite."""
@@ -87,6 +94,7 @@ class StreamEngine:
         self._host = HostRows(host_state(), fresh_host())
         self._series = SeriesTable(self._admit)
         self._order = B.ReorderBuffer(config.max_out_of_orderness)
+        self._groups = Groups(config, alerts, self._series.name, model.ref, topic)
         self._schema = state_schema(model, config, calendar)
 
     @property
@@ -120,6 +128,7 @@ class StreamEngine:
             "waiting_for_order": self._order.waiting(),
             "on_two_partitions": self._series.on_two_partitions,
             "state_bytes_per_series": self.state_bytes,
+            **self._groups.info(),
         }
 
     def process(self, readings: Readings) -> Results:
@@ -132,6 +141,9 @@ class StreamEngine:
             readings.partition,
             readings.offset,
             np.zeros(len(uids), np.int8),
+            np.full(len(uids), -1)
+            if readings.group is None
+            else self._groups.uids(readings.group, readings.partition),
         )
         return self._process(self._order.push(columns))
 
@@ -141,12 +153,17 @@ class StreamEngine:
 
     def _process(self, columns: B.Columns) -> Results:
         parts = []
+        frames: list[GroupScores] = []
         alerts: list[Alert] = []
         for part in self._fitting(columns):
-            scores, events = self._score(part)
+            scores, events, groups = self._score(part)
             parts.append(scores)
             alerts.extend(events)
-        return Results(_concatenate(parts), alerts)
+            frames.extend(groups)
+        return Results(
+            _concatenate(Scores, parts) if parts else _blank_scores(), alerts,
+            _concatenate(GroupScores, frames) if frames else None,
+        )  # fmt: skip
 
     def _fitting(self, columns: B.Columns) -> list[B.Columns]:
         """Cut a call so that no part touches more series than the device has slots."""
@@ -157,7 +174,7 @@ class StreamEngine:
             return [columns]
         return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]
 
-    def _score(self, columns: B.Columns) -> tuple[Scores, list[Alert]]:
+    def _score(self, columns: B.Columns) -> tuple[Scores, list[Alert], list[GroupScores]]:
         n = len(columns)
         status, gap, expired = (np.empty(n, np.int8) for _ in range(3))
         interval = np.empty(n)
@@ -178,23 +195,36 @@ class StreamEngine:
             expired,
         )
         scores = _blank(columns, self._series.names(columns.row), status, gap)
-        alerts: list[Alert] = []
+        cause = np.zeros(n, np.int8)
+        alerts: list[tuple[int, Alert]] = []
         cuts = [0, *np.flatnonzero(expired).tolist(), n]
         for first, last in pairwise(cuts):
             if expired[first:last].any():
                 self._restart(int(columns.row[first]))
             take = first + np.flatnonzero(status[first:last] == Status.SCORED)
             if len(take):
-                alerts.extend(self._step(columns, take, interval, scores))
-        return scores, alerts
+                alerts.extend(self._step(columns, take, interval, scores, cause))
+        frames = []
+        if columns.group.max(initial=-1) >= 0:
+            values = np.where(status == Status.MISSING, np.nan, _bounded(columns.value))
+            judged, more = self._groups.run(columns, values, scores, expired, cause, host["rule"])
+            frames.append(judged)
+            alerts = sorted(alerts + more, key=itemgetter(0))
+        return scores, [alert for _, alert in alerts], frames
 
     def _step(
-        self, columns: B.Columns, take: Int64, interval: Float64, scores: Scores
-    ) -> list[Alert]:
+        self,
+        columns: B.Columns,
+        take: Int64,
+        interval: Float64,
+        scores: Scores,
+        cause: Int8,
+    ) -> list[tuple[int, Alert]]:
         """Detector, forecaster, second stage and episodes for the readings at `take`."""
         uids = columns.row[take]
         times = columns.timestamp[take]
-        values = np.clip(columns.value[take], -VALUE_LIMIT, VALUE_LIMIT)
+        values = _bounded(columns.value[take])
+        grouped = columns.group[take] >= 0
         distinct, inverse = np.unique(uids, return_inverse=True)
         rows = self._rows.place(distinct)[inverse]
         calendar = calendar_features(
@@ -207,10 +237,12 @@ class StreamEngine:
         states = np.empty((len(take), E.EPISODE))
         state_times = np.empty((len(take), E.TIMES), np.int64)
         host = self._host.arrays
+        cause[take] = causes(channels)
         count = E.run(
-            uids, times, values, statistic, band, causes(channels), interval[take], host["rule"],
+            uids, times, values, statistic, band, cause[take], interval[take], host["rule"],
             self._settings, host["tail"], host["histogram"], host["episode"],
             host["episode_times"], out, alert, event, states, state_times,
+            *([grouped.astype(np.int8)] if grouped.any() else []),
         )  # fmt: skip
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
@@ -224,18 +256,22 @@ class StreamEngine:
 
     def _alerts_of(
         self, columns: B.Columns, at: Int64, event: Int8, states: Float64, times: Int64
-    ) -> list[Alert]:
+    ) -> list[tuple[int, Alert]]:
+        """The alerts, each with the index of its reading."""
         kinds = event[event != 0]
         names = self._series.names(columns.row[at])
         return [
-            make_alert(
-                int(kinds[i]),
-                states[i],
-                times[i],
-                int(columns.timestamp[at[i]]),
-                names[i],
-                self._model.ref,
-                Source(self._topic, int(columns.partition[at[i]]), int(columns.offset[at[i]])),
+            (
+                int(at[i]),
+                make_alert(
+                    int(kinds[i]),
+                    states[i],
+                    times[i],
+                    int(columns.timestamp[at[i]]),
+                    names[i],
+                    self._model.ref,
+                    Source(self._topic, int(columns.partition[at[i]]), int(columns.offset[at[i]])),
+                ),
             )
             for i in range(len(at))
         ]
@@ -246,6 +282,7 @@ class StreamEngine:
         self._host.arrays["rule"][uid] = rule_row(self._alerts, series_id)
         self._rows.reset(uid)
         self._order.forget(uid)
+        self._groups.forget_member(uid)
 
     def _restart(self, uid: int) -> None:
         """A series that was silent for too long starts anew; its clock goes on."""
@@ -260,30 +297,35 @@ class StreamEngine:
         self._collect(partition)
         names, uids = self._series.members(partition)
         arrays = {**self._rows.export(uids), **self._host.export(uids)}
+        arrays |= self._groups.export(partition, uids)
         waiting = {
-            name: self._order.export(int(uid)) for name, uid in zip(names, uids, strict=True)
+            name: self._order.export(int(uid), self._groups.name)
+            for name, uid in zip(names, uids, strict=True)
         }
-        return pack(self._schema, names, arrays, waiting)
+        return pack(self._schema, names, arrays, waiting, self._groups.names(partition))
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
         """Put a partition's state in place; ValueError for another schema or a damaged state."""
-        names, arrays, waiting = unpack(self._schema, snapshot)
+        names, arrays, waiting, groups = unpack(self._schema, snapshot)
         self.release(partition)
         uids = np.array([self._series.add(partition, name) for name in names], np.int64)
         try:
             self._rows.load(uids, arrays)
             self._host.load(uids, arrays)
+            self._groups.load(partition, groups, uids, arrays)
         except ValueError:
             self.release(partition)
             raise
+        group = partial(self._groups.add, partition)
         for name, uid in zip(names, uids.tolist(), strict=True):
             self._host.arrays["rule"][uid] = rule_row(self._alerts, name)
-            self._order.restore(uid, partition, waiting.get(name))
+            self._order.restore(uid, partition, waiting.get(name), group)
 
     def release(self, partition: int) -> None:
         """Forget a partition."""
         names, _ = self._series.members(partition)
         self._remove(partition, names)
+        self._groups.release(partition)
 
     def _remove(self, partition: int, names: list[str]) -> None:
         known = dict(zip(*self._series.members(partition), strict=True))
@@ -306,7 +348,9 @@ class StreamEngine:
         if not seen.any():
             return
         limit = int(np.median(last[seen])) - self._config.expire_after
-        old = [names[i] for i in np.flatnonzero(seen & (last < limit)).tolist()]
+        self._groups.collect(partition, limit)
+        kept = np.isin(uids, self._groups.in_use(partition))
+        old = [names[i] for i in np.flatnonzero(seen & (last < limit) & ~kept).tolist()]
         if old:
             self._remove(partition, old)
 
@@ -331,18 +375,21 @@ def _blank(columns: B.Columns, names: list[str], status: Int8, gap: Int8) -> Sco
     )
 
 
-def _concatenate(parts: list[Scores]) -> Scores:
+def _blank_scores() -> Scores:
+    return _blank(B.no_columns(), [], np.empty(0, np.int8), np.empty(0, np.int8))
+
+
+def _bounded(values: Float64) -> Float64:
+    return np.clip(values, -VALUE_LIMIT, VALUE_LIMIT)
+
+
+def _concatenate(kind: type[T], parts: list[T]) -> T:
+    """One record of columns from several; at least one."""
     if len(parts) == 1:
         return parts[0]
-    if not parts:
-        none = np.empty(0, np.int64)
-        columns = B.Columns(
-            none, none, np.empty(0), none.astype(np.int32), none, none.astype(np.int8)
-        )
-        return _blank(columns, [], none.astype(np.int8), none.astype(np.int8))
-    joined = {
-        item.name: np.concatenate([getattr(part, item.name) for part in parts])
-        for item in fields(Scores)
-        if item.name != "series"
-    }
-    return Scores(series=[name for part in parts for name in part.series], **joined)
+    joined: dict[str, Any] = {}
+    for item in fields(kind):
+        columns = [getattr(part, item.name) for part in parts]
+        texts = isinstance(columns[0], list)
+        joined[item.name] = list(chain(*columns)) if texts else np.concatenate(columns)
+    return kind(**joined)

@@ -1,4 +1,4 @@
-"""A partition's state as a `Snapshot`: arrays with one row per series, names and buffers."""
+"""A partition's state as a `Snapshot`: arrays by series and by group, names and buffers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.records import Snapshot
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
 
 
@@ -34,23 +34,28 @@ def pack(
     names: list[str],
     arrays: Mapping[str, npt.NDArray[Any]],
     waiting: Mapping[str, Any],
+    groups: list[str],
 ) -> Snapshot:
     """Put the parts together; rules are left out, they come from the configuration."""
     kept = {name: array for name, array in arrays.items() if name != "rule"}
     held = {name: state for name, state in waiting.items() if state is not None}
-    return Snapshot(schema, {"series": names, "waiting": held}, kept)
+    return Snapshot(schema, {"series": names, "waiting": held, "groups": groups}, kept)
 
 
 def unpack(
     schema: str, snapshot: Snapshot
-) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Names, arrays and buffers; ValueError where the snapshot is of another schema or damaged."""
+) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, Any], list[str]]:
+    """Names, arrays, buffers and group ids.
+
+    ValueError where the snapshot is of another schema or damaged.
+    """
     if snapshot.schema != schema:
         raise ValueError(f"snapshot of schema {snapshot.schema}, this engine has {schema}")
     names = snapshot.meta.get("series")
     waiting = snapshot.meta.get("waiting")
-    if not isinstance(names, list) or not isinstance(waiting, dict):
-        raise ValueError("snapshot: series or waiting is missing")
-    if len(set(names)) != len(names):
-        raise ValueError("snapshot: a series is named twice")
-    return [str(name) for name in names], dict(snapshot.arrays), waiting
+    groups = snapshot.meta.get("groups")
+    if not isinstance(names, list) or not isinstance(waiting, dict) or not isinstance(groups, list):
+        raise ValueError("snapshot: series, groups or waiting is missing")
+    if len(set(names)) != len(names) or len(set(groups)) != len(groups):
+        raise ValueError("snapshot: a series or group is named twice")
+    return list(map(str, names)), dict(snapshot.arrays), waiting, list(map(str, groups))

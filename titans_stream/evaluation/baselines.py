@@ -100,8 +100,8 @@ class Precomputed:
         return found
 
     def covers(self, series: Sequence[LabelledSeries]) -> bool:
-        """Whether there are scores for each of `series`."""
-        return all(one.source in self.arrays for one in series)
+        """Whether there are scores for every row of each of `series`."""
+        return all(len(self.arrays.get(one.source, ())) == len(one) + one.start for one in series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +146,10 @@ class HalfSpaceTrees:
         return Detection(surprise=score, statistic=score)
 
 
-def default_baselines(peers: Path | None = None, data_set: str = "") -> dict[str, Detector]:
+def default_baselines() -> dict[str, Detector]:
     """The baselines that can run here, by the name they have in tables.
 
-    Half-space trees are left out where River is missing; the thresholded random cut forest joins
-    where `peers` holds `trcf_<data_set>.npz` (column 0 its score, column 1 its anomaly grade).
+    Half-space trees are left out where River is missing.
     """
     found: dict[str, Detector] = {
         "rolling z 100": RollingZ(100),
@@ -159,8 +158,20 @@ def default_baselines(peers: Path | None = None, data_set: str = "") -> dict[str
     }
     if HalfSpaceTrees.available():
         found["half-space trees"] = HalfSpaceTrees()
-    path = None if peers is None else peers / f"trcf_{data_set}.npz"
-    if path is not None and path.is_file():
-        found["random cut forest, score"] = Precomputed(path, 0)
-        found["random cut forest, grade"] = Precomputed(path, 1)
     return found
+
+
+def forest_scores(
+    folder: Path | None, data_set: str, series: Sequence[LabelledSeries]
+) -> dict[str, Detector]:
+    """The thresholded random cut forest, where `folder` holds its scores of all of `series`.
+
+    `trcf_<data_set>.npz` has its score in column 0, its anomaly grade in column 1.
+    """
+    path = None if folder is None else folder / f"trcf_{data_set}.npz"
+    if path is None or not path.is_file():
+        return {}
+    score, grade = Precomputed(path, 0), Precomputed(path, 1)
+    if not score.covers(series):
+        return {}
+    return {"random cut forest, score": score, "random cut forest, grade": grade}

@@ -16,7 +16,7 @@ from titans_stream.evaluation.tables import Cell, number, text_table
 from titans_stream.records import Float64
 
 WARM_UP = 200
-YOUNG = ((200, 300), (300, 600), (600, 1000))
+YOUNG = ((200, 300), (300, 600), (600, 1000), (200, 1000))
 """Ages in readings, [from, to), that are counted by themselves, pooled over all sets."""
 LEVELS = (0.1, 0.01, 0.001)
 """Levels at which the share of p-values is counted."""

@@ -14,8 +14,14 @@ from titans_stream.evaluation.nab import (
     score_alerts,
     score_corpus,
 )
-from titans_stream.evaluation.nab_rules import FileScore, NabResult, ProfileScore
-from titans_stream.evaluation.protocol import Detection, Detector, LabelledSeries, detect
+from titans_stream.evaluation.nab_rules import FileScore, NabResult, Profile, ProfileScore
+from titans_stream.evaluation.protocol import (
+    Baselines,
+    Detection,
+    Detector,
+    LabelledSeries,
+    detect,
+)
 from titans_stream.evaluation.tables import Cell, mean, number, spread, text_table
 
 STANDARD = "standard"
@@ -26,14 +32,15 @@ class NabReport:
     """What `run_nab` found.
 
     `results` holds one result per start shift, each with its own best threshold; `budgets` those
-    of the alerts that the detector raised by itself, by budget; `others` the other detectors of
-    the same run; `published` the scoreboard. `detections` are those of the unshifted series.
+    of the alerts that the detector raised by itself, by budget; `others` the same as `results`
+    for the other detectors of the run; `published` the scoreboard. `detections` are those of the
+    unshifted series.
     """
 
     detector: str
     results: tuple[NabResult, ...]
     budgets: Mapping[float, tuple[NabResult, ...]]
-    others: Mapping[str, NabResult]
+    others: Mapping[str, tuple[NabResult, ...]]
     published: Mapping[str, Mapping[str, float]]
     series: Sequence[LabelledSeries]
     detections: Sequence[Detection]
@@ -70,8 +77,8 @@ class NabReport:
                 for budget, results in self.budgets.items()
             },
             "others": {
-                name: {key: number(score) for key, score in result.scores().items()}
-                for name, result in self.others.items()
+                name: {key: number(score) for key, score in _mean_scores(results).items()}
+                for name, results in self.others.items()
             },
             "published": {
                 name: {key: number(score) for key, score in row.items()}
@@ -81,12 +88,12 @@ class NabReport:
             "files": {one.name: _file(one) for one in profile.files},
         }
 
-    def table(self) -> str:
-        """The scoreboard, then the detector's own alerts by budget."""
-        names = list(self.first.profiles)
+    def table(self, profile: str | None = None) -> str:
+        """The scoreboard, then the detector's own alerts by budget; of all profiles or one."""
+        names = list(self.first.profiles) if profile is None else [profile]
         rows: list[tuple[float, list[str | float]]] = []
         for label, scores in self._scoreboard().items():
-            rows.append((scores[STANDARD], [label, *(round(scores[name], 1) for name in names)]))
+            rows.append((scores[names[0]], [label, *(round(scores[name], 1) for name in names)]))
         rows.sort(key=lambda row: -row[0])
         shown = [[str(cell) for cell in cells] for _, cells in rows]
         parts = [text_table("NAB", ["detector", *names], shown)]
@@ -102,18 +109,18 @@ class NabReport:
         board: dict[str, Mapping[str, float]] = {
             f"{name} (published)": scores for name, scores in self.published.items()
         }
-        board.update({name: result.scores() for name, result in self.others.items()})
+        board.update({name: _mean_scores(results) for name, results in self.others.items()})
         board[f"> {self.detector}"] = self.scores()
         return board
 
     def _budget_table(self, names: Sequence[str]) -> str:
         rows: list[list[Cell]] = []
         for budget, results in self.budgets.items():
-            scores, profile = _mean_scores(results), results[0].profiles[STANDARD]
+            scores, profile = _mean_scores(results), results[0].profiles[names[0]]
             rows.append(
                 [
                     f"{budget:g}",
-                    *(round(scores[name], 1) for name in names),
+                    *(f"{scores[name]:.1f}" for name in names),
                     profile.found,
                     profile.windows - profile.found,
                     profile.false_alarms,
@@ -179,31 +186,30 @@ def run_nab(
     root: Path,
     name: str = "titans-stream",
     starts: int = 1,
-    others: Mapping[str, Detector] | None = None,
+    baselines: Baselines | None = None,
 ) -> NabReport:
-    """Score `detector` on the corpus at `root`, beside `others` and the published detectors.
+    """Score `detector` on the corpus at `root`, beside baselines and the published detectors.
 
-    `starts` start-shifted copies of each file are run and their scores averaged; the other
-    detectors see the files once. Published raw scores are also scored with the silence rule,
-    where `root`/results holds them. ValueError where `root` holds no corpus.
+    `starts` start-shifted copies of each file are run and their scores averaged, those of the
+    other detectors too. Published raw scores are also scored with the silence rule, where
+    `root`/results holds them. ValueError where `root` holds no corpus.
     """
     series = load_corpus(root)
     profiles = load_profiles(root)
     published = load_published_scores(root)
     runs = detect(detector, series, starts)
-    board: dict[str, NabResult] = {}
-    for label, other in (others or {}).items():
-        found = detect(other, series)[0]
-        board[label] = score_corpus(series, [d.statistic for d in found], profiles=profiles)
+    board = {
+        label: _score_runs(series, detect(other, series, starts), profiles)
+        for label, other in (baselines("nab", series) if baselines else {}).items()
+    }
     for label in published:
         if (root / "results" / label).is_dir():
             statistics = load_published_statistics(root, label, series)
-            board[f"{label}, with silence"] = score_corpus(series, statistics, profiles=profiles)
+            silenced = score_corpus(series, statistics, profiles=profiles)
+            board[f"{label}, with silence"] = (silenced,)
     return NabReport(
         detector=name,
-        results=tuple(
-            score_corpus(series, [d.statistic for d in run], profiles=profiles) for run in runs
-        ),
+        results=_score_runs(series, runs, profiles),
         budgets={
             budget: tuple(
                 score_alerts(series, [d.onsets[budget] for d in run], profiles) for run in runs
@@ -214,4 +220,14 @@ def run_nab(
         published={label: scores for label, scores in published.items() if label != "null"},
         series=series,
         detections=runs[0],
+    )
+
+
+def _score_runs(
+    series: Sequence[LabelledSeries],
+    runs: Sequence[Sequence[Detection]],
+    profiles: Sequence[Profile],
+) -> tuple[NabResult, ...]:
+    return tuple(
+        score_corpus(series, [one.statistic for one in run], profiles=profiles) for run in runs
     )

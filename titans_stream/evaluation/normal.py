@@ -1,6 +1,7 @@
 """Series without anomalies, on which every alert is a false one.
 
-A root holds CSV files, or folders of them, one set per folder. A file with a label column
+A root holds CSV files, or folders of them, one set per folder; sets of labelled telemetry may lie
+together in a folder `telemetry`. A file with a label column
 (`telemetry.py`) gives its rows before the first evaluated or labelled one; any other gives each
 of its numeric columns as a series.
 """
@@ -52,16 +53,30 @@ def made_sets(
     }
 
 
+def young_series(series: int = 2_000, seed: int = 2) -> list[LabelledSeries]:
+    """Series of 1,000 readings of the families that decide nothing, by turns."""
+    return [from_synthetic(one) for one in generate(tuple(HELD_OUT), series, 1_000, seed=seed)]
+
+
 def load_normal_sets(root: Path) -> dict[str, list[LabelledSeries]]:
-    """The sets under `root`. ValueError where there is no usable file."""
+    """The sets under `root`, those in its folder `telemetry` included.
+
+    ValueError where there is no usable file.
+    """
     if not root.is_dir():
         raise ValueError(f"root: {root} is no folder")
-    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
-    sets = {folder.name: _load_folder(folder) for folder in (root, *folders)}
+    folders = [root, *_folders(root), *_folders(root / "telemetry")]
+    sets = {folder.name: _load_folder(folder) for folder in folders}
     sets = {name: series for name, series in sets.items() if series}
     if not sets:
         raise ValueError(f"root: no CSV file with series under {root}")
     return sets
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    return [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
 
 
 def _load_folder(folder: Path) -> list[LabelledSeries]:

@@ -17,57 +17,82 @@ from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.evaluation.baselines import strangest_mean
 from titans_stream.evaluation.protocol import Bool, Detection, LabelledSeries
+from titans_stream.evaluation.second_stage import ScoredReadings, onsets
 from titans_stream.records import Float64, Readings, Scores, Status
 
 INTERVAL = 300 * SECOND
-"""Spacing of readings that turns a budget per 100 readings into one per day, and back."""
-PER_DAY_OF_100 = 86_400 * SECOND / INTERVAL / 100
+"""Spacing of readings that the engine is told to expect."""
 CHUNK = 20_000
+
+
+def engine_settings(**changes: object) -> EngineConfig:
+    """The engine's settings in an evaluation: on the CPU, with a known interval."""
+    known = {"device": "cpu", "expected_interval": INTERVAL // SECOND}
+    return EngineConfig.model_validate({**known, **changes})
 
 
 @dataclass(frozen=True, slots=True)
 class OurDetector:
     """The service's detector with one configuration for all series.
 
-    `budgets` are in false episodes per 100 readings; the alerts of each are computed by the
-    engine itself. `alerts` holds every other alert setting.
+    `budgets` are in false episodes per 100 readings; the engine runs once, its second stage once
+    for each of them. `alerts` holds every other alert setting.
     """
 
     model: Model
     budgets: tuple[float, ...] = ()
     alerts: AlertConfig = field(default_factory=AlertConfig)
-    engine: EngineConfig = field(
-        default_factory=lambda: EngineConfig(device="cpu", expected_interval=INTERVAL // SECOND)
-    )
+    engine: EngineConfig = field(default_factory=engine_settings)
 
     def __call__(self, series: Sequence[LabelledSeries]) -> list[Detection]:
         """One detection per series."""
         return [self._detect(one) for one in series]
 
+    def make_engine(self, calendar: bool) -> StreamEngine:
+        """A fresh engine; `calendar` False where timestamps carry no time of day."""
+        return StreamEngine(self.engine, self.alerts, self.model, calendar=calendar)
+
     def _detect(self, one: LabelledSeries) -> Detection:
-        scores = self._scores(one, self.alerts)
+        scores = self._scores(one)
         channels = one.channels
         surprise = strangest_mean(scores.surprise.reshape(-1, channels))
         scored = np.isin(scores.status, (Status.SCORED, Status.WARMING_UP)).reshape(-1, channels)
         return Detection(
             surprise=surprise,
             statistic=surprise - 0.45 * np.log10(0.5 + _history_weight(scored[:, 0])),
-            onsets={q: self._onsets(one, q) for q in self.budgets},
+            onsets=self._onsets(one, scores, scored, surprise),
             p_value=scores.p_value if channels == 1 else None,
             expected=scores.expected[::channels],
             lower=scores.lower[::channels],
             upper=scores.upper[::channels],
         )
 
-    def _onsets(self, one: LabelledSeries, budget: float) -> Bool:
-        alerts = self.alerts.model_copy(
-            update={"false_alarms_per_series_per_day": budget * PER_DAY_OF_100}
-        )
-        onset = self._scores(one, alerts).onset.reshape(-1, one.channels)
-        any_channel: Bool = onset.max(axis=1) > 0
-        return any_channel
+    def _onsets(
+        self, one: LabelledSeries, scores: Scores, scored: Bool, surprise: Float64
+    ) -> dict[float, Bool]:
+        """Budget -> rows [T] at which an episode opens.
 
-    def _scores(self, one: LabelledSeries, alerts: AlertConfig) -> Scores:
+        Several channels are one asset: the rows are its frames, `surprise` [T] the frames' S,
+        and the strangest channel gives value and band. scored [T, D].
+        """
+        rows = np.flatnonzero(scored.any(axis=1))
+        channels = scored.shape[1]
+        known = np.nan_to_num(scores.surprise.reshape(-1, channels), nan=-1e9)
+        at = rows * channels + np.where(scored, known, -np.inf)[rows].argmax(axis=1)
+        readings = ScoredReadings(
+            series_id=scores.series[0] if channels == 1 else one.name,
+            timestamp=scores.timestamp[at],
+            value=scores.value[at],
+            statistic=surprise[rows],
+            band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
+        )
+        found = {}
+        for budget in self.budgets:
+            found[budget] = np.zeros(len(one), dtype=np.bool_)
+            found[budget][rows] = onsets(readings, self.alerts, budget)
+        return found
+
+    def _scores(self, one: LabelledSeries) -> Scores:
         """All rows through a fresh engine; [T * D], the channels of a row side by side."""
         times = one.timestamp
         calendar = times is not None
@@ -75,7 +100,7 @@ class OurDetector:
             # equal or disordered times would be marked, not scored, and every row counts here
             order = np.arange(len(one), dtype=np.int64)
             times = order * INTERVAL if times is None else _increasing(times)
-        engine = StreamEngine(self.engine, alerts, self.model, calendar=calendar)
+        engine = self.make_engine(calendar)
         values = one.values.reshape(len(one), -1)
         channels = values.shape[1]
         names = [f"{one.name}/{d}" for d in range(channels)]

@@ -10,13 +10,23 @@ import numpy as np
 from titans_stream.evaluation.normal import from_synthetic
 from titans_stream.evaluation.protocol import Detection, Detector, LabelledSeries, detect
 from titans_stream.evaluation.tables import Cell, number, text_table
-from titans_stream.synthetic import FAMILIES, HELD_OUT, KINDS, generate, inject_pair, kinds_for
+from titans_stream.synthetic import (
+    FAMILIES,
+    HELD_OUT,
+    KINDS,
+    generate,
+    inject,
+    inject_pair,
+    kinds_for,
+)
 from titans_stream.synthetic.draws import Draws
 
 SLACK = 20
 """An event is found by an alert in its window or, where that is shorter, its first 20 readings."""
 DISTANCES = (260, 500)
-"""Readings between the first rows of two events: past the longest silence, soon all the same."""
+"""Readings between the first rows of two events: past the longest silence, soon all the same.
+
+More where the first event is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,10 @@ def make_pairs(
         usable = [kind for kind in kinds_for(clean) if kind in kinds]
         kind = draws.choice(usable)
         first = draws.integer(length // 2, length - 1_200)
-        trio = inject_pair(clean, kind, first, draws.integer(*DISTANCES), draws.integer(0, 2**31))
+        distance, event_seed = draws.integer(*DISTANCES), draws.integer(0, 2**31)
+        alone = inject(clean, kind, first, event_seed).windows[0]
+        distance = max(distance, int(alone[1] - alone[0]) + SLACK)
+        trio = inject_pair(clean, kind, first, distance, event_seed)
         one, two, both = (from_synthetic(series) for series in trio)
         made.append((kind, (one, two, both)))
     return made

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from titans_stream.evaluation.calibration import CalibrationReport
 from titans_stream.evaluation.nab_report import STANDARD, NabReport
 from titans_stream.evaluation.protocol import Detection, LabelledSeries
 from titans_stream.evaluation.silence import alert_rows
+from titans_stream.evaluation.telemetry_report import TelemetryReport
 from titans_stream.records import Float64, Int64
 
 WIDTH, HEIGHT, DPI = 14.0, 5.5, 80
 Axis = npt.NDArray[np.int64] | npt.NDArray[np.datetime64]
 
+LANE = 6.0
+"""Distance of two channels' drawings, in standard deviations."""
+COLOURS = [colormaps["tab20"](i) for i in (*range(0, 20, 2), *range(1, 20, 2))]
 BLUE, RED, GREY = "#1f5fa8", "#c0392b", "#8a8a8a"
 
 
@@ -32,28 +38,42 @@ def plot_series(
 ) -> None:
     """Draw the values and expected band over the statistic; alerts as lines, windows shaded.
 
-    `alerts` are rows. Several channels are drawn standardised. The x axis is time, UTC, where
-    the series has timestamps.
+    `alerts` are rows. Several channels are drawn standardised, one above the other. The x axis
+    is time, UTC, where the series has timestamps. Rows that do not count are grey.
     """
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="tight")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     x = _x(series)
     _draw_values(upper, x, series, detection)
-    lower.plot(x, detection.statistic, color=GREY, linewidth=0.6, label="statistic")
+    lower.plot(x, detection.statistic, color="black", linewidth=0.6)
     if np.isfinite(threshold):
         lower.axhline(threshold, color=RED, linewidth=0.8, linestyle="--", label="threshold")
-    good = series.label[alerts] | ~series.evaluated[alerts]
+        _legend(lower)
+    counts, good = series.evaluated[alerts], series.label[alerts]
     for axes in (upper, lower):
         for first, last in series.windows:
             axes.axvspan(x[first], x[last], color="#f5b041", alpha=0.3, linewidth=0)
-        for rows, colour in ((alerts[good], BLUE), (alerts[~good], RED)):
+        for rows, colour in (
+            (alerts[~counts], GREY),
+            (alerts[counts & good], BLUE),
+            (alerts[counts & ~good], RED),
+        ):
             top = axes.get_xaxis_transform()
             axes.vlines(x[rows], 0, 1, transform=top, color=colour, linewidth=0.9, alpha=0.8)
     if not series.evaluated.all():
         first = int(series.evaluated.argmax())
         upper.axvspan(x[0], x[first], color=GREY, alpha=0.12, linewidth=0)
-    upper.set_title(f"{series.name}: alerts in labelled windows blue, others red", fontsize=10)
-    lower.legend(loc="upper left", fontsize=8)
+    upper.set_title(
+        f"{series.name}: labelled windows orange, alerts in them blue, others red",
+        fontsize=10,
+        loc="left",
+    )
+    lower.set_ylabel("statistic")
+    if series.timestamp is not None:
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        lower.xaxis.set_major_locator(locator)
+        lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    lower.set_xlim(x[0], x[-1])
     _save(figure, path)
 
 
@@ -70,7 +90,11 @@ def _draw_values(
     detection: Detection,
 ) -> None:
     if series.channels > 1:
-        axes.plot(x, _standardised(series.values), linewidth=0.6)
+        lanes = LANE * np.arange(series.channels)
+        limits = 0.5 * LANE
+        axes.plot(x, np.clip(_standardised(series.values), -limits, limits) + lanes, linewidth=0.6)
+        axes.set_yticks(lanes, [str(channel) for channel in range(series.channels)])
+        axes.set_ylabel("channel")
         return
     values = series.values.reshape(-1)
     if detection.lower is not None and detection.upper is not None:
@@ -80,7 +104,12 @@ def _draw_values(
         above = np.clip(detection.upper, low - room, high + room)
         axes.fill_between(x, below, above, color=BLUE, alpha=0.18, linewidth=0, label="expected")
     axes.plot(x, values, color="black", linewidth=0.6, label="value")
-    axes.legend(loc="upper left", fontsize=8)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes at the right, where it hides nothing."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, fontsize=8, frameon=False)
 
 
 def _standardised(values: Float64) -> Float64:
@@ -105,32 +134,60 @@ def plot_nab(
     return written
 
 
-def plot_calibration(report: CalibrationReport, path: Path) -> None:
-    """Observed episodes per 100 readings against the budget, a line per set; both axes in logs."""
-    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, rows, title in (
-        (left, report.sets, "by set"),
-        (right, report.young, "by age in readings"),
+def plot_telemetry(report: TelemetryReport, detector: str, folder: Path) -> list[Path]:
+    """One PNG per series, at the best threshold of its set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, every in report.series.items():
+        threshold = report.sets[name][detector][0].threshold
+        for series, detection in zip(every, report.detections[name][detector], strict=True):
+            statistic = np.where(series.evaluated, detection.statistic, np.nan)
+            path = folder / f"{name}__{series.name.replace('/', '__')}.png"
+            plot_series(path, series, detection, alert_rows(statistic, threshold), threshold)
+            written.append(path)
+    return written
+
+
+def plot_calibration(report: CalibrationReport, path: Path) -> Path:
+    """Episodes that came over those that were due, by budget, a line per set; both axes in logs.
+
+    Bars are the square root of the count; budgets at which none came are left out.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(13.0, 5.0), layout="constrained")
+    for axes, rows, title in zip(
+        figure.subplots(1, 2, sharey=True),
+        (report.sets, report.young),
+        ("by set", "by age in readings, all sets"),
+        strict=True,
     ):
-        budgets = sorted({budget for row in rows.values() for budget in row})
-        axes.plot(budgets, budgets, color="black", linewidth=1.0, label="as promised")
-        axes.fill_between(
-            budgets,
-            [q / 2 for q in budgets],
-            [q * 2 for q in budgets],
-            color=GREY,
-            alpha=0.2,
-            label="within a factor 2",
-        )
-        for name, row in rows.items():
+        axes.axhspan(0.5, 2.0, color=GREY, alpha=0.15, linewidth=0)
+        axes.axhline(1.0, color="black", linewidth=1.0)
+        for number, (name, row) in enumerate(rows.items()):
             shown = [q for q in sorted(row) if row[q].observed]
-            axes.plot(shown, [row[q].per_100 for q in shown], "o-", markersize=3, label=name)
+            spread = 1.0 + 0.012 * (number - len(rows) / 2)
+            axes.errorbar(
+                [q * spread for q in shown],
+                [row[q].ratio for q in shown],
+                yerr=[row[q].observed ** 0.5 / row[q].nominal for q in shown],
+                fmt="o-",
+                color=COLOURS[number % len(COLOURS)],
+                linewidth=1.0,
+                elinewidth=0.7,
+                markersize=3.5,
+                label=name,
+            )
         axes.set(xscale="log", yscale="log", title=title)
         axes.set_xlabel("budget, false episodes per 100 readings")
-        axes.set_ylabel("observed")
-        axes.legend(fontsize=7)
+        ticks = (0.1, 0.2, 0.5, 1, 2, 5)
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        budgets = sorted({budget for row in rows.values() for budget in row})
+        axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.axes[0].set_ylabel("observed / nominal; within a factor 2: grey")
     _save(figure, path)
+    return path
 
 
 def _save(figure: Figure, path: Path) -> None:

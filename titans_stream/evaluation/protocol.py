@@ -5,7 +5,7 @@ T is the number of rows of a series, D the number of its value columns, W of its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -141,6 +141,29 @@ class Detector(Protocol):
         """One detection per series, in the order of `series`; their names are unique."""
         ...
 
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A detector that tells how far it is: `progress(name, rows done, rows in all)`."""
+
+    name: str
+    detector: Detector
+    progress: Callable[[str, int, int], None]
+
+    def __call__(self, series: Sequence[LabelledSeries]) -> list[Detection]:
+        """One detection per series, one series after another."""
+        total, done = sum(map(len, series)), 0
+        found = []
+        for one in series:
+            self.progress(self.name, done, total)
+            found.extend(self.detector([one]))
+            done += len(one)
+        self.progress(self.name, done, total)
+        return found
+
+
+Baselines = Callable[[str, Sequence[LabelledSeries]], Mapping[str, Detector]]
+"""The detectors to compare with, by the name of a set and its series."""
 
 START_SPAN = 100
 """Start-shifted copies begin 0 to this many rows later: block boundaries fall everywhere."""

@@ -14,7 +14,13 @@ from titans_stream.evaluation.metrics import (
     count_onsets,
     vus_pr,
 )
-from titans_stream.evaluation.protocol import Detection, Detector, LabelledSeries, detect
+from titans_stream.evaluation.protocol import (
+    Baselines,
+    Detection,
+    Detector,
+    LabelledSeries,
+    detect,
+)
 from titans_stream.evaluation.tables import Cell, mean, number, spread, text_table
 from titans_stream.evaluation.telemetry import load_sets
 
@@ -58,9 +64,14 @@ _EVENT_MEASURES: Mapping[str, Callable[[EventCounts], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class TelemetryReport:
-    """What `run_telemetry` found: set -> detector -> one score per start shift."""
+    """What `run_telemetry` found: set -> detector -> one score per start shift.
+
+    `series` are those of each set, `detections` what each detector made of them, unshifted.
+    """
 
     sets: Mapping[str, Mapping[str, tuple[SetScore, ...]]]
+    series: Mapping[str, Sequence[LabelledSeries]]
+    detections: Mapping[str, Mapping[str, Sequence[Detection]]]
 
     def to_json(self) -> dict[str, object]:
         """Set -> detector -> numbers, means over start shifts."""
@@ -171,18 +182,21 @@ def run_telemetry(
     detectors: Mapping[str, Detector],
     root: Path,
     starts: int = 1,
-    baselines: Callable[[str], Mapping[str, Detector]] | None = None,
+    baselines: Baselines | None = None,
 ) -> TelemetryReport:
     """Score `detectors` on every set under `root` (layout: `telemetry.py`), means over `starts`.
 
-    `baselines` gives the detectors to compare with on a set, by the set's name; they run on the
-    same start shifts. ValueError where there is no labelled series.
+    `baselines` gives the detectors to compare with on a set, by its name and series; they run on
+    the same start shifts. ValueError where there is no labelled series.
     """
-    report: dict[str, dict[str, tuple[SetScore, ...]]] = {}
-    for name, series in load_sets(root).items():
-        everyone = {**detectors, **(baselines(name) if baselines else {})}
-        report[name] = {
-            label: tuple(score_set(series, run) for run in detect(detector, series, starts))
-            for label, detector in everyone.items()
-        }
-    return TelemetryReport(report)
+    scores: dict[str, dict[str, tuple[SetScore, ...]]] = {}
+    detections: dict[str, dict[str, Sequence[Detection]]] = {}
+    sets = load_sets(root)
+    for name, series in sets.items():
+        everyone = {**detectors, **(baselines(name, series) if baselines else {})}
+        scores[name], detections[name] = {}, {}
+        for label, detector in everyone.items():
+            runs = detect(detector, series, starts)
+            scores[name][label] = tuple(score_set(series, run) for run in runs)
+            detections[name][label] = runs[0]
+    return TelemetryReport(scores, sets, detections)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import chain, repeat
@@ -64,12 +65,22 @@ class CsvReadings:
 
 
 class ReadingsOfCsv:
-    """Iterates over a file's readings in chunks. `zone` is that of times without offset."""
+    """Iterates over a file's readings in chunks. `zone` is that of times without offset.
 
-    def __init__(self, file: CsvFile, columns: CsvColumns, zone: tzinfo) -> None:
+    `group` gives the group id of a series; None: there are no groups.
+    """
+
+    def __init__(
+        self,
+        file: CsvFile,
+        columns: CsvColumns,
+        zone: tzinfo,
+        group: Callable[[str], str] | None = None,
+    ) -> None:
         self._file = file
         self._columns = columns
         self._read_time = TimestampReader("auto", zone)
+        self._group = None if group is None else functools.cache(group)
         self._count = 0
         self._rows_of: dict[str, int] = {}
 
@@ -82,12 +93,14 @@ class ReadingsOfCsv:
         values: Float64 = np.column_stack([chunk.numbers(name) for name in names]).ravel()
         n, v = len(values), len(names)
         row = np.repeat(np.arange(chunk.first_row, chunk.first_row + len(chunk)), v)
+        series = self._series(chunk)
         readings = Readings(
-            series=self._series(chunk),
+            series=series,
             timestamp=np.repeat(self._times(chunk), v),
             value=values,
             partition=np.zeros(n, dtype=np.int32),
             offset=np.arange(self._count, self._count + n, dtype=np.int64),
+            group=None if self._group is None else list(map(self._group, series)),
         )
         self._count += n
         return CsvReadings(readings, row)

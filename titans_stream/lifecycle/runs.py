@@ -9,14 +9,20 @@ from dataclasses import asdict, dataclass, replace
 
 from titans_stream.config import Recipe
 from titans_stream.durations import SECOND
-from titans_stream.lifecycle.accuracy import Accuracy
-from titans_stream.lifecycle.data import load_data
+from titans_stream.engine.model import Model
+from titans_stream.lifecycle import detector_training as detector
+from titans_stream.lifecycle.data import TrainingData, load_data
+from titans_stream.lifecycle.detector_figure import detector_figure
+from titans_stream.lifecycle.detector_training import Candidate, TrainedDetector, train_detector
 from titans_stream.lifecycle.environment import environment
 from titans_stream.lifecycle.figures import training_figure
 from titans_stream.lifecycle.registry import RegisteredVersion, check_model_name, register
 from titans_stream.lifecycle.tracking import RunRecorder, connect
-from titans_stream.lifecycle.training import Epoch, Trained, metrics_of, train
+from titans_stream.lifecycle.training import Epoch, metrics_of, train
 from titans_stream.times import format_timestamp
+
+Progress = Epoch | Candidate
+"""What a training tells of itself while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,9 @@ class TrainingReport:
     model_uri: str
     """Where the model's folder lies."""
     metrics: Mapping[str, float]
-    """Of the best epoch, whose weights the model has."""
-    before: Accuracy
-    """On the validation series, with the random weights that training started from."""
-    epochs: int
+    """Of the epoch or candidate whose weights the model has."""
+    chosen: str
+    """Which one that is, for people."""
     seconds: float
     registered: RegisteredVersion | None
 
@@ -42,14 +47,14 @@ def run_training(
     recipe: Recipe,
     register_as: str | None = None,
     tracking_uri: str | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TrainingReport:
     """Train `recipe`, record the run in MLflow and, if asked, register the model.
 
     `register_as` and `tracking_uri` win over the recipe's own. Logged are the parameters, the
-    metrics of every epoch, a figure, the recipe, the data's fingerprint, the environment and the
-    model. ValueError for a recipe that cannot be trained, ConnectionError where MLflow does not
-    answer; both before any time is spent on training.
+    metrics of every epoch or candidate, a figure, the recipe, the data's fingerprint, the
+    environment and the model. ValueError for a recipe that cannot be trained, ConnectionError
+    where MLflow does not answer; both before any time is spent on training.
     """
     begin = time.perf_counter()
     name = register_as or recipe.register_as
@@ -57,52 +62,97 @@ def run_training(
         check_model_name(name)
     data = load_data(recipe.data, recipe.seed)
     server = connect(tracking_uri or recipe.tracking.tracking_uri)
-    recorder = RunRecorder(server, recipe)
-
-    def log_epoch(epoch: Epoch) -> None:
-        numbers = {"learning_rate": epoch.learning_rate, "seconds": epoch.seconds}
-        recorder.metrics({**metrics_of(epoch), **numbers}, epoch.number)
-        on_epoch(epoch)
+    tags = {**recipe.tracking.tags, "kind": recipe.kind, "recipe": recipe.name}
+    recorder = RunRecorder(server, recipe.tracking.experiment, recipe.name, tags)
 
     with _finished(recorder):
         recorder.parameters(_parameters(recipe) | {"data.fingerprint": data.fingerprint})
         recorder.document("recipe.yaml", _public(recipe))
-        trained = train(recipe, data, log_epoch)
-        trained = _with_card(trained, recipe)
-        source = _record(recorder, trained)
+        run = _detector_run if recipe.kind == "detector" else _forecaster_run
+        made = run(recorder, recipe, data, on_progress)
+        model = _with_card(made.model, recipe)
+        recorder.document("environment.json", model.card["environment"])
+        source = recorder.model(model)
     return TrainingReport(
         run_id=recorder.run_id,
         tracking_uri=server.shown,
         experiment=recipe.tracking.experiment,
         model_uri=source,
-        metrics=metrics_of(trained.best),
-        before=trained.before,
-        epochs=len(trained.epochs),
+        metrics=made.metrics,
+        chosen=made.chosen,
         seconds=time.perf_counter() - begin,
         registered=None if name is None else register(server, name, source, recorder.run_id),
     )
 
 
-def _with_card(trained: Trained, recipe: Recipe) -> Trained:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What one kind of training leaves to be recorded in the common way."""
+
+    model: Model
+    metrics: Mapping[str, float]
+    chosen: str
+
+
+def _forecaster_run(
+    recorder: RunRecorder,
+    recipe: Recipe,
+    data: TrainingData,
+    on_progress: Callable[[Progress], None],
+) -> _Made:
+    def log_epoch(epoch: Epoch) -> None:
+        numbers = {"learning_rate": epoch.learning_rate, "seconds": epoch.seconds}
+        recorder.metrics({**metrics_of(epoch), **numbers}, epoch.number)
+        on_progress(epoch)
+
+    trained = train(recipe, data, log_epoch)
+    families = {name: asdict(accuracy) for name, accuracy in trained.families.items()}
+    recorder.document("families.json", families)
+    best = metrics_of(trained.best)
+    named = {f"best_{name}": value for name, value in best.items()}
+    recorder.metrics({**named, "best_epoch": trained.best.number}, trained.epochs[-1].number)
+    recorder.figure("training.png", training_figure(trained))
+    return _Made(trained.model, best, f"epoch {trained.best.number} of {recipe.training.epochs}")
+
+
+def _detector_run(
+    recorder: RunRecorder,
+    recipe: Recipe,
+    data: TrainingData,
+    on_progress: Callable[[Progress], None],
+) -> _Made:
+    def log_candidate(candidate: Candidate) -> None:
+        metrics = {**detector.metrics_of(candidate), "seconds": candidate.seconds}
+        prefix = "" if candidate.trained else "untrained_"
+        recorder.metrics({prefix + n: v for n, v in metrics.items()}, candidate.number)
+        on_progress(candidate)
+
+    trained = train_detector(recipe, data, log_candidate)
+    best = detector.metrics_of(trained.best)
+    named = {f"best_{name}": value for name, value in best.items()}
+    named["untrained_spread"] = trained.spread()
+    recorder.metrics(named, trained.candidates[-1].number)
+    recorder.document("candidates.json", _candidates(trained))
+    if trained.calibration is not None:
+        recorder.document("calibration.json", trained.calibration.to_json())
+        recorder.text("calibration.txt", trained.calibration.table() + "\n")
+    recorder.figure("training.png", detector_figure(trained))
+    recorder.model(trained.best_trained, "best_trained")
+    return _Made(trained.model, best, trained.best.name)
+
+
+def _candidates(trained: TrainedDetector) -> dict[str, object]:
+    return {one.name: detector.metrics_of(one) for one in trained.candidates}
+
+
+def _with_card(model: Model, recipe: Recipe) -> Model:
     card = {
-        **trained.model.card,
+        **model.card,
         "recipe": _public(recipe),
         "environment": environment(),
         "created": format_timestamp(time.time_ns() // SECOND * SECOND),
     }
-    return replace(trained, model=replace(trained.model, card=card))
-
-
-def _record(recorder: RunRecorder, trained: Trained) -> str:
-    """Log what was made; returns where the model lies."""
-    card = trained.model.card
-    recorder.document("environment.json", card["environment"])
-    families = {name: asdict(accuracy) for name, accuracy in trained.families.items()}
-    recorder.document("families.json", families)
-    best = {f"best_{name}": value for name, value in metrics_of(trained.best).items()}
-    recorder.metrics({**best, "best_epoch": trained.best.number}, trained.epochs[-1].number)
-    recorder.figure("training.png", training_figure(trained))
-    return recorder.model(trained.model)
+    return replace(model, card=card)
 
 
 @contextmanager
@@ -121,7 +171,10 @@ def _finished(recorder: RunRecorder) -> Iterator[None]:
 
 def _public(recipe: Recipe) -> dict[str, object]:
     """The recipe without where it is recorded, which may name users and passwords."""
-    return recipe.model_dump(mode="json", by_alias=True, exclude={"tracking", "register_as"})
+    shown = recipe.model_dump(mode="json", by_alias=True, exclude={"tracking", "register_as"})
+    if recipe.kind != "detector":
+        del shown["training"]["selection"]
+    return shown
 
 
 def _parameters(recipe: Recipe) -> dict[str, object]:

@@ -65,6 +65,27 @@ class DataConfig(BaseModel):
         return self
 
 
+class SelectionConfig(BaseModel):
+    """By which synthetic series with labelled anomalies a detector's weights are chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seeds: int = Field(default=5, ge=1, le=1_000, description="untrained candidates, one per seed")
+    series: int = Field(default=208, ge=1, description="labelled series")
+    length: int = Field(default=3_000, ge=1_400, description="readings per labelled series")
+    budget: float = Field(
+        default=0.03,
+        gt=0,
+        le=10,
+        description="false episodes per 100 readings at which events must be found",
+    )
+    calibration_series: int = Field(
+        default=2,
+        ge=0,
+        description="series of each family on which the chosen model's false alarms are counted",
+    )
+
+
 class TrainingConfig(BaseModel):
     """How the slow weights are fitted."""
 
@@ -82,6 +103,9 @@ class TrainingConfig(BaseModel):
     gradient_clip: float = Field(default=1.0, gt=0, description="greatest norm of the gradient")
     patience: int | None = Field(
         default=None, ge=1, description="stop after this many epochs without improvement"
+    )
+    selection: SelectionConfig = Field(
+        default=SelectionConfig(), description="how a detector's weights are chosen"
     )
 
 

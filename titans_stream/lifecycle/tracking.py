@@ -15,7 +15,6 @@ from urllib.parse import urlsplit, urlunsplit
 from matplotlib.figure import Figure
 from sqlalchemy.exc import SQLAlchemyError
 
-from titans_stream.config import Recipe
 from titans_stream.engine.model import Model
 from titans_stream.lifecycle.artifacts import write_model
 from titans_stream.lifecycle.mlflow_library import Metric, MlflowClient, MlflowException, Param
@@ -86,12 +85,13 @@ def connect(given: str | None = None, *, must_exist: bool = False) -> TrackingSe
 class RunRecorder:
     """Writes one run: parameters first, metrics after each epoch, artefacts at the end."""
 
-    def __init__(self, server: TrackingServer, recipe: Recipe) -> None:
+    def __init__(
+        self, server: TrackingServer, experiment: str, name: str, tags: Mapping[str, str]
+    ) -> None:
         self._server = server
-        tags = {**recipe.tracking.tags, "kind": recipe.kind, "recipe": recipe.name}
         with server.errors("tracking"):
-            experiment_id = _experiment_id(server.client, recipe.tracking.experiment)
-            run = server.client.create_run(experiment_id, tags=tags, run_name=recipe.name)
+            experiment_id = _experiment_id(server.client, experiment)
+            run = server.client.create_run(experiment_id, tags=dict(tags), run_name=name)
         self.run_id: str = run.info.run_id
         self.artifact_uri: str = run.info.artifact_uri
 
@@ -118,13 +118,23 @@ class RunRecorder:
         with self._server.errors("tracking"):
             self._server.client.log_figure(self.run_id, figure, name)
 
-    def model(self, model: Model) -> str:
+    def text(self, name: str, content: str) -> None:
+        """Log text as an artefact."""
+        with self._server.errors("tracking"):
+            self._server.client.log_text(self.run_id, content, name)
+
+    def file(self, path: Path, folder: str) -> None:
+        """Log a file as an artefact in a folder."""
+        with self._server.errors("tracking"):
+            self._server.client.log_artifact(self.run_id, str(path), folder)
+
+    def model(self, model: Model, folder: str = MODEL_FOLDER) -> str:
         """Log a model's two files; returns where they lie, the source of a version."""
-        with tempfile.TemporaryDirectory() as folder:
-            write_model(Path(folder), model)
+        with tempfile.TemporaryDirectory() as written:
+            write_model(Path(written), model)
             with self._server.errors("tracking"):
-                self._server.client.log_artifacts(self.run_id, folder, MODEL_FOLDER)
-        return f"{self.artifact_uri}/{MODEL_FOLDER}"
+                self._server.client.log_artifacts(self.run_id, written, folder)
+        return f"{self.artifact_uri}/{folder}"
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""

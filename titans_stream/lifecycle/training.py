@@ -45,6 +45,16 @@ class Epoch:
     learning_rate: float
     seconds: float
 
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"epoch {self.number:3d}  loss {self.training_loss:.4f}, validation "
+            f"{self.validation_loss:.4f}; error {self.validation.mae_ratio:.3f} of repeating the "
+            f"last value, band covers {100 * self.validation.coverage:.1f} %  "
+            f"({self.seconds:.1f} s)"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -82,14 +92,14 @@ def train(
     trained; ArithmeticError where the loss stops being finite.
     """
     if recipe.kind != "forecaster":
-        raise ValueError(f"kind: only a forecaster can be trained, not a {recipe.kind}")
+        raise ValueError(f"kind: this trains a forecaster, not a {recipe.kind}")
     data = load_data(recipe.data, recipe.seed) if data is None else data
     start = {
         name: array
         for name, array in untrained_weights(recipe.seed).items()
         if name.startswith(PREFIX)
     }
-    with _one_thread():
+    with one_thread():
         fit = _Fit(recipe.training, data, start, recipe.seed)
         epochs = []
         for epoch in fit.epochs():
@@ -249,8 +259,8 @@ def _example(series: Sequence[Series], weights: Mapping[str, Float64]) -> Exampl
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in parallel may differ in the last bit from run to run."""
+def one_thread() -> Iterator[None]:
+    """One thread for torch: sums in parallel may differ in the last bit from run to run."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

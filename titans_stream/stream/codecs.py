@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class Decoded:
 class _Columns:
     """The columns of `Readings` while they grow; None is a missing value."""
 
-    def __init__(self) -> None:
+    def __init__(self, grouped: bool) -> None:
+        self.group: list[str] | None = [] if grouped else None
         self.series: list[str] = []
         self.timestamp: list[int] = []
         self.value: list[float | None] = []
@@ -51,6 +53,7 @@ class _Columns:
             value=np.array(self.value, dtype=np.float64),
             partition=np.array(self.partition, dtype=np.int32),
             offset=np.array(self.offset, dtype=np.int64),
+            group=self.group,
         )
 
 
@@ -64,6 +67,7 @@ class Decoder:
         self._typed = typed_way(config, self._plain)
         self._earliest = config.min_timestamp
         self._several = len(config.value_names) > 1
+        self._grouped = config.group is not None
 
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
         """Readings in the order of the messages; never raises for what a message holds.
@@ -72,7 +76,7 @@ class Decoder:
         names those.
         """
         now = self._clock()
-        columns = _Columns()
+        columns = _Columns(self._grouped)
         dead: list[DeadLetter] = []
         if self._typed is None:
             for message in messages:
@@ -85,7 +89,9 @@ class Decoder:
         self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
     ) -> None:
         rows, problems = self._plain.decode(message, now)
-        for series, timestamp, value in rows:
+        for series, timestamp, value, group in rows:
+            if columns.group is not None:
+                columns.group.append(group)
             columns.series.append(series)
             columns.timestamp.append(timestamp)
             columns.value.append(value)
@@ -108,7 +114,8 @@ class Decoder:
             way.get_time,
             way.get_value,
         )
-        names, read_time, latest = way.names, self._read_time, self._plain.latest
+        names, groups = way.names, way.groups
+        read_time, latest = self._read_time, self._plain.latest
         needs_message, earliest = names.needs_message, self._earliest
         for message in messages:
             raw = message.value
@@ -117,7 +124,10 @@ class Decoder:
                     raise ValueError("no value")
                 document = parse(raw)
                 key = get_fields(document)
-                series = names[names.message_key(message, key) if needs_message else key]
+                if needs_message:
+                    key = names.message_key(message, key)
+                series = names[key]
+                group: Any = None if groups is None else groups[key]
                 timestamp = (
                     message.timestamp_ms * _MILLISECOND
                     if get_time is None
@@ -129,6 +139,11 @@ class Decoder:
                 self._decode_plain(message, now, columns, dead)
                 continue
             value = get_value(document)
+            if columns.group is not None:
+                if self._several:
+                    columns.group += group
+                else:
+                    columns.group.append(group)
             if self._several:
                 count = len(value)
                 columns.series += series

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,8 +29,8 @@ from titans_stream.stream.settings import InputConfig
 from titans_stream.stream.timestamps import TimestampReader
 from titans_stream.times import TimeRangeError
 
-Row = tuple[str, int, float]
-"""Series id, nanoseconds since the epoch, value (NaN where it is missing)."""
+Row = tuple[str, int, float, str]
+"""Series id, nanoseconds since the epoch, value (NaN where it is missing), group id or nothing."""
 
 _MILLISECOND = 1_000_000
 _LONGEST_INTEGER = 400
@@ -41,6 +42,7 @@ class PlainDecoder:
 
     def __init__(self, config: InputConfig, read_time: TimestampReader) -> None:
         self._template = config.series_template
+        self._group_template = config.group_template
         self._values = [(name, parse_path(name)) for name in config.value_names]
         self._needs_object = all(path for _, path in self._values)
         self._items = None if config.items is None else parse_path(config.items)
@@ -119,24 +121,24 @@ class PlainDecoder:
         except UnusableError as problem:
             problems.append(UnusableError(problem.reason, prefix + problem.detail))
             return
+        needed = partial(_needed, find_field)
         for name, path in self._values:
             try:
-                series = self.series(message, name, lambda field: _needed(find_field, field))
-                rows.append((series, timestamp, _number(path, _present(find_field, path))))
+                series = self.series(message, name, needed)
+                group = self.group(message, name, needed)
+                rows.append((series, timestamp, _number(path, _present(find_field, path)), group))
             except UnusableError as problem:
                 problems.append(UnusableError(problem.reason, prefix + problem.detail))
 
     def series(self, message: RawMessage, value_name: str, field: Callable[[Path], object]) -> str:
         """The series id of a value; UnusableError where it cannot be rendered."""
+        return self._template.render(field, partial(_special, message, value_name))
 
-        def special(name: str) -> str:
-            if name == "key":
-                return key_text(message.key)
-            if name == "value_name":
-                return value_name
-            return message.topic if name == "topic" else str(message.partition)
-
-        return self._template.render(field, special)
+    def group(self, message: RawMessage, value_name: str, field: Callable[[Path], object]) -> str:
+        """The group id of a value, nothing where there are no groups; raises as `series`."""
+        if self._group_template is None:
+            return ""
+        return self._group_template.render(field, partial(_special, message, value_name))
 
     def _timestamp(self, message: RawMessage, now: int, find_field: Callable[[Path], Any]) -> int:
         if self._time is None:
@@ -188,6 +190,14 @@ def parse_json(value: bytes | None) -> Any:
     except json.JSONDecodeError as error:
         detail = f"{error.msg} at character {error.pos}"
         raise UnusableError(Reason.INVALID_JSON, detail) from error
+
+
+def _special(message: RawMessage, value_name: str, name: str) -> str:
+    if name == "key":
+        return key_text(message.key)
+    if name == "value_name":
+        return value_name
+    return message.topic if name == "topic" else str(message.partition)
 
 
 def key_text(key: bytes | None) -> str:

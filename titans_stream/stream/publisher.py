@@ -20,6 +20,7 @@ from titans_stream.durations import SECOND
 from titans_stream.stream.client import Clients, close_producer, translated
 from titans_stream.stream.errors import ConnectError
 from titans_stream.stream.fields import Path, format_path, parse_path
+from titans_stream.stream.series_template import SeriesTemplate
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import format_timestamp
 
@@ -35,7 +36,7 @@ class Row:
     """One message to be: its time, its values by value field, and what names its series.
 
     A value that is None, NaN or not there goes out as null, which is a missing value. `fields`
-    gives a text for each name in the series template, as `series_fields` finds it.
+    gives a text for each name in the templates of series and group, as `series_fields` finds it.
     """
 
     timestamp: int
@@ -84,11 +85,45 @@ def series_fields(config: InputConfig, series_id: str) -> dict[str, str]:
 
     ValueError where the template cannot give this id. A template that is one name takes any id.
     """
+    return _fields_of(config.series, series_id)
+
+
+def group_of_series(config: InputConfig, series_id: str) -> str:
+    """The group of a series, as far as its id alone says. ValueError where it does not."""
+    group, template = config.group_template, config.series_template
+    assert group is not None
+    found = {"topic": config.topic}
+    if config.value is not None:
+        found["value_name"] = config.value
+    found |= _fields_of(template.text, series_id)
+    if found.get("value_name", config.value_names[0]) not in config.value_names:
+        raise ValueError(f"input.series: {series_id!r} does not end in one of input.values")
+    by_path = {path: found.get(name, found.get("." + name)) for path, name in _texts_of(group)}
+
+    def special(name: str) -> str:
+        if name not in found:
+            raise ValueError(f"input.group: {name} is no part of the series id")
+        return found[name]
+
+    def field(path: Path) -> str:
+        text = by_path[path]
+        if text is None:
+            raise ValueError(f"input.group: {format_path(path)} is no part of the series id")
+        return text
+
+    return group.render(field, special)
+
+
+def _texts_of(template: SeriesTemplate) -> list[tuple[Path, str]]:
+    return [(path, format_path(path)) for path in template.fields]
+
+
+def _fields_of(template: str, series_id: str) -> dict[str, str]:
     names: list[str] = []
     pattern = ""
     position = 0
-    for token in _NAME.finditer(config.series):
-        pattern += re.escape(config.series[position : token.start()])
+    for token in _NAME.finditer(template):
+        pattern += re.escape(template[position : token.start()])
         position = token.end()
         if token[1] is None:
             pattern += re.escape(token[0][0])
@@ -97,10 +132,10 @@ def series_fields(config: InputConfig, series_id: str) -> dict[str, str]:
         else:
             pattern += f"(?P<n{len(names)}>.+?)"
             names.append(token[1])
-    pattern += re.escape(config.series[position:])
+    pattern += re.escape(template[position:])
     found = re.fullmatch(pattern, series_id, re.DOTALL)
     if found is None:
-        raise ValueError(f"input.series: {config.series!r} cannot give the series id {series_id!r}")
+        raise ValueError(f"input.series: {template!r} cannot give the series id {series_id!r}")
     return dict(zip(names, found.groups(), strict=True))
 
 
@@ -110,6 +145,12 @@ class MessageBuilder:
     def __init__(self, config: InputConfig) -> None:
         self._config = config
         self._template = config.series_template
+        group = config.group_template
+        self._fields = (
+            self._template.fields if group is None else (*self._template.fields, *group.fields)
+        )
+        templates = [self._template] if group is None else [self._template, group]
+        self._uses_key = any(template.uses("key") for template in templates)
         self._values = {name: parse_path(name) for name in config.value_names}
         self._items = None if config.items is None else parse_path(config.items)
         self._time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
@@ -117,7 +158,7 @@ class MessageBuilder:
     def build(self, row: Row) -> tuple[bytes, bytes]:
         """Key and value. ValueError where the row lacks a name of the template."""
         document: dict[str, Any] = {}
-        for path in self._template.fields:
+        for path in self._fields:
             _put(document, path, self._named(row, format_path(path)))
         if self._time is not None:
             _put(document, self._time, self._timestamp(row.timestamp))
@@ -128,7 +169,7 @@ class MessageBuilder:
 
     def _key(self, row: Row) -> bytes:
         """The series id; of several values in a message, what their ids have in common."""
-        if self._template.uses("key"):
+        if self._uses_key:
             return self._named(row, "key").encode()
         only = self._config.value or ""
         special = {"topic": self._config.topic, "partition": "", "value_name": only}

@@ -72,6 +72,11 @@ def _template(value: str) -> str:
     return value
 
 
+def _group_template(value: str) -> str:
+    SeriesTemplate(value, "group")
+    return value
+
+
 class InputConfig(BaseModel):
     """Which topic is read, and what a reading is in its messages."""
 
@@ -92,6 +97,11 @@ class InputConfig(BaseModel):
     )
     series: Annotated[str, AfterValidator(_template)] = Field(
         description="template of the series id: {field}, {key}, {topic}, {partition}, {value_name}"
+    )
+    group: Annotated[str, AfterValidator(_group_template)] | None = Field(
+        default=None,
+        description="template of the asset that a series is a channel of: its series are judged "
+        "jointly and alerted as one; none: each series alone",
     )
     value: FieldPath | None = Field(default=None, description="the field that holds the value")
     values: tuple[FieldPath, ...] = Field(
@@ -138,6 +148,11 @@ class InputConfig(BaseModel):
         if self.values and not template.uses("value_name"):
             return SeriesTemplate(self.series + "/{value_name}")
         return template
+
+    @property
+    def group_template(self) -> SeriesTemplate | None:
+        """The parsed `group`."""
+        return None if self.group is None else SeriesTemplate(self.group, "group")
 
     @property
     def start_timestamp(self) -> int | None:

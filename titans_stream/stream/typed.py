@@ -17,6 +17,7 @@ import msgspec
 from titans_stream.stream.fields import Path, parse_path
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.plain import PlainDecoder
+from titans_stream.stream.series_template import SeriesTemplate
 from titans_stream.stream.settings import InputConfig
 
 _ID = str | int
@@ -27,23 +28,30 @@ _MOST_CACHED = 200_000
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 """Characters that msgspec does not take in the name of a field."""
 
+Render = Callable[[RawMessage, str, Callable[[Path], object]], str]
+"""Makes an id of a message, the name of a value, and the fields by path."""
+
 Tree = dict[str, Any]
 """Field names to types, or to the trees of the objects in them."""
 
 
-class SeriesNames(dict[Any, Any]):
-    """Series ids by the fields that they are rendered from, rendered when first seen.
+class Names(dict[Any, Any]):
+    """Ids by the fields that they are rendered from, rendered by `render` when first seen.
 
-    One id per key, or a tuple of them where a message has several values.
+    One id per key, or a tuple of them where a message has several values. Mappings for series and
+    group ids of one connector have the same keys.
     """
 
-    def __init__(self, config: InputConfig, plain: PlainDecoder) -> None:
+    def __init__(self, config: InputConfig, render: Render) -> None:
         super().__init__()
-        template = config.series_template
-        self._plain = plain
-        self._fields = template.fields
+        self._render = render
+        self._fields = id_fields(config)
         self._value_names = config.value_names
-        self._uses = {name: template.uses(name) for name in ("key", "topic", "partition")}
+        templates = _templates(config)
+        self._uses = {
+            name: any(template.uses(name) for template in templates)
+            for name in ("key", "topic", "partition")
+        }
         self.needs_message = any(self._uses.values())
         """Whether keys hold more than fields: see `message_key`."""
 
@@ -62,9 +70,7 @@ class SeriesNames(dict[Any, Any]):
         texts = (fields,) if len(self._fields) == 1 else fields
         by_path = dict(zip(self._fields, texts, strict=True)) if self._fields else {}
         message = RawMessage(topic, partition, 0, 0, message_key, None)
-        ids = tuple(
-            self._plain.series(message, name, by_path.__getitem__) for name in self._value_names
-        )
+        ids = tuple(self._render(message, name, by_path.__getitem__) for name in self._value_names)
         if len(self) >= _MOST_CACHED:
             self.clear()
         result = self[key] = ids[0] if len(ids) == 1 else ids
@@ -76,15 +82,26 @@ class TypedWay:
     """Accessors compiled for one connector.
 
     `parse` raises ValueError or RecursionError for a message that does not fit. `get_fields` gives
-    the fields of the series id, one alone or several as a tuple; `get_value` the value, or the
-    tuple of several.
+    the fields of series and group id, one alone or several as a tuple; `get_value` the value, or
+    the tuple of several.
     """
 
     parse: Callable[[bytes], Any]
     get_fields: Callable[[Any], Any]
     get_time: Callable[[Any], Any] | None
     get_value: Callable[[Any], Any]
-    names: SeriesNames
+    names: Names
+    groups: Names | None
+
+
+def _templates(config: InputConfig) -> list[SeriesTemplate]:
+    group = config.group_template
+    return [config.series_template] if group is None else [config.series_template, group]
+
+
+def id_fields(config: InputConfig) -> tuple[Path, ...]:
+    """The fields that series and group id are rendered from, each once."""
+    return tuple(dict.fromkeys(path for template in _templates(config) for path in template.fields))
 
 
 def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
@@ -95,7 +112,7 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
     """
     if config.items is not None:
         return None
-    fields = config.series_template.fields
+    fields = id_fields(config)
     time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
     values = [parse_path(name) for name in config.value_names]
     tree: Tree = {}
@@ -111,7 +128,8 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
         get_fields=_getter([attributes[path] for path in fields]),
         get_time=None if time is None else attrgetter(attributes[time]),
         get_value=_getter([attributes[path] for path in values]),
-        names=SeriesNames(config, plain),
+        names=Names(config, plain.series),
+        groups=None if config.group is None else Names(config, plain.group),
     )
 
 

@@ -1,0 +1,87 @@
+"""The detector that an evaluation is about, by its name, and those beside it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from titans_stream.commands.evaluate import OURS
+from titans_stream.evaluation.ablations import ABLATIONS, MEMORY_OFF, AblatedDetector
+from titans_stream.evaluation.baselines import default_baselines, forest_scores
+from titans_stream.evaluation.ours import OurDetector
+from titans_stream.evaluation.overrides import apply_overrides
+from titans_stream.evaluation.protocol import Detector, LabelledSeries, Watched
+from titans_stream.lifecycle.loading import load_model
+
+SLOW = "half-space trees"
+"""Left out beside others on NAB: a tenth of a millisecond a reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The detector in question and, where it is the whole one, what to compare it with."""
+
+    name: str
+    detector: Detector
+    ours: OurDetector
+    peers: Path | None
+    progress: Callable[[str, int, int], None]
+
+    @staticmethod
+    def of(
+        args: argparse.Namespace,
+        budgets: tuple[float, ...],
+        progress: Callable[[str, int, int], None],
+    ) -> Chosen:
+        """As the command line says. ValueError for an unknown detector, model or setting."""
+        try:
+            alerts, engine = apply_overrides(args.changes)
+        except ValueError as error:
+            raise ValueError(f"--set: {error}") from error
+        ours = OurDetector(load_model(args.model), budgets, alerts, engine)
+        name, detector = _find(args.detector, ours)
+        peers = args.peers if args.peers is not None else _beside(args.root)
+        return Chosen(name, Watched(name, detector, progress), ours, peers, progress)
+
+    def baselines(self, data_set: str, series: Sequence[LabelledSeries]) -> dict[str, Detector]:
+        """What stands beside the whole detector on a set; nothing beside any other."""
+        if self.name != OURS:
+            return {}
+        beside: dict[str, Detector] = {MEMORY_OFF: _ablated(self.ours, MEMORY_OFF)}
+        beside |= default_baselines()
+        if data_set == "nab":
+            beside.pop(SLOW, None)
+        beside |= forest_scores(self.peers, data_set, series)
+        return {name: Watched(name, one, self.progress) for name, one in beside.items()}
+
+
+def _find(name: str, ours: OurDetector) -> tuple[str, Detector]:
+    """A detector and its name in tables; spaces may be written as hyphens."""
+    known: Mapping[str, Detector] = {
+        OURS: ours,
+        **{one: _ablated(ours, one) for one in ABLATIONS},
+        **default_baselines(),
+    }
+    for label, detector in known.items():
+        if _plain(label) == _plain(name):
+            return label, detector
+    names = ", ".join(_plain(label) for label in known)
+    raise ValueError(f"--detector: {name!r} is none of {names}")
+
+
+def _plain(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _ablated(ours: OurDetector, name: str) -> AblatedDetector:
+    return AblatedDetector(ours.model, ours.budgets, ours.alerts, ours.engine, name)
+
+
+def _beside(root: Path | None) -> Path | None:
+    """The folder `peers` in `root` or beside it."""
+    if root is None:
+        return None
+    places = (root / "peers", root.resolve().parent / "peers")
+    return next((place for place in places if place.is_dir()), None)

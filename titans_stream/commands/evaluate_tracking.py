@@ -1,0 +1,79 @@
+"""An evaluation as a run in MLflow: settings, numbers, tables and pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from titans_stream.lifecycle.tracking import RunRecorder, connect
+
+EXPERIMENT = "titans-stream-evaluation"
+PER_FILE = frozenset({"files", "series", "published", "thresholds"})
+"""Parts of the numbers that are artefacts only: they would be hundreds of metrics."""
+BATCH = 500
+"""Metrics in one request; MLflow takes 1000."""
+_REFUSED = re.compile(r"[^\w\-. /]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an evaluation printed and counted; `plots` are files."""
+
+    numbers: Mapping[str, object]
+    tables: str
+    plots: tuple[Path, ...] = ()
+
+
+def is_wanted(track: bool, uri: str | None) -> bool:
+    """Whether to record: asked for, or a server is configured."""
+    return track or uri is not None or bool(os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def recorded(
+    settings: Mapping[str, object], uri: str | None, evaluate: Callable[[], Outcome]
+) -> tuple[Outcome, str]:
+    """The outcome of `evaluate`, and where it is recorded, in words.
+
+    The run begins before the evaluation, so that a server that does not answer costs no time.
+    ConnectionError, ValueError: as `lifecycle.tracking` raises them.
+    """
+    server = connect(uri)
+    tags = {"kind": "evaluation", "benchmark": str(settings["benchmark"])}
+    name = f"{settings['benchmark']} {settings['detector']}"
+    recorder = RunRecorder(server, EXPERIMENT, name, tags)
+    status = "KILLED"
+    try:
+        recorder.parameters(settings)
+        outcome = evaluate()
+        _record(recorder, outcome)
+        status = "FINISHED"
+    except (ValueError, ArithmeticError, OSError):
+        status = "FAILED"
+        raise
+    finally:
+        recorder.finish(status)
+    return outcome, f"run {recorder.run_id} of {EXPERIMENT} at {server.shown}"
+
+
+def _record(recorder: RunRecorder, outcome: Outcome) -> None:
+    metrics = list(flatten(outcome.numbers))
+    for first in range(0, len(metrics), BATCH):
+        recorder.metrics(dict(metrics[first : first + BATCH]), 0)
+    recorder.document("numbers.json", outcome.numbers)
+    recorder.text("tables.txt", outcome.tables + "\n")
+    for path in outcome.plots:
+        recorder.file(path, "plots")
+
+
+def flatten(numbers: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a report by path, `budgets/0.1/standard`, in names that MLflow takes."""
+    for key, value in numbers.items():
+        path = f"{prefix}{_REFUSED.sub('', key)}"
+        if isinstance(value, Mapping):
+            if key not in PER_FILE:
+                yield from flatten(value, f"{path}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path, float(value)

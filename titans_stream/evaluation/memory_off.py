@@ -1,0 +1,128 @@
+"""The detector with its memories switched off: what the memories themselves are worth.
+
+Each dense memory is replaced by the running mean of what it predicts, the sparse memory by the
+familiarity of the value without its context. Normaliser, smoothing, calibration, weights of the
+channels and everything after them are the detector's own code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from titans_stream.detection import kernels_cpu
+from titans_stream.detection import layout as L
+from titans_stream.detection.detector import Detector
+from titans_stream.jit import njit
+from titans_stream.records import Float64, Int16, Int64
+
+
+@njit()
+def running_means(
+    core: Float64, history: Float64, memory: Float64, y: float, surprise: Float64
+) -> None:
+    """In place of `dense_heads`: errors of running means. Writes surprise[0:5].
+
+    memory[m, 0, 0] holds the mean of target m (A, T, N). `history` is shifted here.
+    """
+    n = min(core[L.T] + 1.0, L.COUNT_CAP)
+    for i in range(L.HISTORY - 1, 0, -1):
+        history[i] = history[i - 1]
+    history[0] = y
+    error_a = _error(memory[0, 0], _recent_mean(history, L.HORIZON_A, n), n)
+    error_t = _error(memory[1, 0], _recent_mean(history, L.HORIZON_T, n), n)
+    error_n = _error(memory[2, 0], y, n)
+    core[L.EMA24] += L.EMA_SHORT * (error_a - core[L.EMA24])
+    core[L.EMA192] += L.EMA_LONG * (error_a - core[L.EMA192])
+    surprise[0] = abs(error_a)
+    surprise[1] = abs(core[L.EMA24])
+    surprise[2] = abs(core[L.EMA192])
+    surprise[3] = abs(error_t)
+    surprise[4] = abs(error_n)
+
+
+@njit()
+def _recent_mean(history: Float64, horizon: int, n: float) -> float:
+    total = 0.0
+    for i in range(horizon):
+        total += history[i]
+    return total / min(n, float(horizon))
+
+
+@njit()
+def _error(row: Float64, target: float, n: float) -> float:
+    """Mean of the past targets minus this one, which then enters the mean."""
+    error: float = row[0] - target
+    row[0] -= error / n
+    return error
+
+
+@njit()
+def value_familiarity(core: Float64, cells: Int16, y: float, surprise: Float64) -> None:
+    """In place of `sparse_heads`: P1, familiarity without context. Writes surprise[5:9]."""
+    u = math.asinh(y)
+    n0 = core[L.N0]
+    for w in range(2):
+        width, bins, origin = L.VALUE_WIDTHS[w], L.VALUE_BINS[w], L.VALUE_ORIGIN[w]
+        first = L.CELLS_C0_FINE if w == 0 else L.CELLS_C0_COARSE
+        p = 0.0
+        for k in range(L.TILINGS):
+            i = first + k * bins + int(math.floor(u / width + 0.25 * k)) + origin
+            p += (cells[i] / L.CELL_UNIT + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
+            kernels_cpu.visit(cells, i)
+        unfamiliar = -math.log(p / L.TILINGS)
+        for j in range(2 * w, 2 * w + 2):
+            core[L.P_SMOOTH + j] += L.P_EMA * (unfamiliar - core[L.P_SMOOTH + j])
+            surprise[L.DENSE_CHANNELS + j] = core[L.P_SMOOTH + j]
+    core[L.N0] = L.MASS_DECAY * n0 + 1.0
+
+
+@njit(nogil=True)
+def _run(
+    rows: Int64,
+    values: Float64,
+    calendar: Float64,
+    core: Float64,
+    history: Float64,
+    memory: Float64,
+    cells: Int16,
+    blocks: Float64,
+    block_weights: Float64,
+    statistic: Float64,
+    channels: Float64,
+) -> None:
+    for i in range(rows.shape[0]):
+        r = rows[i]
+        y = kernels_cpu.normalize(core[r], values[i])
+        running_means(core[r], history[r], memory[r], y, channels[i])
+        value_familiarity(core[r], cells[r], y, channels[i])
+        timed = calendar[i, 0] != 0.0 or calendar[i, 1] != 0.0
+        statistic[i] = kernels_cpu.calibrate(core[r], blocks[r], block_weights, channels[i], timed)
+
+
+class MemoryOff(Detector):
+    """The detector without memories, on the CPU; same state arrays, same outputs."""
+
+    def run(
+        self, arrays: Mapping[str, Any], rows: Int64, values: Float64, calendar: Float64
+    ) -> tuple[Float64, Float64]:
+        """S [N] (NaN while warming up) and the channels' scores [N, 9]; then learn."""
+        statistic = np.empty(len(rows))
+        channels = np.empty((len(rows), L.CHANNELS))
+        _run(
+            rows,
+            values,
+            calendar,
+            arrays["core"],
+            arrays["history"],
+            arrays["memory"],
+            arrays["cells"],
+            arrays["blocks"],
+            kernels_cpu.block_weights(),
+            statistic,
+            channels,
+        )
+        return statistic, channels
