@@ -30,6 +30,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 PARTITIONS = 4
+PATIENCE = 240.0
+"""Seconds after which a run has failed, and the one that failed is named."""
 STAGES = ("receive", "decode", "engine", "encode", "commit", "snapshot")
 
 
@@ -112,10 +114,13 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
             model=model.ref,
             stop=stop,
         )
-        thread = threading.Thread(target=worker.run)
+        thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()
+        patience = time.perf_counter() + PATIENCE
         while worker.metrics.counts["readings"] == 0 and thread.is_alive():
             time.sleep(0.005)
+            if time.perf_counter() > patience:
+                raise TimeoutError(f"the worker took nothing in: {worker.metrics.stats()}")
         begun, cpu = time.perf_counter(), time.process_time()
         first = worker.metrics.counts["readings"]
         # the end is the last commit: none follows within a second of idling
@@ -128,6 +133,9 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
             done = worker.metrics.counts["readings"] >= readings
             if done and time.perf_counter() - last > 1.0:
                 break
+            if time.perf_counter() - begun > PATIENCE:
+                stop.set()
+                raise TimeoutError(f"the worker did not finish: {worker.metrics.stats()}")
         seconds = last - begun
         stages = dict(worker.metrics.seconds)
         stop.set()
@@ -170,7 +178,7 @@ def run_peer(python: str, servers: str, topic: str, readings: int) -> dict[str, 
         capture_output=True,
         text=True,
         check=True,
-        timeout=900,
+        timeout=PATIENCE,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
