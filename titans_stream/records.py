@@ -9,8 +9,9 @@ N is the number of readings of one call.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, fields
+from itertools import chain
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -242,6 +243,21 @@ class Snapshot:
     arrays: dict[str, npt.NDArray[Any]]
 
 
+Columns = TypeVar("Columns", Scores, GroupScores)
+
+
+def concatenate(kind: type[Columns], parts: list[Columns]) -> Columns:
+    """One record of columns from several; at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {}
+    for item in fields(kind):
+        columns = [getattr(part, item.name) for part in parts]
+        texts = isinstance(columns[0], list)
+        joined[item.name] = list(chain(*columns)) if texts else np.concatenate(columns)
+    return kind(**joined)
+
+
 class Engine(Protocol):
     """Scores readings; keeps one state per series and partition. No I/O."""
 
@@ -285,4 +301,5 @@ __all__ = [
     "Snapshot",
     "Source",
     "Status",
+    "concatenate",
 ]

@@ -92,6 +92,14 @@ def dense_heads(
     error_t = read(memory[1, 0], key) - target_t
     _learn(core, memory[1], key, error_t, theta, 1)
 
+    dense_surprises(core, error_a, error_t, error_n, surprise)
+
+
+@njit()
+def dense_surprises(
+    core: Float64, error_a: float, error_t: float, error_n: float, surprise: Float64
+) -> None:
+    """The five dense channels from the errors of A, T and N; A's running means take it in."""
     core[L.EMA24] += L.EMA_SHORT * (error_a - core[L.EMA24])
     core[L.EMA192] += L.EMA_LONG * (error_a - core[L.EMA192])
     surprise[0] = abs(error_a)

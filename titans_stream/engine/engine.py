@@ -7,11 +7,9 @@ is sequential per series and group, so that the division of readings into calls 
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from operator import itemgetter
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,9 +44,8 @@ from titans_stream.records import (
     Snapshot,
     Source,
     Status,
+    concatenate,
 )
-
-T = TypeVar("T", Scores, GroupScores)
 
 VALUE_LIMIT = 1e100
 """Larger values are taken as this; squares of it are still finite."""
@@ -161,8 +158,8 @@ class StreamEngine:
             alerts.extend(events)
             frames.extend(groups)
         return Results(
-            _concatenate(Scores, parts) if parts else _blank_scores(), alerts,
-            _concatenate(GroupScores, frames) if frames else None,
+            concatenate(Scores, parts) if parts else _blank_scores(), alerts,
+            concatenate(GroupScores, frames) if frames else None,
         )  # fmt: skip
 
     def _fitting(self, columns: B.Columns) -> list[B.Columns]:
@@ -381,15 +378,3 @@ def _blank_scores() -> Scores:
 
 def _bounded(values: Float64) -> Float64:
     return np.clip(values, -VALUE_LIMIT, VALUE_LIMIT)
-
-
-def _concatenate(kind: type[T], parts: list[T]) -> T:
-    """One record of columns from several; at least one."""
-    if len(parts) == 1:
-        return parts[0]
-    joined: dict[str, Any] = {}
-    for item in fields(kind):
-        columns = [getattr(part, item.name) for part in parts]
-        texts = isinstance(columns[0], list)
-        joined[item.name] = list(chain(*columns)) if texts else np.concatenate(columns)
-    return kind(**joined)

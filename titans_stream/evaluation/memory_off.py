@@ -35,13 +35,7 @@ def running_means(
     error_a = _error(memory[0, 0], _recent_mean(history, L.HORIZON_A, n), n)
     error_t = _error(memory[1, 0], _recent_mean(history, L.HORIZON_T, n), n)
     error_n = _error(memory[2, 0], y, n)
-    core[L.EMA24] += L.EMA_SHORT * (error_a - core[L.EMA24])
-    core[L.EMA192] += L.EMA_LONG * (error_a - core[L.EMA192])
-    surprise[0] = abs(error_a)
-    surprise[1] = abs(core[L.EMA24])
-    surprise[2] = abs(core[L.EMA192])
-    surprise[3] = abs(error_t)
-    surprise[4] = abs(error_n)
+    kernels_cpu.dense_surprises(core, error_a, error_t, error_n, surprise)
 
 
 @njit()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from titans_stream.detection.layout import BLOCK, BLOCK_DECAY
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.engine import StreamEngine
@@ -18,7 +19,7 @@ from titans_stream.engine.settings import EngineConfig
 from titans_stream.evaluation.baselines import strangest_mean
 from titans_stream.evaluation.protocol import Bool, Detection, LabelledSeries
 from titans_stream.evaluation.second_stage import ScoredReadings, onsets
-from titans_stream.records import Float64, Readings, Scores, Status
+from titans_stream.records import Float64, Readings, Scores, Status, concatenate
 
 INTERVAL = 300 * SECOND
 """Spacing of readings that the engine is told to expect."""
@@ -117,7 +118,7 @@ class OurDetector:
                 offset=rows,
             )
             parts.append(engine.process(readings).scores)
-        return _join(parts)
+        return concatenate(Scores, parts)
 
 
 def _increasing(
@@ -131,15 +132,6 @@ def _increasing(
 def _history_weight(scored: Bool) -> Float64:
     """The weight W of a series' block history at each row, as the detector counts it."""
     before = np.cumsum(scored) - 1
-    blocks = np.maximum(before // 100 - 1, 0)
-    weight: Float64 = (1.0 - 0.98**blocks) / 0.02
+    blocks = np.maximum(before // BLOCK - 1, 0)
+    weight: Float64 = (1.0 - BLOCK_DECAY**blocks) / (1.0 - BLOCK_DECAY)
     return weight
-
-
-def _join(parts: Sequence[Scores]) -> Scores:
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in Scores.__dataclass_fields__
-        if name != "series"
-    }
-    return Scores(series=[name for part in parts for name in part.series], **columns)
