@@ -14,6 +14,7 @@ from titans_stream.evaluation.nab_report import NabReport
 from titans_stream.evaluation.normal import (
     from_synthetic,
     load_normal_sets,
+    made_assets,
     made_sets,
     normal_series,
     young_series,
@@ -89,6 +90,25 @@ def test_made_sets_are_those_that_decide_nothing():
     young = young_series(2 * len(HELD_OUT))
     assert {one.name.partition("/")[0] for one in young} == set(HELD_OUT)
     assert {len(one) for one in young} == {1_000}
+
+
+def test_made_assets_have_several_channels_at_the_same_times():
+    assets = made_assets(4, 300)
+    assert [one.channels for one in assets] == [2, 4, 8, 2]
+    assert {one.timestamp[1] - one.timestamp[0] for one in assets} == {300 * 10**9}
+    columns = np.concatenate([one.values for one in assets], axis=1).T
+    assert len({column.tobytes() for column in columns}) == 16
+
+
+def test_assets_have_ages_of_their_own():
+    series = made_sets(("noise",), series=2, length=1_000)
+    report = run_calibration(every(100, {0.1: 250}), series, made_assets(3, 1_000))
+    ages = {age: rows[0.1] for age, rows in report.young.items()}
+    assert (ages["200-1000"].readings, ages["200-1000"].observed) == (1_600, 8)
+    assert ages["assets 200-1000"].readings == 2_400
+    assert ages["assets 300-600"].observed == 3
+    alone = run_calibration(every(100, {0.1: 250}), series)
+    assert not any(age.startswith("assets") for age in alone.young)
 
 
 def test_normal_sets_from_files(tmp_path):

@@ -216,7 +216,7 @@ def exceedance(blocks: Float64, n: int, weights: Float64, x: np.float32) -> floa
 
 @njit()
 def calibrate(
-    core: Float64, blocks: Float64, weights: Float64, surprise: Float64, timed: bool
+    core: Float64, blocks: Float64, block_weights: Float64, surprise: Float64, timed: bool
 ) -> float:
     """The statistic S of a reading from its nine surprises; NaN while warming up.
 
@@ -227,6 +227,7 @@ def calibrate(
     t = core[L.T]
     W = core[L.W_SUM]
     n_ring = min(int(core[L.N_BLOCKS]), L.RING)
+    weights = _counted(_withheld(core), block_weights)
     total = 0.0
     for c in range(L.CHANNELS):
         magnitude = surprise[c]
@@ -249,27 +250,65 @@ def calibrate(
         core[L.LEVEL + c] += (magnitude - core[L.LEVEL + c]) / n
         if t >= L.BLOCK:
             core[L.PARTIAL + c] = max(core[L.PARTIAL + c], x)
+    if t >= L.WARM_UP:
+        core[L.PEAK_S] = max(core[L.PEAK_S], total)
     t += 1.0
     core[L.T] = t
     if t > L.BLOCK and t % L.BLOCK == 0.0:
-        _close_block(core, blocks)
+        _close_block(core, blocks, block_weights)
     return total if t > L.WARM_UP else math.nan
 
 
 @njit()
-def _close_block(core: Float64, blocks: Float64) -> None:
-    core[L.W_SUM] = L.BLOCK_DECAY * core[L.W_SUM] + 1.0
+def _close_block(core: Float64, blocks: Float64, block_weights: Float64) -> None:
+    """The block's maxima enter the ring, newest first; the sums over the counted blocks follow."""
     core[L.N_BLOCKS] += 1.0
+    notable = 1 if core[L.PEAK_S] >= L.NOTABLE else 0
+    core[L.NOTABLE_BITS] = (2 * int(core[L.NOTABLE_BITS]) + notable) % (1 << L.RECENT)
+    core[L.PEAK_S] = -np.inf
     n = min(int(core[L.N_BLOCKS]), L.RING)
+    weights = _counted(_withheld(core), block_weights)
+    core[L.W_SUM] = 0.0
+    for i in range(n):
+        core[L.W_SUM] += weights[i]
     for c in range(L.CHANNELS):
-        b = core[L.PARTIAL + c]
-        core[L.WB_SUM + c] = L.BLOCK_DECAY * core[L.WB_SUM + c] + b
-        core[L.WBB_SUM + c] = L.BLOCK_DECAY * core[L.WBB_SUM + c] + b * b
-        core[L.PARTIAL + c] = -np.inf
         row = blocks[c]
         for i in range(n - 1, 0, -1):
             row[i] = row[i - 1]
-        row[0] = np.float32(b)
+        row[0] = np.float32(core[L.PARTIAL + c])
+        core[L.PARTIAL + c] = -np.inf
+        total = 0.0
+        squares = 0.0
+        for i in range(n):
+            b = float(row[i])
+            total += weights[i] * b
+            squares += weights[i] * b * b
+        core[L.WB_SUM + c] = total
+        core[L.WBB_SUM + c] = squares
+
+
+@njit()
+def _withheld(core: Float64) -> int:
+    """Bits of the ages of the blocks that do not count now."""
+    notable = int(core[L.NOTABLE_BITS])
+    found = 0
+    for age in range(L.RECENT):
+        found += (notable >> age) & 1
+    if found > L.FEW:
+        return 0
+    return (notable >> L.WITHHELD_FROM) << L.WITHHELD_FROM
+
+
+@njit()
+def _counted(withheld: int, block_weights: Float64) -> Float64:
+    """Weights of the blocks with those withheld at zero; [RING]."""
+    if withheld == 0:
+        return block_weights
+    weights = block_weights.copy()
+    for age in range(L.RECENT):
+        if (withheld >> age) & 1:
+            weights[age] = 0.0
+    return weights
 
 
 @njit(nogil=True)

@@ -75,6 +75,15 @@ RING = 256
 BLOCK_DECAY = 0.98
 SOFTNESS = 0.05
 LOG_FLOOR = 1e-3
+NOTABLE = 0.4
+"""A block whose highest S is at least this is notable."""
+RECENT = 8
+"""Blocks in which notable ones are counted; at most 30, they are bits of an integer."""
+WITHHELD_FROM = 2
+"""Age at which a notable block leaves the history, until it is RECENT blocks old: an event alone
+makes nothing usual."""
+FEW = 4
+"""More notable blocks than this among the RECENT newest are a new habit: none is withheld."""
 
 # Offsets into the cells of one series
 _WIDE = HOUR_BINS + MEAN_BINS
@@ -102,7 +111,9 @@ WB_SUM = W_SUM + 1
 WBB_SUM = WB_SUM + CHANNELS
 N_BLOCKS = WBB_SUM + CHANNELS
 N0 = N_BLOCKS + 1
-CORE = N0 + 1
+PEAK_S = N0 + 1
+NOTABLE_BITS = PEAK_S + 1
+CORE = NOTABLE_BITS + 1
 
 
 def state_layout() -> dict[str, ArraySpec]:
@@ -121,6 +132,7 @@ def fresh_core() -> npt.NDArray[np.float64]:
     core = np.zeros(CORE)
     core[GRADIENT : GRADIENT + MEMORIES] = 1.0
     core[PARTIAL : PARTIAL + CHANNELS] = -np.inf
+    core[PEAK_S] = -np.inf
     return core
 
 

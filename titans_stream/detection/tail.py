@@ -29,6 +29,10 @@ RATE_FLOOR = 0.05
 COUNT_DECAY = 0.998
 TAIL_DECAY = 0.997
 WINSOR = 3.0
+WAIT = 8
+"""Blocks that a rare maximum waits before it enters the tail."""
+WAIT_ABOVE = 0.5
+"""The rarity from which it waits."""
 _WINSOR_FACTOR = 1.0 / (1.0 - math.exp(-WINSOR))
 
 # Columns of the tail state
@@ -38,9 +42,9 @@ K_SUM = 2
 N_SUM = 3
 E = 4
 M = 7
-PREVIOUS_C = 10
-BLOCKS = 11
-TAIL = 12
+BLOCKS = 10
+WAITING = 11
+TAIL = WAITING + WAIT
 
 # Histogram of S for the p-value
 BINS = 96
@@ -66,11 +70,7 @@ def rarity(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> f
     log_rate = math.log(r)
     if d <= 0.0:
         return -(log_rate - d / BULK_SCALE) / math.log(10.0)
-    guess = PRIOR_SCALE * (1.0 + 0.3 / (1.0 + state[BLOCKS]))
-    for j in range(3):
-        mass[j] = PRIOR_MASS[j] + state[M + j]
-        sigma[j] = (PRIOR_MASS[j] * guess + state[E + j]) / mass[j]
-        guess = 0.95 * sigma[j]
+    scales(state, sigma, mass)
     start = 0.0
     for j in range(3):
         length = d - start
@@ -84,8 +84,22 @@ def rarity(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> f
 
 
 @njit()
+def scales(state: Float64, sigma: Float64, mass: Float64) -> None:
+    """Write the scales of the three pieces and the weights behind them."""
+    guess = PRIOR_SCALE * (1.0 + 0.3 / (1.0 + state[BLOCKS]))
+    for j in range(3):
+        mass[j] = PRIOR_MASS[j] + state[M + j]
+        sigma[j] = (PRIOR_MASS[j] * guess + state[E + j]) / mass[j]
+        guess = 0.95 * sigma[j]
+
+
+@njit()
 def learn(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> None:
-    """Take a reading into the current block; at the block's end, its maximum into the tail."""
+    """Take a reading into the current block; at the block's end, its maximum into the tail.
+
+    A rare maximum waits for WAIT blocks, so that an event does not hide the next one; where maxima
+    come in no order, a delay changes no rate.
+    """
     if state[SEEN] % BLOCK == 0.0:
         state[BLOCK_MAX] = statistic
     else:
@@ -94,32 +108,39 @@ def learn(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> No
     if state[SEEN] % BLOCK != 0.0:
         return
     top = state[BLOCK_MAX]
-    c = rarity(state, top, sigma, mass)
-    w = 0.3 if c > 2.0 and state[PREVIOUS_C] > 2.0 else 1.0
-    last_scale = sigma[2] if top > U + WIDTHS[0] + WIDTHS[1] else 0.0
-    state[PREVIOUS_C] = c
+    rare = rarity(state, top, sigma, mass) >= WAIT_ABOVE
+    scales(state, sigma, mass)
     state[BLOCKS] += 1.0
-    state[K_SUM] = COUNT_DECAY * state[K_SUM] + w
+    state[K_SUM] *= COUNT_DECAY
     state[N_SUM] *= COUNT_DECAY
     for j in range(3):
         state[E + j] *= TAIL_DECAY
         state[M + j] *= TAIL_DECAY
+    slot = WAITING + int(state[BLOCKS]) % WAIT
+    if state[slot] > 0.0:
+        _enter(state, state[slot], sigma[2])
+    state[slot] = top if rare else 0.0  # a rare maximum is above 0
+    if not rare:
+        _enter(state, top, sigma[2])
+
+
+@njit()
+def _enter(state: Float64, top: float, last_scale: float) -> None:
+    """Take a block's maximum into the tail; the last piece is winsorised at 3 of its scales."""
+    state[K_SUM] += 1.0
     d = top - U
     if d <= 0.0:
         return
-    state[N_SUM] += w
+    state[N_SUM] += 1.0
     start = 0.0
-    for j in range(3):
-        if j == 2:
-            length = min(d - start, WINSOR * last_scale) * _WINSOR_FACTOR
-            state[E + j] += w * length
-            state[M + j] += w
-            break
-        state[E + j] += w * min(d - start, WIDTHS[j])
+    for j in range(2):
+        state[E + j] += min(d - start, WIDTHS[j])
         if d <= start + WIDTHS[j]:
-            state[M + j] += w
-            break
+            state[M + j] += 1.0
+            return
         start += WIDTHS[j]
+    state[E + 2] += min(d - start, WINSOR * last_scale) * _WINSOR_FACTOR
+    state[M + 2] += 1.0
 
 
 @njit()

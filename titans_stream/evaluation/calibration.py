@@ -17,7 +17,8 @@ from titans_stream.records import Float64
 
 WARM_UP = 200
 YOUNG = ((200, 300), (300, 600), (600, 1000), (200, 1000))
-"""Ages in readings, [from, to), that are counted by themselves, pooled over all sets."""
+"""Ages in readings, [from, to), that are counted by themselves, pooled over all sets: those of
+series of one channel, and those of assets."""
 LEVELS = (0.1, 0.01, 0.001)
 """Levels at which the share of p-values is counted."""
 
@@ -45,7 +46,8 @@ class BudgetRow:
 class CalibrationReport:
     """What `run_calibration` found.
 
-    `sets` maps a set's name to a row per budget, `young` an age to the same, over all sets.
+    `sets` maps a set's name to a row per budget, `young` an age to the same, over all sets;
+    where there are assets, `assets AGE` is theirs.
     `p_values` maps a set to the share of p-values at or below each level; sets without p-values
     are left out.
     """
@@ -146,7 +148,8 @@ def run_calibration(
 ) -> CalibrationReport:
     """Count the alerts of `detector` on sets of series without anomalies.
 
-    `young` are short series counted by age alone, beside the first readings of all `sets`.
+    `young` are short series and assets counted by age alone, beside the first readings of all
+    `sets`.
     ValueError where the detector raises no alerts of its own.
     """
     rows, shares = {}, {}
@@ -164,11 +167,13 @@ def run_calibration(
         seen, found = [*seen, *series], [*found, *detections]
     if young:
         seen, found = [*seen, *young], [*found, *detect(detector, young)[0]]
-    ages = {
-        f"{low}-{high}": {
-            budget: count_episodes(seen, found, budget, (low, high))
-            for budget in sorted(found[0].onsets, reverse=True)
-        }
-        for low, high in YOUNG
-    }
+    ages = {}
+    for label, asset in (("", False), ("assets ", True)):
+        picks = [i for i, one in enumerate(seen) if (one.channels > 1) == asset]
+        pool = [seen[i] for i in picks], [found[i] for i in picks]
+        for low, high in YOUNG if picks else ():
+            ages[f"{label}{low}-{high}"] = {
+                budget: count_episodes(*pool, budget, (low, high))
+                for budget in sorted(found[0].onsets, reverse=True)
+            }
     return CalibrationReport(name, rows, ages, shares)

@@ -16,10 +16,17 @@ from titans_stream.durations import SECOND
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.evaluation.baselines import strangest_mean
 from titans_stream.evaluation.protocol import Bool, Detection, LabelledSeries
 from titans_stream.evaluation.second_stage import ScoredReadings, onsets
-from titans_stream.records import Float64, Readings, Scores, Status, concatenate
+from titans_stream.records import (
+    Float64,
+    GroupScores,
+    Int64,
+    Readings,
+    Scores,
+    Status,
+    concatenate,
+)
 
 INTERVAL = 300 * SECOND
 """Spacing of readings that the engine is told to expect."""
@@ -54,47 +61,47 @@ class OurDetector:
         return StreamEngine(self.engine, self.alerts, self.model, calendar=calendar)
 
     def _detect(self, one: LabelledSeries) -> Detection:
-        scores = self._scores(one)
+        scores, frames = self._scores(one)
         channels = one.channels
-        surprise = strangest_mean(scores.surprise.reshape(-1, channels))
+        columns = scores.surprise.reshape(-1, channels)
         scored = np.isin(scores.status, (Status.SCORED, Status.WARMING_UP)).reshape(-1, channels)
+        surprise, p_value = scores.surprise, scores.p_value
+        judged = np.flatnonzero(scored[:, 0])
+        if frames is not None:
+            # a row is a frame of the group; the last stays open where a channel is missing
+            judged = np.searchsorted(scores.timestamp[::channels], frames.timestamp)
+            surprise, p_value = np.full((2, len(one)), np.nan)
+            surprise[judged], p_value[judged] = frames.statistic, frames.p_value
+        strangest = np.where(scored & ~np.isnan(columns), columns, -np.inf)[judged].argmax(axis=1)
+        at = judged * channels + strangest
+        readings = ScoredReadings(
+            series_id=one.name if frames is not None else scores.series[0],
+            timestamp=scores.timestamp[at],
+            value=scores.value[at],
+            statistic=surprise[judged],
+            band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
+        )
         return Detection(
             surprise=surprise,
             statistic=surprise - 0.45 * np.log10(0.5 + _history_weight(scored[:, 0])),
-            onsets=self._onsets(one, scores, scored, surprise),
-            p_value=scores.p_value if channels == 1 else None,
+            onsets={q: self._onsets(readings, judged, len(one), q) for q in self.budgets},
+            p_value=p_value,
             expected=scores.expected[::channels],
             lower=scores.lower[::channels],
             upper=scores.upper[::channels],
         )
 
-    def _onsets(
-        self, one: LabelledSeries, scores: Scores, scored: Bool, surprise: Float64
-    ) -> dict[float, Bool]:
-        """Budget -> rows [T] at which an episode opens.
-
-        Several channels are one asset: the rows are its frames, `surprise` [T] the frames' S,
-        and the strangest channel gives value and band. scored [T, D].
-        """
-        rows = np.flatnonzero(scored.any(axis=1))
-        channels = scored.shape[1]
-        known = np.nan_to_num(scores.surprise.reshape(-1, channels), nan=-1e9)
-        at = rows * channels + np.where(scored, known, -np.inf)[rows].argmax(axis=1)
-        readings = ScoredReadings(
-            series_id=scores.series[0] if channels == 1 else one.name,
-            timestamp=scores.timestamp[at],
-            value=scores.value[at],
-            statistic=surprise[rows],
-            band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
-        )
-        found = {}
-        for budget in self.budgets:
-            found[budget] = np.zeros(len(one), dtype=np.bool_)
-            found[budget][rows] = onsets(readings, self.alerts, budget)
+    def _onsets(self, readings: ScoredReadings, rows: Int64, length: int, budget: float) -> Bool:
+        """Rows [length] at which an episode opens; `rows` [N] are those of the readings."""
+        found = np.zeros(length, dtype=np.bool_)
+        found[rows] = onsets(readings, self.alerts, budget)
         return found
 
-    def _scores(self, one: LabelledSeries) -> Scores:
-        """All rows through a fresh engine; [T * D], the channels of a row side by side."""
+    def _scores(self, one: LabelledSeries) -> tuple[Scores, GroupScores | None]:
+        """All rows through a fresh engine; [T * D], the channels of a row side by side.
+
+        Several channels are a group of the engine, with a frame per row.
+        """
         times = one.timestamp
         calendar = times is not None
         if times is None or (np.diff(times) <= 0).any():
@@ -105,7 +112,7 @@ class OurDetector:
         values = one.values.reshape(len(one), -1)
         channels = values.shape[1]
         names = [f"{one.name}/{d}" for d in range(channels)]
-        parts = []
+        results = []
         for first in range(0, len(one), CHUNK):
             chunk = values[first : first + CHUNK]
             n = len(chunk)
@@ -116,9 +123,14 @@ class OurDetector:
                 value=np.ascontiguousarray(chunk.reshape(-1)),
                 partition=np.zeros(n * channels, np.int32),
                 offset=rows,
+                group=None if channels == 1 else [one.name] * (n * channels),
             )
-            parts.append(engine.process(readings).scores)
-        return concatenate(Scores, parts)
+            results.append(engine.process(readings))
+        frames = [result.groups for result in results if result.groups is not None]
+        return (
+            concatenate(Scores, [result.scores for result in results]),
+            concatenate(GroupScores, frames) if frames else None,
+        )
 
 
 def _increasing(
