@@ -1,18 +1,19 @@
 """Recall over long distances: the four variants against window attention and a linear recurrence.
 
-Two tasks on synthetic tokens, both scored by the share of right values (chance 1/32):
+Two tasks on synthetic tokens, both scored by the share of right values (chance 1/16):
 
-- recall: 16 key-value pairs, scattered among noise in the first half of the sequence; the keys
+- recall: 8 key-value pairs, scattered among noise in the first half of the sequence; the keys
   are asked for, 64 times in all, at random places of the second half.
 - needle: one pair within the first tenth, asked for by the last token, all between is noise.
 
-Every model is trained once, on `recall` with lengths drawn from `--train`, and tested on both at
-each length of `--test`. Models have two blocks and nearly the same number of weights: window
-attention alone; a gated linear recurrence (the memory with L_M = 1, C as given and eta = 0); LMM,
-MAC, MAG and MAL. The window (and MAC's segment) is 64, so at the tested lengths nearly every
-question is beyond it. Sequences are read in calls of at most 4,096 tokens, the state handed on.
+Every model is trained once, on `recall`: first at the shortest length of `--train`, then doubling,
+then at the lengths from a quarter of the longest on. It is tested on both tasks at each length of
+`--test`. Models have two blocks and nearly the same number of weights: window attention alone; a
+gated linear recurrence (the memory with L_M = 1, C as given and eta = 0); LMM, MAC, MAG and MAL.
+The window (and MAC's segment) is 32, so at the tested lengths nearly every question is beyond
+it. Sequences are read in calls of at most 4,096 tokens, the state handed on.
 
-    python -m benchmarks.memory_recall            full run, hours on a CPU
+    python -m benchmarks.memory_recall            about an hour on one quiet core
     python -m benchmarks.memory_recall --quick    a minute or two: it runs, too short to learn
 """
 
@@ -41,9 +42,9 @@ from titans_stream.titans import (
 from titans_stream.titans.attention import WindowAttention
 from titans_stream.titans.variants import GatedOutput
 
-KEYS, VALUES, NOISE = 64, 32, 32
-PAIRS, QUESTIONS = 16, 64
-WINDOW = 64
+KEYS, VALUES, NOISE = 32, 16, 16
+PAIRS, QUESTIONS = 8, 64
+WINDOW = 32
 PIECE = 4096
 MODELS = ("attention", "linear", "lmm", "mac", "mag", "mal")
 
@@ -68,10 +69,10 @@ class AttentionBlock(nn.Module):
 class Model(nn.Module):
     """Embedding, two blocks of one kind, a linear head."""
 
-    def __init__(self, kind: str, width: int, chunk: int) -> None:
+    def __init__(self, kind: str, width: int, options: argparse.Namespace) -> None:
         super().__init__()
         self.embed = nn.Embedding(KEYS + VALUES + NOISE, width)
-        self.blocks = nn.ModuleList(block(kind, width, chunk) for _ in range(2))
+        self.blocks = nn.ModuleList(block(kind, width, options) for _ in range(2))
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.head = nn.Linear(width, VALUES)
 
@@ -85,24 +86,32 @@ class Model(nn.Module):
 
 def sized(kind: str, options: argparse.Namespace) -> Model:
     """A model of `kind` whose width gives it about as many weights as an LMM of `--width`."""
-    target = size(Model("lmm", options.width, options.chunk))
+    target = size(Model("lmm", options.width, options))
     widths = range(8, 3 * options.width, 4)
-    sizes = {width: size(Model(kind, width, options.chunk)) for width in widths}
+    sizes = {width: size(Model(kind, width, options)) for width in widths}
     torch.manual_seed(options.seed)
-    return Model(kind, min(widths, key=lambda w: abs(sizes[w] - target)), options.chunk)
+    return Model(kind, min(widths, key=lambda w: abs(sizes[w] - target)), options)
 
 
 def size(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def block(kind: str, width: int, chunk: int) -> nn.Module:
+def block(kind: str, width: int, options: argparse.Namespace) -> nn.Module:
     if kind == "attention":
         return AttentionBlock(width)
+    shape: dict[str, Any] = {"depth": 1, "momentum": False} if kind == "linear" else {"depth": 2}
+    alpha_floor, theta_floor = options.floors
+    memory = MemoryConfig(
+        width=width,
+        heads=2,
+        chunk=options.chunk,
+        alpha_floor=alpha_floor,
+        theta_floor=theta_floor,
+        **shape,
+    )
     if kind == "linear":
-        memory = MemoryConfig(width=width, heads=2, depth=1, chunk=chunk, momentum=False)
         return LMM(LMMConfig(memory=memory))
-    memory = MemoryConfig(width=width, heads=2, depth=2, chunk=chunk)
     if kind == "lmm":
         return LMM(LMMConfig(memory=memory))
     if kind == "mac":
@@ -146,20 +155,30 @@ def noise(rows: int, length: int, generator: torch.Generator) -> Tensor:
 TASKS = {"recall": recall, "needle": needle}
 
 
+def lengths(options: argparse.Namespace, step: int, generator: torch.Generator) -> int:
+    """The length trained at in this step: short for 55 %, doubling for 25 %, long for 20 %."""
+    short, longest = options.train
+    done = step / options.steps
+    doublings = (longest // short).bit_length() - 1
+    if done < 0.55:
+        return short
+    if done < 0.8:
+        return short << min(doublings, 1 + int((done - 0.55) / 0.25 * max(0, doublings - 2)))
+    return longest >> int(torch.randint(0, min(3, doublings + 1), (), generator=generator))
+
+
 def train(model: Model, options: argparse.Namespace) -> None:
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1 + options.seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=options.rate, total_steps=options.steps, pct_start=0.1
+        optimiser, max_lr=options.rate, total_steps=options.steps, pct_start=0.05
     )
-    short, long = options.train
-    started = time.perf_counter()
+    started, recent = time.perf_counter(), 0.0
+    report = max(1, options.steps // 20)
     for step in range(options.steps):
-        # Lengths grow over the first half: recall is learned near before it is learned far.
-        grown = min(1.0, 2 * (step + 1) / options.steps)
-        longest = short + int((long - short) * grown)
-        length = 64 * int(torch.randint(short // 64, longest // 64 + 1, (), generator=generator))
-        tokens, asked, answers = recall(options.rows, length, generator)
+        length = lengths(options, step, generator)
+        rows = min(32, max(2, options.tokens // length))
+        tokens, asked, answers = recall(rows, length, generator)
         logits, _ = model(tokens.to(options.device))
         chosen = logits.gather(1, asked[..., None].expand(-1, -1, VALUES).to(options.device))
         loss = nn.functional.cross_entropy(
@@ -170,17 +189,22 @@ def train(model: Model, options: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if (step + 1) % max(1, options.steps // 10) == 0:
+        recent += float(loss.detach()) / report
+        if (step + 1) % report == 0:
             spent = time.perf_counter() - started
-            print(f"  step {step + 1}: loss {loss.detach():.3f}, {spent:.0f} s", flush=True)
+            print(
+                f"  step {step + 1}, length {length}: loss {recent:.3f}, {spent:.0f} s", flush=True
+            )
+            recent = 0.0
 
 
 @torch.no_grad()
 def accuracy(model: Model, task: str, length: int, options: argparse.Namespace) -> float:
     generator = torch.Generator().manual_seed(2)
     right = total = 0
+    rows = options.rows if task == "needle" else max(2, options.rows // 8)
     while total < options.questions:
-        tokens, asked, answers = TASKS[task](options.rows, length, generator)
+        tokens, asked, answers = TASKS[task](rows, length, generator)
         states, logits = None, []
         for piece in tokens.to(options.device).split(PIECE, 1):
             out, states = model(piece, states)
@@ -198,22 +222,27 @@ def main() -> None:
     parser.add_argument("--train", type=int, nargs=2, help="shortest and longest length")
     parser.add_argument("--test", type=int, nargs="+", help="lengths")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--rows", type=int)
-    parser.add_argument("--width", type=int)
-    parser.add_argument("--questions", type=int, help="least number of questions per score")
-    parser.add_argument("--chunk", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rows", type=int, default=64, help="sequences of a test at a time")
+    parser.add_argument("--tokens", type=int, help="tokens of a training step")
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--questions", type=int, default=64, help="least number per score")
+    parser.add_argument("--chunk", type=int, default=16)
+    parser.add_argument(
+        "--floors", type=float, nargs=2, default=(3e-3, 0.05), help="of alpha and theta; 0 0: none"
+    )
+    parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    small = {"train": [64, 128], "test": [256, 1024], "steps": 150, "rows": 16, "width": 32}
-    full = {"train": [512, 2048], "test": [4096, 16384, 65536], "steps": 3000, "rows": 32}
-    chosen = small | {"questions": 64} if options.quick else full | {"width": 64, "questions": 512}
+    small = {"train": [64, 128], "test": [256, 1024], "steps": 100, "tokens": 1024}
+    full = {"train": [64, 2048], "test": [4096, 16384, 65536], "steps": 1200, "tokens": 4096}
+    chosen = small if options.quick else full
     for name, value in chosen.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
 
+    torch.set_num_threads(1)
     results = []
     for kind in options.models:
         model = sized(kind, options).to(options.device)
@@ -228,10 +257,11 @@ def main() -> None:
                     | {"weights": weights}
                 )
                 print(f"  {task} at {length}: {share:.3f}", flush=True)
+        if options.json:
+            settings = {n: v for n, v in vars(options).items() if n != "json"}
+            found = {"settings": settings, "results": results}
+            options.json.write_text(json.dumps(found, indent=1))
     table(results, options.test)
-    if options.json:
-        settings = {n: v for n, v in vars(options).items() if n != "json"}
-        options.json.write_text(json.dumps({"settings": settings, "results": results}, indent=1))
 
 
 def table(results: list[dict[str, Any]], lengths: list[int]) -> None:

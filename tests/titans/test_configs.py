@@ -20,6 +20,8 @@ from titans_stream.titans import LMMConfig, MACConfig, MAGConfig, MALConfig, Mem
         ({"width": 6, "chunk": 0}, "chunk"),
         ({"width": 6, "gates": "segment"}, "gates"),
         ({"width": 6, "theta_max": 0.0}, "theta_max"),
+        ({"width": 6, "alpha_floor": 1.0}, "alpha_floor"),
+        ({"width": 6, "theta_floor": -0.1}, "theta_floor"),
         ({"width": 6, "clip": 0.0}, "clip"),
         ({"width": 6, "wide": 1}, "wide"),
     ],

@@ -78,6 +78,27 @@ def test_float32_drifts_little_over_a_long_sequence() -> None:
     assert (other.double() - y)[:, -1000:].norm() < 1e-3 * y[:, -1000:].norm()
 
 
+def test_with_floors_closed_gates_keep_the_memory_as_it_is() -> None:
+    """Below the floors nothing is forgotten or learned, however long; with sigmoids alone it is."""
+
+    def change(floor: float) -> float:
+        settings: dict[str, Any] = {"depth": 2, "momentum": False, "chunk": 64}
+        memory = random_memory(
+            dtype=torch.float32, **settings, alpha_floor=floor, theta_floor=floor
+        )
+        with_gates(memory, -5.0, 0.0, -5.0)
+        before = memory.initial_state(1)
+        with torch.no_grad():
+            _, after = memory(tokens(1, LONG, 6, torch.float32))
+        return max(
+            float((a - b).abs().max().detach())
+            for a, b in zip(after.weights, before.weights, strict=True)
+        )
+
+    assert change(0.01) == 0.0
+    assert change(0.0) > 0.1
+
+
 def layer_of(name: str, depth: int, width: int = 16) -> nn.Module:
     memory = MemoryConfig(width=width, heads=2, depth=depth, chunk=8)
     if name == "lmm":

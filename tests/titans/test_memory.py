@@ -30,6 +30,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gates-per-chunk-no-momentum": {"gates": "chunk", "momentum": False, "depth": 1},
     "no-clip": {"clip": None, "theta_max": 0.1},
     "hard-clip": {"clip": 0.05, "depth": 3},
+    "floors": {"alpha_floor": 0.4, "theta_floor": 0.3},
+    "floors-per-chunk": {"alpha_floor": 0.4, "theta_floor": 0.3, "gates": "chunk", "depth": 1},
     "no-residual": {"residual": False, "depth": 3},
     "one-head": {"heads": 1},
     "one-chunk": {"chunk": 64},

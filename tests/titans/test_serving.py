@@ -17,7 +17,7 @@ from titans_stream.titans.kernels_cpu import serve_steps
 from titans_stream.titans.serving import serve, serving_state
 
 REPO = Path(__file__).resolve().parents[2]
-EXACT: dict[str, Any] = {"chunk": 1, "width": 12, "heads": 2, "hidden": 10, "clip": 1.0}
+EXACT: dict[str, Any] = {"chunk": 1, "width": 16, "heads": 2, "hidden": 80, "clip": 1.0}
 
 
 def table(memory: Any, rows: int) -> Any:
@@ -53,8 +53,21 @@ def agree(memory: Any, backend: Any, count: int = 1) -> None:
         {"forgetting": False},
         {"convolution": 0},
         {"convolution": 1, "heads": 1},
+        {"hidden": 64},
+        {"hidden": 32},
+        {"alpha_floor": 0.4, "theta_floor": 0.3},
     ],
-    ids=["default", "no-clip", "no-residual", "no-forgetting", "no-convolution", "one-tap"],
+    ids=[
+        "default",
+        "no-clip",
+        "no-residual",
+        "no-forgetting",
+        "no-convolution",
+        "one-tap",
+        "whole-blocks",
+        "no-blocks",
+        "floors",
+    ],
 )
 def test_backends_equal_the_memory(settings: dict[str, Any], backend: str, count: int) -> None:
     agree(random_memory(dtype=torch.float32, **EXACT | settings), backend, count)
@@ -73,10 +86,18 @@ def test_plain_torch_serves_every_configuration(settings: dict[str, Any]) -> Non
         agree(memory, "numba")
 
 
+@pytest.mark.parametrize("settings", [{"hidden": 24}, {"width": 12}], ids=["hidden", "width"])
+def test_sizes_that_do_not_fill_vectors_are_served_by_torch(settings: dict[str, Any]) -> None:
+    memory = random_memory(dtype=torch.float32, **EXACT | settings)
+    agree(memory, "auto", 2)
+    with pytest.raises(ValueError, match="numba needs multiples of 4 as head width and of 16 as"):
+        agree(memory, "numba")
+
+
 def test_kernels_ask_for_their_layout() -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
     state = memory.initial_state(2).detach()
-    x, rows = tokens(2, 1, 12, torch.float32), torch.arange(2)
+    x, rows = tokens(2, 1, 16, torch.float32), torch.arange(2)
     with pytest.raises(ValueError, match="backend: numba needs a state made by serving_state"):
         serve(memory, x, state, rows, "numba")
     serve(memory, x, state, rows, "auto")
@@ -90,7 +111,7 @@ def test_a_half_precision_table_is_computed_in_float32(settings: dict[str, Any])
     memory = random_memory(dtype=torch.float32, **EXACT | settings)
     whole, rows = table(memory, 4), torch.arange(4)
     half = serving_state(whole.to(dtype=torch.float16))
-    x = tokens(4, 3, 12, torch.float32)
+    x = tokens(4, 3, 16, torch.float32)
     y, _ = serve(memory, x, whole, rows, "torch")
     rough, _ = serve(memory, x, half, rows)
     assert half.weights[0].dtype == torch.float16
@@ -101,7 +122,7 @@ def test_a_half_precision_table_is_computed_in_float32(settings: dict[str, Any])
 def test_several_tokens_at_once_equal_one_at_a_time(backend: Any) -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
     one, many = table(memory, 4), table(memory, 4)
-    x, rows = tokens(4, 8, 12, torch.float32), torch.arange(4)
+    x, rows = tokens(4, 8, 16, torch.float32), torch.arange(4)
     y, surprise = serve(memory, x, many, rows, backend)
     for t in range(8):
         y_t, surprise_t = serve(memory, x[:, t : t + 1], one, rows, backend)
@@ -113,7 +134,7 @@ def test_several_tokens_at_once_equal_one_at_a_time(backend: Any) -> None:
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_a_row_is_the_same_in_any_company(backend: Any) -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
-    x = tokens(150, 1, 12, torch.float32)
+    x = tokens(150, 1, 16, torch.float32)
     together, alone = table(memory, 150), table(memory, 150)
     everyone = torch.randperm(150)
     y, _ = serve(memory, x[everyone], together, everyone, backend)
@@ -129,7 +150,7 @@ def test_the_kernel_computes_a_row_bitwise_alike_in_any_company() -> None:
     def run(rows: list[int]) -> tuple[Any, Any]:
         state, index = table(memory, 9), torch.tensor(rows)
         generator = torch.Generator().manual_seed(2)
-        q, k, v = (torch.randn(9, 2, 3, 6, generator=generator)[index] for _ in range(3))
+        q, k, v = (torch.randn(9, 2, 3, 8, generator=generator)[index] for _ in range(3))
         gates = torch.rand(9, 2, 3, 3, generator=generator)[index]
         arrays = [
             t.numpy()
@@ -140,7 +161,7 @@ def test_the_kernel_computes_a_row_bitwise_alike_in_any_company() -> None:
                 state.momentum[1],
             )
         ]
-        y, surprise = torch.empty(len(rows), 2, 3, 6), torch.empty(len(rows), 2, 3, 3)
+        y, surprise = torch.empty(len(rows), 2, 3, 8), torch.empty(len(rows), 2, 3, 3)
         inputs = (t.numpy() for t in (index, q, k, v, gates))
         serve_steps(*arrays, *inputs, 1.0, True, y.numpy(), surprise.numpy())
         return state, y
@@ -157,8 +178,8 @@ def test_the_kernel_flushes_denormals_and_keeps_nan_to_its_row() -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
     state = table(memory, 3)
     for part in (*state.weights, *state.momentum):
-        part[0] = 1e-33
-    x = torch.zeros(3, 1, 12)
+        part[0] = 1e-38
+    x = torch.zeros(3, 1, 16)
     x[1] = torch.nan
     with torch.no_grad():
         memory.gates.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, -99.0, -99.0]))
@@ -200,7 +221,7 @@ def test_the_triton_kernel_equals_the_memory_in_the_interpreter() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the CUDA kernel is interpreted")
 def test_the_triton_kernel_equals_the_memory_on_a_gpu() -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
-    host, x = table(memory, 7), tokens(3, 4, 12, torch.float32)
+    host, x = table(memory, 7), tokens(3, 4, 16, torch.float32)
     rows = torch.tensor([6, 0, 3])
     y, surprise = serve(memory, x, host, rows, "torch")
     device = serving_state(table(memory, 7).to("cuda"))

@@ -6,7 +6,9 @@ Equations of arXiv 2501.00663. Where the paper leaves room, this reading is take
   attention; surprise is read before it. Surprise and gradients refer to the weights of the
   chunk's start (eq. 16), which for C = 1 is M_{t-1}.
 - alpha and eta are sigmoids, theta a sigmoid times `theta_max`: bounded steps. Each head is a
-  memory of its own with its own gates.
+  memory of its own with its own gates. A sigmoid never closes, so what was learned is worn away
+  by long stretches of tokens that do not matter; with a floor f, alpha and theta are
+  max(0, sigmoid - f) / (1 - f), which can be exactly 0.
 - Gates per chunk are those of the chunk's first token: the only choice that is causal and known
   while a chunk is being filled.
 - The depthwise-separable convolution is the projection (pointwise) followed by a depthwise one.
@@ -19,6 +21,7 @@ Letters: B rows (series), T tokens, D width, P heads, d = D / P head width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal, overload
 
@@ -168,9 +171,19 @@ class NeuralMemory(nn.Module):
         q, k, v = (self._by_head(part) for part in mixed.chunk(3, -1))
         weight, bias = self.gates.weight.to(self.dtype), self.gates.bias.to(self.dtype)
         alpha, eta, theta = linear(x, weight, bias).transpose(1, 2).chunk(3, 1)
-        log_keep = logsigmoid(-alpha) if self.config.forgetting else torch.zeros_like(alpha)
-        gates = [log_keep, logsigmoid(eta), self.config.theta_max * torch.sigmoid(theta)]
+        gates = [self._log_keep(alpha), logsigmoid(eta), self._theta(theta)]
         return Tokens(_unit(q), _unit(k), v, torch.stack(gates, -1)), tail
+
+    def _log_keep(self, logits: Tensor) -> Tensor:
+        """log(1 - alpha), exactly 0 where the sigmoid is below its floor."""
+        if not self.config.forgetting:
+            return torch.zeros_like(logits)
+        return (logsigmoid(-logits) - math.log1p(-self.config.alpha_floor)).clamp_max(0.0)
+
+    def _theta(self, logits: Tensor) -> Tensor:
+        floor = self.config.theta_floor
+        scale = self.config.theta_max / (1.0 - floor)
+        return scale * (torch.sigmoid(logits) - floor).clamp_min(0.0)
 
     def _convolve(self, projected: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """SiLU of the causal depthwise convolution of [B, T, W <= 3 D], and the next tail."""

@@ -71,8 +71,8 @@ def naive_memory(memory: NeuralMemory, x: Tensor) -> NaiveResult:
         M = [(1 - alpha) * w + s for w, s in zip(M, S, strict=True)]  # eq. 13
         ys.append(memory_read(M, q, config.residual).flatten(1))  # eq. 15
         losses.append(loss.sum(-1))
-        momentary.append(norm.pow(2).sum(-1).sqrt())
-        past.append(norms(S).pow(2).sum(-1).sqrt())
+        momentary.append(norm.norm(dim=-1))
+        past.append(norms(S).norm(dim=-1))
     stacked = [torch.stack(items, 1) for items in (ys, momentary, losses, past)]
     return NaiveResult(stacked[0], M, S, *stacked[1:])
 
@@ -92,7 +92,9 @@ def momentary_surprise(
 
 def norms(layers: list[Tensor]) -> Tensor:
     """Frobenius norm over all layers, per row and head [B, P]."""
-    return torch.stack([u.pow(2).sum((-2, -1)) for u in layers]).sum(0).sqrt()
+    whole = torch.cat([u.flatten(2) for u in layers], -1)
+    norm: Tensor = torch.linalg.vector_norm(whole, dim=-1)
+    return norm
 
 
 def project(memory: NeuralMemory, x: Tensor) -> list[Tensor]:
@@ -132,7 +134,8 @@ def gates(memory: NeuralMemory, x: Tensor) -> list[Tensor]:
     """alpha (forgetting), eta (momentum) and theta (step), each [B, T, P], from x_t."""
     config = memory.config
     alpha, eta, theta = torch.sigmoid(memory.gates(x)).chunk(3, -1)
-    theta = config.theta_max * theta
+    alpha = (alpha - config.alpha_floor).clamp_min(0) / (1 - config.alpha_floor)
+    theta = config.theta_max * (theta - config.theta_floor).clamp_min(0) / (1 - config.theta_floor)
     if not config.forgetting:
         alpha = torch.zeros_like(alpha)
     if not config.momentum:

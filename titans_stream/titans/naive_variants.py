@@ -71,6 +71,7 @@ def naive_mac(layer: MAC, x: Tensor) -> Tensor:
         )
         h = _rms_norm(layer.norm_recalled, h)
         y = _segment_attention(layer.attention, normed[:, here], h, persistent)  # eq. 22, 23
+        y = normed[:, here] + y
         learned.append(_rms_norm(layer.norm_attended, y))
         m = naive_memory(memory, torch.cat(learned, 1)).y[:, here]  # eq. 24
         o = _combine(layer.combine, y, m)  # eq. 25
@@ -139,8 +140,8 @@ def _weigh(scores: list[Tensor], values: list[Tensor]) -> Tensor:
 
 
 def _combine(combine: Combine, y: Tensor, m: Tensor) -> Tensor:
-    a = _rms_norm(combine.attended, y)
-    b = _rms_norm(combine.recalled, m)
+    a = _rms_norm(combine.attended, y) + combine.shifts[0]
+    b = _rms_norm(combine.recalled, m) + combine.shifts[1]
     return a * b * torch.sigmoid(b)
 
 

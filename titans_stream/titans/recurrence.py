@@ -50,6 +50,12 @@ class MemoryConfig(BaseModel):
         default="token", description="alpha, eta, theta of each token, or of a chunk's first token"
     )
     theta_max: float = Field(default=0.5, gt=0, description="largest step theta")
+    alpha_floor: float = Field(
+        default=0.0, ge=0, lt=1, description="alpha is exactly 0 where its sigmoid is below this"
+    )
+    theta_floor: float = Field(
+        default=0.0, ge=0, lt=1, description="theta is exactly 0 where its sigmoid is below this"
+    )
     clip: float | None = Field(
         default=8.0, gt=0, description="largest gradient norm per token and head; null: unbounded"
     )
@@ -265,7 +271,13 @@ def _surprise(seen: list[tuple[Tensor, Tensor, Tensor]], grid: torch.Size) -> Su
     squared, loss, past = (
         torch.cat(column, 1).view(*grid, -1).sum(1) for column in zip(*seen, strict=True)
     )
-    return Surprise(squared.sqrt(), loss, past.sqrt())
+    return Surprise(_root(squared), loss, _root(past))
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The square root, with gradient 0 at 0 like that of a norm."""
+    positive = squares > 0
+    return torch.where(positive, squares, 1.0).sqrt() * positive
 
 
 def _stack(state: MemoryState) -> Layers:

@@ -2,7 +2,7 @@
 
 One function, three backends with the same outcome to 1e-5: plain torch in blocks of rows, which
 fits every configuration and is the reference; a numba kernel on CPU and a Triton kernel on CUDA
-for L_M = 2, C = 1 with momentum in float32.
+for L_M = 2, C = 1 with momentum in float32 (on CPU d a multiple of 4 and H of 16).
 
 Letters: N rows of the table, n of them served, T tokens each, D width, P heads, d head width, H
 hidden width, O and I a layer's output and input width.
@@ -22,6 +22,7 @@ from titans_stream.titans import kernels_cpu
 from titans_stream.titans.memory import NeuralMemory
 from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, Tokens, recur
 from titans_stream.titans.rule import clip_scale
+from titans_stream.titans.vectors import LANES
 
 try:
     from titans_stream.titans import kernels_cuda
@@ -30,7 +31,7 @@ except ModuleNotFoundError:  # CPU builds of torch come without Triton
 
 Backend = Literal["auto", "torch", "numba", "triton"]
 
-_BLOCKS = {"torch": 128, "numba": 256}  # rows at a time: what they need stays in the cache
+_BLOCKS = {"torch": 256, "numba": 1024}  # rows at a time: what they need stays in the cache
 
 
 def serving_state(state: MemoryState) -> MemoryState:
@@ -71,9 +72,10 @@ def serve(
 def _backend(memory: NeuralMemory, state: MemoryState, asked: Backend) -> str:
     device = state.weights[0].device.type
     native = {"cpu": "numba", "cuda": "torch" if kernels_cuda is None else "triton"}
-    problem = _misfit(memory, state)
+    chosen = native.get(device, "torch") if asked == "auto" else asked
+    problem = _misfit(memory, state, chosen)
     if asked == "auto":
-        return "torch" if problem else native.get(device, "torch")
+        return "torch" if problem else chosen
     if asked != "torch" and problem:
         raise ValueError(f"backend: {asked} needs {problem}")
     if asked == "triton" and kernels_cuda is None:
@@ -81,11 +83,14 @@ def _backend(memory: NeuralMemory, state: MemoryState, asked: Backend) -> str:
     return asked
 
 
-def _misfit(memory: NeuralMemory, state: MemoryState) -> str | None:
-    """What the kernels lack, if anything."""
+def _misfit(memory: NeuralMemory, state: MemoryState, kernel: str) -> str | None:
+    """What the kernel lacks, if anything."""
     config = memory.config
     if config.depth != 2 or config.chunk != 1 or not config.momentum:
         return "a memory of depth 2 with chunk 1 and momentum"
+    hidden, width = config.layer_shapes[0]
+    if kernel == "numba" and (width % kernels_cpu.TOGETHER or hidden % LANES):
+        return f"multiples of {kernels_cpu.TOGETHER} as head width and of {LANES} as hidden width"
     first, second = (state.weights[0], state.momentum[0]), (state.weights[1], state.momentum[1])
     if memory.dtype != torch.float32 or any(
         t.dtype != torch.float32 for t in (*first, *second, state.tail)
@@ -112,6 +117,8 @@ def _numba_block(
         state.tail.numpy(),
         rows.numpy(),
         config.theta_max,
+        config.alpha_floor,
+        config.theta_floor,
         config.forgetting,
         q,
         k,
@@ -214,7 +221,7 @@ def _exact_block(
             write, column = (step.unsqueeze(-1) * g).mT, keep[:, now, None]
             if S:
                 S[layer].mul_(eta[:, now, None]).addcmul_(write, h)
-                M[layer].mul_(column).add_(S[layer])
+                torch.addcmul(S[layer], M[layer], column, out=M[layer])
                 past += torch.linalg.vector_norm(S[layer], dim=(-2, -1)).square().unsqueeze(-1)
             else:
                 M[layer].mul_(column).addcmul_(write, h)

@@ -7,11 +7,14 @@ room, this reading is taken:
 
 - Blocks are pre-normalised (RMSNorm) and residual; every branch ends in normalisation, a gate
   that is linear in the block's input, and the output projection (section 4.4).
-- The non-linear gating of two branches (eq. 25 and 28) is norm(y) * SiLU(norm(m)): SiLU as
-  everywhere else, unbounded, so that content passes and not only a weight.
+- The non-linear gating of two branches (eq. 25 and 28) is (norm(y) + a) * SiLU(norm(m) + b): SiLU
+  as everywhere else, unbounded, so that content passes and not only a weight. Without a and b the
+  memory's content is multiplied by whatever the token is, and MAC hardly learns to recall.
 - MAC: token t of a segment sees persistent tokens and, of the retrieved context and the segment,
   what belongs to tokens up to t: the layer is causal inside a segment too. All of the segment is
-  retrieved with the memory of the segment's start (eq. 21).
+  retrieved with the memory of the segment's start (eq. 21). The attention has a residual
+  connection: what the memory learns, y, holds the token itself and not only a mixture of others,
+  without which recall is hardly learned.
 - MAG and MAL: persistent tokens pass through the memory first and stay visible to every token of
   the window attention.
 
@@ -235,7 +238,7 @@ class MACState(RowState):
 class MAC(_MemoryBlock):
     """Segments that attend to what the memory recalls for them (eq. 21 to 25).
 
-    h = M*(q) of the segment; y = attention([persistent || h || segment]); M learns y;
+    h = M*(q) of the segment; y = segment + attention([persistent || h || segment]); M learns y;
     o = y (x) M*(y).
     """
 
@@ -308,6 +311,7 @@ class MAC(_MemoryBlock):
             state.attention,
             position,
         )
+        attended = normed + attended
         read, memory, *rest = self.memory(
             self.norm_attended(attended), state.memory, return_surprise=return_surprise
         )
@@ -321,15 +325,20 @@ class MAC(_MemoryBlock):
 
 
 class Combine(nn.Module):
-    """o = norm(y) * SiLU(norm(m)), both norms with learned weights (section 4.2)."""
+    """o = (norm(y) + a) * SiLU(norm(m) + b), norms with learned weights (section 4.2).
+
+    The learned a and b start at 1, so that what each branch holds passes by itself from the start.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.attended, self.recalled = _norm(width), _norm(width)
+        self.shifts = nn.Parameter(torch.ones(2, width))
 
     def forward(self, attended: Tensor, recalled: Tensor) -> Tensor:
         """attended, recalled [B, T, D] -> o [B, T, D]."""
-        o: Tensor = self.attended(attended) * silu(self.recalled(recalled))
+        a, b = self.shifts
+        o: Tensor = (self.attended(attended) + a) * silu(self.recalled(recalled) + b)
         return o
 
 
