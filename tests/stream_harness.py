@@ -310,6 +310,10 @@ class Kafka:
         return self.prefix + ".scores"
 
     @property
+    def forecasts(self) -> str:
+        return self.prefix + ".forecasts"
+
+    @property
     def dead(self) -> str:
         return self.prefix + ".in.dead-letter"
 
@@ -321,10 +325,11 @@ class Kafka:
                     NewTopic(self.input, partitions, 1),
                     NewTopic(self.alerts, 1, 1),
                     NewTopic(self.scores, 1, 1),
+                    NewTopic(self.forecasts, 2, 1),
                     NewTopic(self.dead, 1, 1, topic_configs=configs.get("dead", {})),
                 ]
             )
-            admin.wait_for_topics([self.input, self.alerts, self.scores, self.dead])
+            admin.wait_for_topics([self.input, self.alerts, self.scores, self.forecasts, self.dead])
         finally:
             admin.close()
         return self

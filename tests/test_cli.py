@@ -197,6 +197,32 @@ def test_the_worker_waits_for_a_broker_that_is_not_there_yet(tmp_path: Path) -> 
     assert finish(process)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            "{horizon: 1d, every: 96}",
+            "forecasts  to ahead: the next 1d, at most 5,000 readings of a series, after every 96 "
+            "of them, the first after 96; median and quantiles 0.025, 0.1, 0.9, 0.975\n",
+        ),
+        (
+            "{steps: 12, quantiles: []}",
+            "forecasts  to ahead: the next 12 readings of a series, after every 24 of them, "
+            "the first after 50; median\n",
+        ),
+    ],
+)
+def test_check_says_what_is_forecast(
+    tmp_path: Path, settings: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = ("{alerts: alerts}", "{alerts: alerts, forecasts: ahead}\nforecast: " + settings)
+    with DevBroker(auto_create=False, topics={**TOPICS, "ahead": 1}) as broker:
+        assert cli.main(["check", str(connector(tmp_path, broker.bootstrap, change))]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(text)
+    assert "topic      ahead (output.forecasts) is there" in out
+
+
 def test_missing_topics_are_named(
     broker: DevBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,61 @@ def test_a_timestamp_may_be_a_field_called_kafka(write: Any) -> None:
     assert timestamp("{field: kafka, unit: ms}") == ("kafka", "ms")
 
 
+def test_forecasts(write: Any) -> None:
+    text = SMALL + "  forecasts: f\nforecast:\n"
+    assert load_connector(write(SMALL), {}).forecast is None
+    forecast = load_connector(write(text + "  horizon: 1d\n"), {}).forecast
+    assert forecast is not None
+    assert (forecast.horizon, forecast.steps, forecast.every) == (DAY, None, 24)
+    assert forecast.quantiles == (0.025, 0.1, 0.9, 0.975)
+    assert forecast.most_steps == 5_000
+    given = text + "  steps: 8333\n  every: 1\n  quantiles: [0.9, 0.1]\n"
+    forecast = load_connector(write(given), {}).forecast
+    assert forecast is not None
+    assert (forecast.horizon, forecast.steps, forecast.every) == (None, 8333, 1)
+    assert (forecast.quantiles, forecast.most_steps) == ((0.1, 0.9), 8333)
+    medians = load_connector(write(text + "  {steps: 10000, quantiles: []}\n"), {}).forecast
+    assert medians is not None
+    assert medians.most_steps == 10_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("{}", "11: forecast: exactly one of horizon and steps is needed"),
+        ("{steps: 3, horizon: 1h}", "11: forecast: exactly one of horizon and steps is needed"),
+        ("{steps: 0}", "11: forecast.steps: should be greater than or equal to 1"),
+        ("{steps: 10001}", "11: forecast.steps: should be less than or equal to 10000"),
+        ("{steps: 1.5}", "11: forecast.steps: should be a valid integer"),
+        ("{steps: 5001}", "forecast: steps: with 4 quantiles at most 5,000 readings ahead fit a"),
+        ("{horizon: 0}", "11: forecast.horizon: should be greater than 0"),
+        ("{horizon: soon}", "11: forecast.horizon: a duration such as 500ms"),
+        ("{steps: 3, every: 0}", "11: forecast.every: should be greater than or equal to 1"),
+        ("{steps: 3, quantiles: [0.1, 1]}", "11: forecast.quantiles: 1 is not between 0 and 1"),
+        ("{steps: 3, quantiles: [0.1, .nan]}", "forecast.quantiles: nan is not between 0 and 1"),
+        ("{steps: 3, quantiles: [0.5]}", "forecast.quantiles: 0.5 is the median, which is always"),
+        ("{steps: 3, quantiles: [.1, 0.1]}", "forecast.quantiles: a quantile is named twice"),
+        ("{steps: 3, quantile: [.1]}", "forecast.quantile: unknown key; did you mean 'quantiles'?"),
+    ],
+)
+def test_forecasts_that_cannot_be(write: Any, settings: str, expected: str) -> None:
+    text = SMALL + "  forecasts: f\nforecast: " + settings + "\n"
+    (problem,) = problems(write(text))
+    assert expected in problem
+
+
+def test_forecasts_need_a_topic_and_a_topic_needs_forecasts(write: Any) -> None:
+    assert problems(write(SMALL + "forecast: {steps: 3}\n")) == [
+        "1: output.forecasts: forecast needs a topic here"
+    ]
+    assert problems(write(SMALL + "  forecasts: f\n")) == [
+        "1: forecast: output.forecasts needs it, with horizon or steps"
+    ]
+    assert "10: output.forecasts: 'alerts' is output.alerts already" in problems(
+        write(SMALL + "  forecasts: alerts\nforecast: {steps: 3}\n")
+    )[0].replace("1: ", "10: ")
+
+
 @pytest.mark.parametrize(
     "uri", ["base", "./model", "models/m", "/m", "models:/a@b", "models:/a-1/12", "..", "s3://b/k"]
 )

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from titans_stream import message_fields
 from titans_stream.config import Connector
 from titans_stream.detection.rules import SeriesRule
+from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import Alert, Forecast
 from titans_stream.schemas import ScoreFrameMessage, schema_text, schemas, write_schemas
 from titans_stream.stream.fields import Reason
@@ -86,6 +87,7 @@ def plain_yaml(path: Path) -> Any:
         ("delivery", {"commit_interval": "500ms", "shutdown_timeout": 3.5}),
         ("engine", {"slots": "${SLOTS}", "gap_factor": 2, "expected_interval": None}),
         ("alerts", {"rules": [{"series": "a*", "valid_range": [None, 3], "direction": "above"}]}),
+        ("forecast", {"horizon": "1d", "every": "${EVERY}", "quantiles": [0.1, 0.9]}),
     ],
 )
 def test_the_connector_schema_takes(section: str, content: dict[str, Any]) -> None:
@@ -101,6 +103,8 @@ def test_the_connector_schema_takes(section: str, content: dict[str, Any]) -> No
         ("engine", {"slots": 0}),
         ("alerts", {"rules": [{"direction": "above"}]}),
         ("input", {"topic": "a"}),
+        ("forecast", {"steps": 0}),
+        ("forecast", {"steps": 3, "quantile": [0.1]}),
     ],
 )
 def test_the_connector_schema_refuses(section: str, content: dict[str, Any]) -> None:
@@ -144,6 +148,9 @@ def test_the_documentation_of_messages_is_complete() -> None:
     example = re.search(r"```json\n(\{\"alert_id\".*?)```", text, re.DOTALL)
     assert example is not None
     assert errors("alert.json", json.loads(example[1])) == []
+    example = re.search(r"```json\n(\{\"series_id\".*?)```", text, re.DOTALL)
+    assert example is not None
+    assert errors("forecast.json", json.loads(example[1])) == []
 
 
 def test_the_documentation_of_connectors_is_complete() -> None:
@@ -155,5 +162,7 @@ def test_the_documentation_of_connectors_is_complete() -> None:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             for setting in kind.model_fields:
                 assert f"| `{setting}` |" in text, f"{section}.{setting}"
+    for setting in ForecastConfig.model_fields:
+        assert f"| `{setting}` |" in text, f"forecast.{setting}"
     for setting in SeriesRule.model_fields:
         assert f"`{setting}" in text, setting

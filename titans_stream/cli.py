@@ -21,8 +21,9 @@ COMMANDS = {
     "replay": "publish a CSV file to a connector's input topic",
     "alerts": "read a connector's alerts",
     "score": "score a CSV file without Kafka",
+    "forecast": "forecast the series of a CSV file without Kafka",
     "train": "train a model from a recipe",
-    "evaluate": "measure the detector on labelled data sets",
+    "evaluate": "measure detector and forecaster on data sets",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
 }

@@ -25,6 +25,7 @@ from titans_stream.config_hash import config_hash
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
+from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.stream.kafka_settings import KafkaConfig
 from titans_stream.stream.settings import (
@@ -84,6 +85,9 @@ class Connector(BaseModel):
         description="base, a folder, models:/NAME@ALIAS or models:/NAME/VERSION",
     )
     alerts: AlertConfig = Field(default=AlertConfig())
+    forecast: ForecastConfig | None = Field(
+        default=None, description="what is published to output.forecasts; none: no forecasts"
+    )
     engine: EngineConfig = Field(default=EngineConfig())
     delivery: DeliveryConfig = Field(default=DeliveryConfig())
     state: StateConfig = Field(default=StateConfig())
@@ -99,6 +103,7 @@ class Connector(BaseModel):
             self._fill("engine", timezone=self.input.timezone)
         load_zone(self.engine.timezone)
         self._check_topics()
+        self._check_forecast()
         self._check_commit_interval()
         return self
 
@@ -112,6 +117,12 @@ class Connector(BaseModel):
             if topic in seen:
                 raise ValueError(f"output.{setting}: {topic!r} is {seen[topic]} already")
             seen[topic] = f"output.{setting}"
+
+    def _check_forecast(self) -> None:
+        if self.forecast is not None and self.output.forecasts is None:
+            raise ValueError("output.forecasts: forecast needs a topic here")
+        if self.forecast is None and self.output.forecasts is not None:
+            raise ValueError("forecast: output.forecasts needs it, with horizon or steps")
 
     def _check_commit_interval(self) -> None:
         timeout_ms = self.kafka.producer.transaction_timeout_ms or _TRANSACTION_TIMEOUT_MS

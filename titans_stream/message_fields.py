@@ -67,11 +67,12 @@ SCORE_FRAME_FIELDS: dict[str, str] = {
 FORECAST_FIELDS: dict[str, str] = {
     "series_id": "the series; also the message's key",
     "origin": "time of the last reading that the forecast knows",
-    "timestamps": "times that are forecast",
+    "timestamps": "times that are forecast: steps of the series' own interval from the origin on",
     "median": "middle of the forecast at each time",
     "quantiles": "further quantiles by their level, e.g. 0.025, each a value per time",
+    "period": "length of the cycle found in the series, in readings; null: none",
     **_COMMON,
-    "source": "topic, partition and offset of the last input message",
+    "source": "topic, partition and offset of the message with the reading at the origin",
 }
 
 DEAD_LETTER_FIELDS: dict[str, str] = {

@@ -20,6 +20,7 @@ Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Int16 = npt.NDArray[np.int16]
 Int8 = npt.NDArray[np.int8]
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 SCHEMA_VERSION = 1
@@ -191,13 +192,19 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Quantiles of a series' next readings, made at `origin` (RFC 3339, UTC)."""
+    """Quantiles of a series' next readings, made at `origin`; field names as in docs/messages.md.
+
+    Times are RFC 3339, UTC. `quantiles` has a list as long as `timestamps` for each level.
+    `period` counts readings, None where none has been found. `source` is the message of the
+    reading at `origin`.
+    """
 
     series_id: str
     origin: str
     timestamps: list[str]
     median: list[float]
     quantiles: dict[str, list[float]]
+    period: float | None
     model: ModelRef
     source: Source
     schema_version: int = SCHEMA_VERSION
@@ -228,6 +235,8 @@ class Results:
     alerts: list[Alert] = field(default_factory=list)
     groups: GroupScores | None = None
     """None where no reading of the call belongs to a group."""
+    forecasts: list[Forecast] = field(default_factory=list)
+    """In the order of the readings that they follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +244,21 @@ class Snapshot:
     """The engine's state of one partition.
 
     `arrays` holds numeric columns only; `meta` is JSON (series ids, counters). `schema` names
-    the layout of both: a snapshot of another schema is refused.
+    the layout of both: one that is not `restorable` is refused.
     """
 
     schema: str
     meta: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
+
+
+def restorable(stored: str, wanted: str) -> bool:
+    """Whether an engine of schema `wanted` takes a snapshot of schema `stored`.
+
+    What stands before a `+` must be equal; the state that the rest names begins anew where the
+    rest differs.
+    """
+    return stored.partition("+")[0] == wanted.partition("+")[0]
 
 
 Columns = TypeVar("Columns", Scores, GroupScores)
@@ -272,7 +290,7 @@ class Engine(Protocol):
         """Copy out the state of a partition, reorder buffers included."""
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
-        """Put a partition's state in place. ValueError for another schema."""
+        """Put a partition's state in place. ValueError where it is not `restorable`."""
 
     def release(self, partition: int) -> None:
         """Forget a partition."""
@@ -287,6 +305,7 @@ __all__ = [
     "Channel",
     "DeadLetter",
     "Engine",
+    "Float32",
     "Float64",
     "Forecast",
     "GroupScores",
@@ -302,4 +321,5 @@ __all__ = [
     "Source",
     "Status",
     "concatenate",
+    "restorable",
 ]

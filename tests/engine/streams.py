@@ -9,8 +9,9 @@ import numpy as np
 
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.model import make_model, untrained_weights
+from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.engine.settings import EngineConfig
+from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import ModelRef, Readings, Results, Scores
 
 MODEL = make_model(ModelRef("test", "0"), untrained_weights(0))
@@ -23,15 +24,21 @@ def engine(
     slots: int = 1000,
     budget: float = 5.0,
     compiled: bool = True,
+    forecast: dict[str, object] | None = None,
+    model: Model = MODEL,
+    settings: dict[str, object] | None = None,
     **alerts: object,
 ) -> StreamEngine:
-    """A CPU engine; `bound` seconds of disorder."""
+    """A CPU engine; `bound` seconds of disorder; `settings` are further ones of the engine."""
     return StreamEngine(
-        EngineConfig(device="cpu", slots=slots, max_out_of_orderness=bound),
+        EngineConfig.model_validate(
+            {"device": "cpu", "slots": slots, "max_out_of_orderness": bound, **(settings or {})}
+        ),
         AlertConfig.model_validate({"false_alarms_per_series_per_day": budget, **alerts}),
-        MODEL,
+        model,
         topic="input",
         compiled=compiled,
+        forecast=None if forecast is None else ForecastConfig.model_validate(forecast),
     )
 
 
@@ -139,7 +146,11 @@ def concatenate(parts: list[Results]) -> Results:
         if item.name != "series"
     }
     names = [name for part in parts for name in part.scores.series]
-    return Results(Scores(series=names, **columns), [a for part in parts for a in part.alerts])
+    return Results(
+        Scores(series=names, **columns),
+        [alert for part in parts for alert in part.alerts],
+        forecasts=[forecast for part in parts for forecast in part.forecasts],
+    )
 
 
 def same_scores(left: Results, right: Results, rows: slice | None = None) -> None:

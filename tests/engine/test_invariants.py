@@ -160,7 +160,7 @@ def test_a_snapshot_of_another_schema_is_refused() -> None:
 
 def test_a_changed_threshold_keeps_the_memory() -> None:
     one, other = engine(budget=0.1), engine(budget=50.0)
-    stream = make_stream(5, series=2, readings=2000)
+    stream = make_stream(1, series=2, readings=2000)
     run(one, stream.slice(0, 1000), [])
     other.restore(0, one.snapshot(0))
     kept = run(one, stream.slice(1000, 2000), [])

@@ -11,7 +11,7 @@ from titans_stream.engine.model import untrained_weights
 from titans_stream.forecasting import kernels_cpu, layout, one_step
 
 STEPS = 2_500
-WEIGHTS = {n: w for n, w in untrained_weights(3).items() if n.startswith("forecast.")}
+WEIGHTS = {name: untrained_weights(3)[name] for name in layout.weight_shapes()}
 TENSORS = {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}
 
 

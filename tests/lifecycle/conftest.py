@@ -75,6 +75,6 @@ def quick_recipe(**changes: object) -> Recipe:
         "kind": "forecaster",
         "seed": 1,
         "data": {"synthetic": {"series": 26, "length": 192}, "validation_share": 0.5},
-        "training": {"epochs": 3, "batch": 13, "unroll": 96, "learning_rate": 0.05},
+        "training": {"epochs": 3, "batch": 13, "unroll": 96, "learning_rate": 0.05, "heads": False},
     }
     return Recipe.model_validate({**settings, **changes})

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from titans_stream.engine.model import Model, weight_shapes
+from titans_stream.forecasting import multi_step
 from titans_stream.lifecycle.artifacts import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -152,6 +153,25 @@ def test_weights_that_are_refused(folder: Path, model: Model) -> None:
         assert message in str(raised.value)
     rewrite_weights(folder, {name: w for name, w in good.items() if name != bias})
     with pytest.raises(ValueError, match=r"'forecast\.gate_bias' is missing"):
+        read_model(folder)
+
+
+def test_a_model_from_before_forecasts_gets_their_weights_from_the_base_model(
+    folder: Path, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads = sorted(multi_step.weight_shapes())
+    good = {name: weight.copy() for name, weight in model.weights.items()}
+    rewrite_weights(folder, {name: w for name, w in good.items() if name not in heads})
+    with caplog.at_level("INFO"):
+        read = read_model(folder)
+    base = base_model()
+    for name in weight_shapes():
+        source = base if name in heads else model
+        np.testing.assert_array_equal(read.weights[name], source.weights[name], err_msg=name)
+    assert read.card == {**model.card, "from_base": heads}
+    assert "weights of forecasts of many steps are those of the base model" in caplog.text
+    rewrite_weights(folder, {name: w for name, w in good.items() if name != heads[0]})
+    with pytest.raises(ValueError, match=f"{heads[0]}' is missing"):
         read_model(folder)
 
 

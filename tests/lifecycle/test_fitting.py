@@ -18,7 +18,7 @@ def weights(requires_grad: bool = False) -> dict[str, torch.Tensor]:
     return {
         name: torch.from_numpy(array).requires_grad_(requires_grad)
         for name, array in untrained_weights(2).items()
-        if name.startswith("forecast.")
+        if name in layout.weight_shapes()
     }
 
 

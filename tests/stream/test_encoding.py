@@ -108,6 +108,7 @@ def test_forecast() -> None:
         timestamps=["2026-03-01T13:00:00Z"],
         median=[1.0],
         quantiles={"0.025": [0.5], "0.975": [1.5]},
+        period=24.0,
         model=MODEL,
         source=Source("sensors", 1, 2),
     )

@@ -135,6 +135,15 @@ class TestLocalSnapshots:
         assert store.load("t", 1, 99, "s1") is None
         assert store.load("u", 0, 99, "s1") is None
 
+    def test_what_stands_behind_a_plus_need_not_fit(self, store: LocalSnapshots) -> None:
+        for offset, schema in ((10, "s1+f/1"), (20, "s1"), (30, "s1+f/2"), (40, "s2+f/1")):
+            store.save("t", 0, snapshot(offset, schema))
+        for wanted in ("s1", "s1+f/1", "s1+g"):
+            found = store.load("t", 0, 99, wanted)
+            assert found is not None
+            assert (found.offset, found.snapshot.schema) == (30, "s1+f/2")
+        assert store.load("t", 0, 99, "s") is None
+
     def test_only_the_newest_are_kept(self, store: LocalSnapshots) -> None:
         for offset in (10, 20, 30, 40, 9_000, 10_000):
             store.save("t", 0, snapshot(offset))

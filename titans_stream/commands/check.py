@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     _offsets(connector, found)
     _messages(found)
     _model(connector)
+    _forecasts(connector)
     return 0
 
 
@@ -110,10 +111,35 @@ def _model(connector: Connector) -> None:
     from titans_stream.lifecycle.loading import load_model
 
     model = load_model(connector.model)
-    engine = StreamEngine(connector.engine, connector.alerts, model, connector.input.topic)
+    engine = StreamEngine(
+        connector.engine,
+        connector.alerts,
+        model,
+        connector.input.topic,
+        forecast=connector.forecast,
+    )
     _line(
         f"model      {model.ref.name} version {model.ref.version} on {engine.info()['device']}, "
         f"{engine.state_bytes:,} bytes of memory per series"
+    )
+
+
+def _forecasts(connector: Connector) -> None:
+    from titans_stream.durations import format_duration
+    from titans_stream.engine.rhythm import FIRST_FORECAST
+
+    forecast = connector.forecast
+    if forecast is None:
+        return
+    if forecast.horizon is not None:
+        ahead = f"the next {format_duration(forecast.horizon)}, at most {forecast.most_steps:,}"
+    else:
+        ahead = f"the next {forecast.steps:,}"
+    levels = ", ".join(map(str, forecast.quantiles))
+    _line(
+        f"forecasts  to {connector.output.forecasts}: {ahead} readings of a series, after every "
+        f"{forecast.every:,} of them, the first after {max(FIRST_FORECAST, forecast.every):,}; "
+        f"median{' and quantiles ' * bool(levels)}{levels}"
     )
 
 

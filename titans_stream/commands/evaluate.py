@@ -1,10 +1,12 @@
-"""Measure the detector on labelled data sets that you have: tables, numbers, pictures.
+"""Measure detector and forecaster on data sets that you have: tables, numbers, pictures.
 
 nab          the Numenta Anomaly Benchmark; --root is a checkout of it
 telemetry    folders of CSV files with a label column, one set per folder
 calibration  how many false alarms come for a given budget; generated series without anomalies,
              and those under --root
 pairs        how often a second event soon after a first one is found; generated series
+forecasting  errors and intervals of forecasts; ETTh1, ETTh2 and exchange_rate under --root, or
+             the numeric columns of any CSV file (--data)
 
 Detectors: titans-stream; its ablations memory-off (no memories), running-mean (and no
 histogram), dense and sparse (one kind of memory alone); the baselines that the tables list.
@@ -23,6 +25,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands import evaluate_forecasting
+
 if TYPE_CHECKING:
     from titans_stream.commands.evaluate_progress import EvaluationProgress
     from titans_stream.commands.evaluate_tracking import Outcome
@@ -38,7 +42,9 @@ SERIES = {"calibration": 64, "pairs": 400}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("benchmark", choices=["nab", "telemetry", "calibration", "pairs"])
+    parser.add_argument(
+        "benchmark", choices=["nab", "telemetry", "calibration", "pairs", "forecasting"]
+    )
     parser.add_argument(
         "--root", metavar="DIR", type=Path, help="folder of the data set, or the one it is in"
     )
@@ -53,7 +59,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="changes",
         action="append",
         default=[],
-        help="change a setting: alerts.min_duration=3, engine.gap_factor=4; may be repeated",
+        help="change a setting: alerts.min_duration=3, engine.gap_factor=4, of forecasting "
+        "forecast.fallback=false; may be repeated",
     )
     parser.add_argument(
         "--starts", metavar="K", type=int, default=1, help="mean over K start-shifted runs"
@@ -71,6 +78,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         f"all (pairs, {SERIES['pairs']})",
     )  # fmt: skip
     parser.add_argument("--plots", metavar="DIR", type=Path, help="draw pictures there")
+    evaluate_forecasting.arguments(parser)
     parser.add_argument("--track", action="store_true", help="record the run in MLflow")
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE; implies --track"
@@ -88,10 +96,12 @@ def run(args: argparse.Namespace) -> int:
         "telemetry": _telemetry,
         "calibration": _calibration,
         "pairs": _pairs,
+        "forecasting": evaluate_forecasting.evaluate,
     }[args.benchmark]
 
     def evaluate() -> Outcome:
-        with EvaluationProgress() as progress:
+        unit = "origins" if args.benchmark == "forecasting" else "readings"
+        with EvaluationProgress(unit) as progress:
             return evaluation(args, progress)
 
     with ExitStack() as stack:
@@ -111,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.root is None and args.benchmark in ("nab", "telemetry"):
         raise ValueError(f"--root: the folder of {args.benchmark} is needed")
+    if args.benchmark == "forecasting":
+        evaluate_forecasting.check(args)
     if args.starts < 1:
         raise ValueError("--starts: at least 1 is needed")
     if args.series is not None and args.series < 1:
@@ -125,7 +137,11 @@ def _settings(args: argparse.Namespace) -> dict[str, object]:
         "benchmark": args.benchmark,
         "detector": args.detector,
         "model": args.model,
-        "starts": args.starts,
+        **(
+            evaluate_forecasting.settings(args)
+            if args.benchmark == "forecasting"
+            else {"starts": args.starts}
+        ),
         **dict(change.split("=", 1) for change in args.changes if "=" in change),
     }
 
@@ -166,15 +182,22 @@ def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
     from titans_stream.commands.evaluate_detectors import Chosen
     from titans_stream.commands.evaluate_tracking import Outcome
     from titans_stream.evaluation.calibration import run_calibration
-    from titans_stream.evaluation.normal import load_normal_sets, made_sets, young_series
+    from titans_stream.evaluation.normal import (
+        load_normal_sets,
+        made_assets,
+        made_sets,
+        young_series,
+    )
     from titans_stream.evaluation.plots import plot_calibration
 
     chosen = Chosen.of(args, CALIBRATION_BUDGETS, progress)
     series = args.series or SERIES["calibration"]
     sets = made_sets(series=series)
+    sets["assets"] = made_assets(max(series // 2, 1), 20_000)
     if args.root is not None:
         sets |= load_normal_sets(args.root)
-    report = run_calibration(chosen.detector, sets, young_series(32 * series), chosen.name)
+    young = young_series(32 * series) + made_assets(8 * series, 1_000, seed=4)
+    report = run_calibration(chosen.detector, sets, young, chosen.name)
     plots = []
     if args.plots is not None:
         plots.append(plot_calibration(report, args.plots / "calibration.png"))

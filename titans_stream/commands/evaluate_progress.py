@@ -10,16 +10,16 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 
 class EvaluationProgress:
-    """One line per detector; silent where standard error is no terminal."""
+    """One line per detector or forecaster; silent where standard error is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "readings") -> None:
         self._shown: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         if sys.stderr.isatty():
             self._shown = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed:,.0f} / {task.total:,.0f} readings"),
+                TextColumn(f"{{task.completed:,.0f}} / {{task.total:,.0f}} {unit}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -40,7 +40,7 @@ class EvaluationProgress:
             self._shown.stop()
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """Readings done of a detector's current set."""
+        """What is done of a detector's current set."""
         if self._shown is None:
             return
         if name not in self._tasks:

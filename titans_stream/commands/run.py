@@ -36,8 +36,20 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.stream.worker import Worker, run_until_signalled
 
     model = load_model(connector.model)
-    compile_kernels(model, connector.engine.device, connector.input.group is not None)
-    engine = StreamEngine(connector.engine, connector.alerts, model, connector.input.topic)
+    log.info("loading the kernels; the first time they are compiled, which takes a minute or two")
+    compile_kernels(
+        model,
+        connector.engine.device,
+        connector.input.group is not None,
+        connector.forecast is not None,
+    )
+    engine = StreamEngine(
+        connector.engine,
+        connector.alerts,
+        model,
+        connector.input.topic,
+        forecast=connector.forecast,
+    )
     log.info(
         "connector %s: topic %s, device %s, model %s version %s, %s bytes of memory per series",
         connector.name,

@@ -1,8 +1,9 @@
-"""The engine: readings in, scores and alerts out, one state per series; no I/O.
+"""The engine: readings in, scores, alerts and forecasts out, one state per series; no I/O.
 
-Order of one call: admit series -> event-time order (batching) -> detector and one-step forecast,
-each reading before it is learned -> second stage and episodes -> those of the groups. Everything
-is sequential per series and group, so that the division of readings into calls changes nothing.
+Order of one call: admit series -> event-time order (batching) -> forecasts of many steps, each
+after its reading is learned -> detector and one-step forecast, each reading before it is learned
+-> second stage and episodes -> those of the groups. Everything is sequential per series and
+group, so that the division of readings into calls changes nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detection_state
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine import batching as B
+from titans_stream.engine.blank import blank, blank_scores, bounded
 from titans_stream.engine.clock import LocalTime
+from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.host_state import fresh_host, host_state, rule_row, settings_vector
 from titans_stream.engine.model import Model
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.engine.slots import DeviceRows, HostRows
+from titans_stream.engine.slots import DeviceRows, HostRows, fresh_rows
 from titans_stream.engine.snapshot import pack, state_schema, unpack
 from titans_stream.forecasting.forecaster import OneStepForecaster
-from titans_stream.forecasting.layout import state_layout as forecast_state
+from titans_stream.forecasting.layout import state_layout as one_step_state
+from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import (
     Alert,
     Float64,
+    Forecast,
     GroupScores,
     Int8,
     Int64,
@@ -46,9 +51,6 @@ from titans_stream.records import (
     Status,
     concatenate,
 )
-
-VALUE_LIMIT = 1e100
-"""Larger values are taken as this; squares of it are still finite."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -64,7 +66,8 @@ class StreamEngine:
     """Implements `records.Engine` for many series on one device.
 
     `topic` is named in alerts. `calendar` False: timestamps carry no time of day. `compiled`
-    False: the torch path on the CPU too, which is the reference and much slower.
+    False: the torch path on the CPU too, which is the reference and much slower. `forecast`
+    None: no forecasts of many steps, nor the state for them.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class StreamEngine:
         topic: str = "",
         calendar: bool = True,
         compiled: bool = True,
+        forecast: ForecastConfig | None = None,
     ) -> None:
         self._config = config
         self._alerts = alerts
@@ -86,13 +90,18 @@ class StreamEngine:
         self._settings = settings_vector(alerts)
         self._detector = Detector(model.weights, self._device, compiled)
         self._forecaster = OneStepForecaster(model.weights, self._device, compiled)
-        specs = {**detection_state(), **forecast_state()}
+        specs = {**detection_state(), **one_step_state()}
         self._rows = DeviceRows(specs, config.slots, self._device, {"core": fresh_core()})
-        self._host = HostRows(host_state(), fresh_host())
+        forecasting = {} if forecast is None else forecast_state()
+        self._host = HostRows({**host_state(), **forecasting}, fresh_host())
         self._series = SeriesTable(self._admit)
         self._order = B.ReorderBuffer(config.max_out_of_orderness)
         self._groups = Groups(config, alerts, self._series.name, model.ref, topic)
-        self._schema = state_schema(model, config, calendar)
+        self._forecasts: SeriesForecasts | None = None
+        if forecast is not None:
+            interval = config.expected_interval or 0
+            self._forecasts = SeriesForecasts(forecast, interval, model, topic, self._series.name)
+        self._schema = state_schema(model, config, calendar, forecast is not None)
 
     @property
     def model(self) -> Model:
@@ -152,14 +161,15 @@ class StreamEngine:
         parts = []
         frames: list[GroupScores] = []
         alerts: list[Alert] = []
+        forecasts: list[Forecast] = []
         for part in self._fitting(columns):
-            scores, events, groups = self._score(part)
+            scores, events, groups = self._score(part, forecasts)
             parts.append(scores)
             alerts.extend(events)
             frames.extend(groups)
         return Results(
-            concatenate(Scores, parts) if parts else _blank_scores(), alerts,
-            concatenate(GroupScores, frames) if frames else None,
+            concatenate(Scores, parts) if parts else blank_scores(), alerts,
+            concatenate(GroupScores, frames) if frames else None, forecasts,
         )  # fmt: skip
 
     def _fitting(self, columns: B.Columns) -> list[B.Columns]:
@@ -171,7 +181,10 @@ class StreamEngine:
             return [columns]
         return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]
 
-    def _score(self, columns: B.Columns) -> tuple[Scores, list[Alert], list[GroupScores]]:
+    def _score(
+        self, columns: B.Columns, forecasts: list[Forecast]
+    ) -> tuple[Scores, list[Alert], list[GroupScores]]:
+        """Judge, score and learn; the forecasts that are due are appended to `forecasts`."""
         n = len(columns)
         status, gap, expired = (np.empty(n, np.int8) for _ in range(3))
         interval = np.empty(n)
@@ -191,7 +204,7 @@ class StreamEngine:
             interval,
             expired,
         )
-        scores = _blank(columns, self._series.names(columns.row), status, gap)
+        scores = blank(columns, self._series.names(columns.row), status, gap)
         cause = np.zeros(n, np.int8)
         alerts: list[tuple[int, Alert]] = []
         cuts = [0, *np.flatnonzero(expired).tolist(), n]
@@ -199,11 +212,19 @@ class StreamEngine:
             if expired[first:last].any():
                 self._restart(int(columns.row[first]))
             take = first + np.flatnonzero(status[first:last] == Status.SCORED)
+            if self._forecasts is not None:
+                taken = first + np.flatnonzero(is_taken(status[first:last]))
+                forecasts.extend(
+                    self._forecasts.run(
+                        columns.take(taken), status[taken], interval[taken],
+                        self._seconds(columns.timestamp[taken]), host,
+                    )
+                )  # fmt: skip
             if len(take):
                 alerts.extend(self._step(columns, take, interval, scores, cause))
         frames = []
         if columns.group.max(initial=-1) >= 0:
-            values = np.where(status == Status.MISSING, np.nan, _bounded(columns.value))
+            values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
             judged, more = self._groups.run(columns, values, scores, expired, cause, host["rule"])
             frames.append(judged)
             alerts = sorted(alerts + more, key=itemgetter(0))
@@ -220,13 +241,11 @@ class StreamEngine:
         """Detector, forecaster, second stage and episodes for the readings at `take`."""
         uids = columns.row[take]
         times = columns.timestamp[take]
-        values = _bounded(columns.value[take])
+        values = bounded(columns.value[take])
         grouped = columns.group[take] >= 0
         distinct, inverse = np.unique(uids, return_inverse=True)
         rows = self._rows.place(distinct)[inverse]
-        calendar = calendar_features(
-            self._local_time.seconds(times) if self._calendar else np.full(len(take), np.nan)
-        )
+        calendar = calendar_features(self._seconds(times))
         statistic, channels = self._detector.run(self._rows.arrays, rows, values, calendar)
         band = self._forecaster.run(self._rows.arrays, rows, values, calendar)
         out = np.empty((len(take), 3))
@@ -250,6 +269,10 @@ class StreamEngine:
         scores.alert[take] = alert
         scores.onset[take] = event == E.OPENED
         return self._alerts_of(columns, take[event != 0], event, states[:count], state_times)
+
+    def _seconds(self, times: Int64) -> Float64:
+        """Local time, NaN where timestamps carry no time of day."""
+        return self._local_time.seconds(times) if self._calendar else np.full(len(times), np.nan)
 
     def _alerts_of(
         self, columns: B.Columns, at: Int64, event: Int8, states: Float64, times: Int64
@@ -302,8 +325,13 @@ class StreamEngine:
         return pack(self._schema, names, arrays, waiting, self._groups.names(partition))
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
-        """Put a partition's state in place; ValueError for another schema or a damaged state."""
+        """Put a partition's state in place; ValueError for another schema or a damaged state.
+
+        Forecasts begin anew where the snapshot has none, or those of other weights.
+        """
         names, arrays, waiting, groups = unpack(self._schema, snapshot)
+        if self._forecasts is not None and snapshot.schema != self._schema:
+            arrays |= fresh_rows(forecast_state(), len(names))
         self.release(partition)
         uids = np.array([self._series.add(partition, name) for name in names], np.int64)
         try:
@@ -350,31 +378,3 @@ class StreamEngine:
         old = [names[i] for i in np.flatnonzero(seen & (last < limit) & ~kept).tolist()]
         if old:
             self._remove(partition, old)
-
-
-def _blank(columns: B.Columns, names: list[str], status: Int8, gap: Int8) -> Scores:
-    n = len(columns)
-    empty = {
-        name: np.full(n, np.nan)
-        for name in ("surprise", "score", "p_value", "rarity", "expected", "lower", "upper")
-    }
-    return Scores(
-        series=names,
-        timestamp=columns.timestamp,
-        value=columns.value,
-        status=status,
-        alert=np.zeros(n, np.int8),
-        onset=np.zeros(n, np.int8),
-        gap=gap,
-        partition=columns.partition,
-        offset=columns.offset,
-        **empty,
-    )
-
-
-def _blank_scores() -> Scores:
-    return _blank(B.no_columns(), [], np.empty(0, np.int8), np.empty(0, np.int8))
-
-
-def _bounded(values: Float64) -> Float64:
-    return np.clip(values, -VALUE_LIMIT, VALUE_LIMIT)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from titans_stream.detection import layout as detection_layout
-from titans_stream.forecasting import layout as forecasting_layout
+from titans_stream.forecasting import layout as one_step_layout
+from titans_stream.forecasting import multi_step
 from titans_stream.records import Float64, ModelRef
 
 
@@ -27,7 +28,11 @@ class Model:
 
 def weight_shapes() -> dict[str, tuple[int, ...]]:
     """Every slow weight of a model, by name."""
-    return {**detection_layout.weight_shapes(), **forecasting_layout.weight_shapes()}
+    return {
+        **detection_layout.weight_shapes(),
+        **one_step_layout.weight_shapes(),
+        **multi_step.weight_shapes(),
+    }
 
 
 def make_model(
@@ -54,11 +59,17 @@ def make_model(
 
 
 def untrained_weights(seed: int) -> dict[str, Float64]:
-    """Random slow weights: normal projections of gain 1.5, gates almost closed to forgetting."""
+    """Random slow weights: normal projections of gain 1.5, gates almost closed to forgetting.
+
+    Those of forecasts of many steps are not random, which would be none at all, but plain.
+    """
     rng = np.random.default_rng(seed)
     weights: dict[str, Float64] = {}
+    plain = multi_step.plain_weights()
     for name, shape in weight_shapes().items():
-        if name.endswith("weight") and not name.endswith("gate_weight"):
+        if name in plain:
+            weights[name] = plain[name]
+        elif name.endswith("weight") and not name.endswith("gate_weight"):
             weights[name] = rng.standard_normal(shape) * 1.5 / np.sqrt(shape[0])
         elif name.endswith("gate_weight"):
             weights[name] = np.zeros(shape)

@@ -21,6 +21,11 @@ Array = npt.NDArray[Any]
 FIRST_CAPACITY = 256
 
 
+def fresh_rows(specs: Mapping[str, ArraySpec], count: int) -> dict[str, Array]:
+    """The arrays of `count` rows at zero."""
+    return {name: np.zeros((count, *spec.shape), spec.dtype) for name, spec in specs.items()}
+
+
 class DeviceRows:
     """State arrays [capacity, ...] on one device, with at most `slots` resident series.
 
@@ -118,10 +123,7 @@ class DeviceRows:
 
         A series that was never placed is exported as a fresh one.
         """
-        out = {
-            name: np.zeros((len(uids), *spec.shape), spec.dtype)
-            for name, spec in self._specs.items()
-        }
+        out = fresh_rows(self._specs, len(uids))
         for name, first in self._fresh.items():
             out[name][:] = first
         known = np.where(

@@ -12,21 +12,38 @@ import numpy.typing as npt
 
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.records import Snapshot
+from titans_stream.forecasting import multi_step
+from titans_stream.records import Snapshot, restorable
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
+FORECAST_VERSION = 1
+"""The same of the state of forecasts: it begins anew beside an older snapshot's memories."""
 
 
-def state_schema(model: Model, config: EngineConfig, calendar: bool) -> str:
-    """Layout version, slow weights, order and time zone; thresholds and rules are not in it."""
+def state_schema(model: Model, config: EngineConfig, calendar: bool, forecasts: bool) -> str:
+    """Layout version, slow weights, order and time zone; thresholds and rules are not in it.
+
+    `forecasts`: after a `+` those of the forecasts of many steps, which can begin anew alone (see
+    `records.restorable`); how far and how often is forecast is not in it.
+    """
+    heads = multi_step.weight_shapes()
+    meaning = json.dumps([config.max_out_of_orderness, config.timezone, calendar])
+    digest = _digest(model, [name for name in model.weights if name not in heads], meaning)
+    schema = f"titans-stream/{LAYOUT_VERSION}/{digest}"
+    if not forecasts:
+        return schema
+    interval = json.dumps([config.expected_interval])
+    return f"{schema}+forecasts/{FORECAST_VERSION}/{_digest(model, list(heads), interval)}"
+
+
+def _digest(model: Model, names: list[str], meaning: str) -> str:
     digest = hashlib.sha256()
-    for name in sorted(model.weights):
+    for name in sorted(names):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(model.weights[name]).tobytes())
-    meaning = [config.max_out_of_orderness, config.timezone, calendar]
-    digest.update(json.dumps(meaning).encode())
-    return f"titans-stream/{LAYOUT_VERSION}/{digest.hexdigest()[:16]}"
+    digest.update(meaning.encode())
+    return digest.hexdigest()[:16]
 
 
 def pack(
@@ -49,7 +66,7 @@ def unpack(
 
     ValueError where the snapshot is of another schema or damaged.
     """
-    if snapshot.schema != schema:
+    if not restorable(snapshot.schema, schema):
         raise ValueError(f"snapshot of schema {snapshot.schema}, this engine has {schema}")
     names = snapshot.meta.get("series")
     waiting = snapshot.meta.get("waiting")

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from titans_stream.durations import SECOND
 from titans_stream.evaluation.protocol import LabelledSeries
 from titans_stream.evaluation.telemetry import TIMES, load_series, nanoseconds, read_table
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
 
 NO_WINDOWS = np.empty((0, 2), dtype=np.int64)
+WIDTHS = (2, 4, 8)
+"""Channels of made assets."""
+INTERVAL = 300 * SECOND
 
 
 def normal_series(name: str, values: Float64, timestamp: Int64 | None) -> LabelledSeries:
@@ -56,6 +61,21 @@ def made_sets(
 def young_series(series: int = 2_000, seed: int = 2) -> list[LabelledSeries]:
     """Series of 1,000 readings of the families that decide nothing, by turns."""
     return [from_synthetic(one) for one in generate(tuple(HELD_OUT), series, 1_000, seed=seed)]
+
+
+def made_assets(assets: int, length: int, seed: int = 3) -> list[LabelledSeries]:
+    """Assets of 2, 4 and 8 channels by turns, of the families that decide nothing.
+
+    The channels have nothing to do with one another but their timestamps.
+    """
+    widths = [WIDTHS[i % len(WIDTHS)] for i in range(assets)]
+    channels = generate(tuple(HELD_OUT), sum(widths), length, INTERVAL, seed)
+    found = []
+    for number, (last, width) in enumerate(zip(accumulate(widths), widths, strict=True)):
+        mine = channels[last - width : last]
+        values = np.column_stack([one.value for one in mine])
+        found.append(normal_series(f"{width} channels/{number}", values, mine[0].timestamp))
+    return found
 
 
 def load_normal_sets(root: Path) -> dict[str, list[LabelledSeries]]:

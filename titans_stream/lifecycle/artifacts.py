@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,10 @@ import safetensors
 from safetensors.numpy import save
 
 from titans_stream.engine.model import Model, make_model
+from titans_stream.forecasting import multi_step
 from titans_stream.records import Float64, ModelRef
+
+log = logging.getLogger(__name__)
 
 FORMAT = "titans-stream-model"
 FORMAT_VERSION = 1
@@ -68,8 +72,10 @@ def read_model(folder: Path | Traversable, ref: ModelRef | None = None) -> Model
     """Read and check a model's two files.
 
     `ref` is the name and version that the caller knows the model by; None takes the name from
-    the file and the start of the weights' SHA-256 as version. ValueError, in one line that names
-    the file, for anything that is missing, damaged, foreign, too large or of a later format.
+    the file and the start of the weights' SHA-256 as version. A model from before there were
+    forecasts of many steps gets their weights from the base model, and its card says so.
+    ValueError, in one line that names the file, for anything that is missing, damaged, foreign,
+    too large or of a later format.
     """
     header = _read_header(_read(folder, CARD_FILE), f"{folder}/{CARD_FILE}")
     data = _read(folder, WEIGHTS_FILE)
@@ -80,7 +86,8 @@ def read_model(folder: Path | Traversable, ref: ModelRef | None = None) -> Model
     if ref is None:
         ref = ModelRef(header.name, digest[:12])
     try:
-        return make_model(ref, _read_weights(data), header.card)
+        weights, card = _completed(_read_weights(data), header.card, ref)
+        return make_model(ref, weights, card)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -90,6 +97,23 @@ def base_model() -> Model:
     folder = files("titans_stream").joinpath("assets", BASE)
     model = read_model(folder)
     return replace(model, ref=ModelRef(BASE, model.ref.version))
+
+
+def _completed(
+    weights: Mapping[str, Float64], card: dict[str, Any], ref: ModelRef
+) -> tuple[Mapping[str, Float64], dict[str, Any]]:
+    """Weights and card with what the base model has to give."""
+    heads = multi_step.weight_shapes()
+    if not weights.keys().isdisjoint(heads):
+        return weights, card
+    base = {**multi_step.plain_weights(), **_base_weights()}
+    log.info("model %s: weights of forecasts of many steps are those of the base model", ref.name)
+    taken = {name: base[name] for name in heads}
+    return {**weights, **taken}, {**card, "from_base": sorted(taken)}
+
+
+def _base_weights() -> Mapping[str, Float64]:
+    return _read_weights(_read(files("titans_stream").joinpath("assets", BASE), WEIGHTS_FILE))
 
 
 def is_model_name(name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from titans_stream.times import load_zone
 SHORTEST = 64
 """A series or piece with fewer readings is left out."""
 CSV_FAMILY = "csv"
+LONG_SEEDS = 1_000_000
+"""Between the seeds of the series and those of the long ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,20 @@ class Series:
     timestamp: Int64
     calendar: Float64
     """[T, 10] as `calendar_features` gives it."""
+    local_seconds: Float64 | None = None
+    """[T] local seconds since the epoch; None: the times are not real ones."""
+
+    @property
+    def seconds(self) -> Float64:
+        """[T] local seconds since the epoch, NaN where the times are not real ones."""
+        if self.local_seconds is None:
+            return np.full(len(self.value), np.nan)
+        return self.local_seconds
+
+    @property
+    def interval(self) -> float:
+        """Nanoseconds from one reading to the next, the median; NaN for a single reading."""
+        return float(np.median(np.diff(self.timestamp))) if len(self.timestamp) > 1 else np.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +63,27 @@ class TrainingData:
     validation: list[Series]
     held_out: list[Series] = field(default_factory=list)
     """Families that are neither learned from nor decide anything."""
+    whole: list[Series] = field(default_factory=list)
+    """Long series that the heads of forecasts of many steps learn from."""
+    whole_validation: list[Series] = field(default_factory=list)
+    """Those of a file begin with what is learned from; only their last part is measured."""
+    whole_held_out: list[Series] = field(default_factory=list)
+
+    @property
+    def parts(self) -> tuple[list[Series], ...]:
+        """All of them."""
+        return (
+            self.training, self.validation, self.held_out,
+            self.whole, self.whole_validation, self.whole_held_out,
+        )  # fmt: skip
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the names, times and values of all series, in order."""
         digest = hashlib.sha256()
-        for part in (self.training, self.validation, self.held_out):
+        for number, part in enumerate(self.parts):
+            if number > 2 and not part:
+                continue
             digest.update(f"{len(part)};".encode())
             for series in part:
                 digest.update(f"{series.name};{len(series.value)};".encode())
@@ -61,15 +92,20 @@ class TrainingData:
         return digest.hexdigest()
 
 
-def load_data(config: DataConfig, seed: int) -> TrainingData:
-    """Make and read the series that `config` names. ValueError says which setting is wrong."""
+def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingData:
+    """Make and read the series that `config` names; the long ones only if `whole` asks for them.
+
+    ValueError says which setting is wrong.
+    """
     data = TrainingData([], [])
     if config.synthetic is not None:
-        made = _synthetic(config.synthetic, config.validation_share, seed)
-        data = TrainingData(made.training, made.validation, made.held_out)
+        data = _synthetic(config.synthetic, config.validation_share, seed)
+        if whole:
+            data = _with_long(data, config.synthetic, config.validation_share, seed)
     if config.csv is not None:
         for series in _read_csv(config.csv):
-            _split(series, config.csv.length, config.validation_share, data)
+            first = _part(series, slice(0, config.csv.first_readings))
+            _split(first, config.csv.length, config.validation_share, data, whole)
     for name, part in (("training", data.training), ("validation", data.validation)):
         if not part:
             raise ValueError(f"data: no series of {SHORTEST} readings is left for {name}")
@@ -98,6 +134,22 @@ def _synthetic(config: SyntheticData, validation_share: float, seed: int) -> Tra
     return TrainingData(_known(made[:-kept]), _known(made[-kept:]), _known(held_out))
 
 
+def _with_long(
+    data: TrainingData, config: SyntheticData, validation_share: float, seed: int
+) -> TrainingData:
+    """`data` with long series, of each interval as many."""
+    count = -(-config.long_series // len(config.long_intervals))
+    for number, interval in enumerate(config.long_intervals):
+        long = config.model_copy(
+            update={"series": count, "length": config.long_length, "interval": interval}
+        )
+        made = _synthetic(long, validation_share, seed + (number + 1) * LONG_SEEDS)
+        data.whole.extend(made.training)
+        data.whole_validation.extend(made.validation)
+        data.whole_held_out.extend(made.held_out)
+    return data
+
+
 def _known(made: Iterable[SyntheticSeries]) -> list[Series]:
     return [
         _series(one.name, one.family, one.value, one.timestamp, LocalTime("UTC")) for one in made
@@ -113,7 +165,8 @@ def _series(
     order = np.argsort(timestamp, kind="stable")
     value, timestamp = value[order], timestamp[order]
     seconds = np.full(len(value), np.nan) if clock is None else clock.seconds(timestamp)
-    return Series(name, family, value, timestamp, calendar_features(seconds))
+    known_clock = None if clock is None else seconds
+    return Series(name, family, value, timestamp, calendar_features(seconds), known_clock)
 
 
 def _read_csv(config: CsvData) -> Iterable[Series]:
@@ -141,22 +194,29 @@ def _read_file(path: Path, config: CsvData, clock: LocalTime | None) -> Iterable
         yield _series(f"{path.name}/{name}", CSV_FAMILY, value, timestamp, clock)
 
 
-def _split(series: Series, length: int, validation_share: float, data: TrainingData) -> None:
+def _split(
+    series: Series, length: int, validation_share: float, data: TrainingData, whole: bool
+) -> None:
     """Cut a series into pieces: its last part for validation, the rest for training."""
-    border = round(len(series.value) * (1.0 - validation_share))
-    for start, stop, part in (
-        (0, border, data.training),
-        (border, len(series.value), data.validation),
-    ):
+    count = len(series.value)
+    border = round(count * (1.0 - validation_share))
+    if whole:
+        data.whole.append(_part(series, slice(0, border)))
+        data.whole_validation.append(series)
+    for start, stop, part in ((0, border, data.training), (border, count, data.validation)):
         for first in range(start, stop, length):
             rows = slice(first, min(first + length, stop))
             if rows.stop - rows.start >= SHORTEST:
-                part.append(
-                    Series(
-                        f"{series.name}[{rows.start}:{rows.stop}]",
-                        series.family,
-                        series.value[rows],
-                        series.timestamp[rows],
-                        series.calendar[rows],
-                    )
-                )
+                name = f"{series.name}[{rows.start}:{rows.stop}]"
+                part.append(replace(_part(series, rows), name=name))
+
+
+def _part(series: Series, rows: slice) -> Series:
+    local = series.local_seconds
+    return replace(
+        series,
+        value=series.value[rows],
+        timestamp=series.timestamp[rows],
+        calendar=series.calendar[rows],
+        local_seconds=None if local is None else local[rows],
+    )

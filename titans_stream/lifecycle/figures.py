@@ -1,4 +1,4 @@
-"""The picture of a training run: how the loss fell, and what the model forecasts."""
+"""The pictures of a training run: how the loss fell, and what the model forecasts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from titans_stream.forecasting.layout import BAND_LEVEL
-from titans_stream.lifecycle.training import Trained
+from titans_stream.lifecycle.head_accuracy import STEPS
+from titans_stream.lifecycle.training import Heads, Trained
 
 SHOWN = 300
 """Readings of the example that are drawn."""
@@ -32,4 +33,15 @@ def training_figure(trained: Trained) -> Figure:
     series.plot(rows, example.value[rows], ".", color="black", markersize=3, label="value")
     series.set(xlabel="reading", title=f"one step ahead: {example.name}")
     series.legend()
+    return figure
+
+
+def heads_figure(heads: Heads) -> Figure:
+    """Squared error of many steps by family."""
+    figure = Figure(figsize=(7, 0.8 + 0.3 * len(heads.families)), layout="constrained")
+    axes = figure.subplots()
+    names = sorted(heads.families, key=lambda name: -heads.families[name])
+    axes.barh(names, [heads.families[name] for name in names])
+    axes.axvline(1.0, color="grey", linestyle=":")
+    axes.set(xlabel=f"squared error of {STEPS} steps relative to repeating the last value")
     return figure

@@ -15,13 +15,14 @@ from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.detector_figure import detector_figure
 from titans_stream.lifecycle.detector_training import Candidate, TrainedDetector, train_detector
 from titans_stream.lifecycle.environment import environment
-from titans_stream.lifecycle.figures import training_figure
+from titans_stream.lifecycle.figures import heads_figure, training_figure
 from titans_stream.lifecycle.registry import RegisteredVersion, check_model_name, register
+from titans_stream.lifecycle.residual_training import ResidualStep
 from titans_stream.lifecycle.tracking import RunRecorder, connect
-from titans_stream.lifecycle.training import Epoch, metrics_of, train
+from titans_stream.lifecycle.training import Epoch, Heads, metrics_of, train
 from titans_stream.times import format_timestamp
 
-Progress = Epoch | Candidate
+Progress = Epoch | Candidate | ResidualStep
 """What a training tells of itself while it runs."""
 
 
@@ -60,7 +61,8 @@ def run_training(
     name = register_as or recipe.register_as
     if name is not None:
         check_model_name(name)
-    data = load_data(recipe.data, recipe.seed)
+    heads = recipe.kind == "forecaster" and recipe.training.heads
+    data = load_data(recipe.data, recipe.seed, heads)
     server = connect(tracking_uri or recipe.tracking.tracking_uri)
     tags = {**recipe.tracking.tags, "kind": recipe.kind, "recipe": recipe.name}
     recorder = RunRecorder(server, recipe.tracking.experiment, recipe.name, tags)
@@ -105,10 +107,19 @@ def _forecaster_run(
         recorder.metrics({**metrics_of(epoch), **numbers}, epoch.number)
         on_progress(epoch)
 
-    trained = train(recipe, data, log_epoch)
+    def log_step(step: ResidualStep) -> None:
+        losses = {"training_loss": step.training_loss, "validation_loss": step.validation_loss}
+        recorder.metrics({f"residual_{name}": loss for name, loss in losses.items()}, step.number)
+        on_progress(step)
+
+    trained = train(recipe, data, log_epoch, log_step)
     families = {name: asdict(accuracy) for name, accuracy in trained.families.items()}
     recorder.document("families.json", families)
     best = metrics_of(trained.best)
+    if trained.heads is not None:
+        best = {**best, **trained.heads.metrics}
+        recorder.document("heads.json", _heads(trained.heads))
+        recorder.figure("heads.png", heads_figure(trained.heads))
     named = {f"best_{name}": value for name, value in best.items()}
     recorder.metrics({**named, "best_epoch": trained.best.number}, trained.epochs[-1].number)
     recorder.figure("training.png", training_figure(trained))
@@ -139,6 +150,15 @@ def _detector_run(
     recorder.figure("training.png", detector_figure(trained))
     recorder.model(trained.best_trained, "best_trained")
     return _Made(trained.model, best, trained.best.name)
+
+
+def _heads(heads: Heads) -> dict[str, object]:
+    return {
+        "mse_ratio_by_family": dict(heads.families),
+        "series_with_a_period": heads.fit.series,
+        "series_by_row": list(heads.fit.row_series),
+        "series_of_the_shared_head": heads.fit.window_series,
+    }
 
 
 def _candidates(trained: TrainedDetector) -> dict[str, object]:
@@ -172,8 +192,9 @@ def _finished(recorder: RunRecorder) -> Iterator[None]:
 def _public(recipe: Recipe) -> dict[str, object]:
     """The recipe without where it is recorded, which may name users and passwords."""
     shown = recipe.model_dump(mode="json", by_alias=True, exclude={"tracking", "register_as"})
-    if recipe.kind != "detector":
-        del shown["training"]["selection"]
+    others = ("heads", "residual") if recipe.kind == "detector" else ("selection",)
+    for part in others:
+        del shown["training"][part]
     return shown
 
 

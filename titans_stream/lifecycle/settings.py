@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from titans_stream.durations import Duration
+from titans_stream.durations import DAY, Duration
 from titans_stream.times import ZoneName
 
 
@@ -21,12 +23,22 @@ class SyntheticData(BaseModel):
     interval: Duration | None = Field(
         default=None, gt=0, description="time between readings; drawn for each series by default"
     )
+    long_series: int = Field(
+        default=130, ge=1, description="further series, from which forecasts of many steps learn"
+    )
+    long_length: int = Field(default=4_000, ge=64, description="readings per long series")
+    long_intervals: tuple[Annotated[Duration, Field(gt=0)], ...] = Field(
+        default=(DAY // 24,),
+        min_length=1,
+        description="times between readings; the long series have them by turns",
+    )
 
 
 class CsvData(BaseModel):
     """Series read from CSV files, one per value column (or per name in the column `series`).
 
-    Series are cut into pieces of `length` readings, each learned from an empty memory.
+    Series are cut into pieces of `length` readings, each learned from an empty memory; forecasts of
+    many steps learn from whole series.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +53,9 @@ class CsvData(BaseModel):
     series: str | None = Field(default=None, description="column of series names (long format)")
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     length: int = Field(default=2_000, ge=64, description="readings per piece")
+    first_readings: int | None = Field(
+        default=None, ge=64, description="so many of each series are used; default: all"
+    )
     timezone: ZoneName = Field(default="UTC", description="IANA name; for times without offset")
 
 
@@ -86,6 +101,19 @@ class SelectionConfig(BaseModel):
     )
 
 
+class ResidualConfig(BaseModel):
+    """How the MAL residual of forecasts of many steps is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=400, ge=1, le=100_000, description="optimiser steps")
+    batch: int = Field(default=32, ge=1, description="series per optimiser step")
+    learning_rate: float = Field(default=5e-3, gt=0, le=1)
+    weight_decay: float = Field(default=0.05, ge=0, le=1)
+    gradient_clip: float = Field(default=0.5, gt=0)
+    report_every: int = Field(default=50, ge=1, description="steps between two measurements")
+
+
 class TrainingConfig(BaseModel):
     """How the slow weights are fitted."""
 
@@ -104,9 +132,23 @@ class TrainingConfig(BaseModel):
     patience: int | None = Field(
         default=None, ge=1, description="stop after this many epochs without improvement"
     )
+    heads: bool = Field(
+        default=True,
+        description="fit the heads of forecasts of many steps; off: the base model's",
+    )
+    residual: ResidualConfig | None = Field(
+        default=None,
+        description="train the MAL residual on top of the heads; none: the base model's",
+    )
     selection: SelectionConfig = Field(
         default=SelectionConfig(), description="how a detector's weights are chosen"
     )
+
+    @model_validator(mode="after")
+    def _residual_on_heads(self) -> TrainingConfig:
+        if self.residual is not None and not self.heads:
+            raise ValueError("residual: it corrects the heads, so heads must be fitted too")
+        return self
 
 
 class TrackingConfig(BaseModel):

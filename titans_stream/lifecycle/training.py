@@ -1,8 +1,9 @@
-"""Trains the one-step forecaster's slow weights: its keys and its gates.
+"""Trains the forecaster's slow weights: keys and gates of one step, heads of many steps.
 
-The loss is that of the forecast the service publishes, the memory's forecast blended with
-repeating the last value, as a pseudo-Huber error in deviations of the series' changes, divided
-by that of repeating the last value: every series counts alike, and 1 is no better than that.
+The heads are fitted in closed form (`head_fitting.py`), keys and gates by gradient descent. Its
+loss is that of the forecast the service publishes, the memory's forecast blended with repeating
+the last value, as a pseudo-Huber error in deviations of the series' changes, divided by that of
+repeating the last value: every series counts alike, and 1 is no better than that.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ from torch import Tensor
 
 from titans_stream.config import Recipe
 from titans_stream.engine.model import Model, make_model, untrained_weights
+from titans_stream.forecasting import layout as forecasting_layout
+from titans_stream.forecasting.multi_step import ForecastOptions
 from titans_stream.lifecycle import fitting
 from titans_stream.lifecycle.accuracy import Accuracy, accuracy, by_family, forecast
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.lifecycle.data import Series, TrainingData, load_data, stack
+from titans_stream.lifecycle.head_accuracy import head_error_by_family, mean_head_error
+from titans_stream.lifecycle.head_fitting import HeadFit, fit_heads
+from titans_stream.lifecycle.residual_training import ResidualStep, daily_values, train_residual
 from titans_stream.lifecycle.settings import TrainingConfig
 from titans_stream.records import Float64, ModelRef
 
-PREFIX = "forecast."
-"""The weights that are trained; all others are the base model's."""
+ONE_STEP = tuple(forecasting_layout.weight_shapes())
+"""The weights that gradient descent trains."""
 LEAST_DIFFICULTY = 0.02
 """Added to the loss of repeating the last value, so that a series at rest does not count much."""
 RISE = 0.1
@@ -67,6 +73,17 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """The fitted heads of forecasts of many steps and what they are worth."""
+
+    fit: HeadFit
+    metrics: Mapping[str, float]
+    """Mean squared error of 96 steps over that of repeating the last value."""
+    families: Mapping[str, float]
+    """The same by family."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """What a training run made."""
 
@@ -78,12 +95,15 @@ class Trained:
     """Validation series, with the random weights that training started from."""
     families: Mapping[str, Accuracy]
     example: Example
+    heads: Heads | None
+    """None where the base model's were kept."""
 
 
 def train(
     recipe: Recipe,
     data: TrainingData | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[ResidualStep], None] = lambda step: None,
 ) -> Trained:
     """Fit the forecaster's weights as `recipe` says, from random ones.
 
@@ -93,11 +113,10 @@ def train(
     """
     if recipe.kind != "forecaster":
         raise ValueError(f"kind: this trains a forecaster, not a {recipe.kind}")
-    data = load_data(recipe.data, recipe.seed) if data is None else data
+    if data is None:
+        data = load_data(recipe.data, recipe.seed, recipe.training.heads)
     start = {
-        name: array
-        for name, array in untrained_weights(recipe.seed).items()
-        if name.startswith(PREFIX)
+        name: array for name, array in untrained_weights(recipe.seed).items() if name in ONE_STEP
     }
     with one_thread():
         fit = _Fit(recipe.training, data, start, recipe.seed)
@@ -105,16 +124,23 @@ def train(
         for epoch in fit.epochs():
             epochs.append(epoch)
             on_epoch(epoch)
+        weights, heads = {**base_model().weights, **fit.best_weights}, None
+        if recipe.training.heads:
+            head_fit = fit_heads(data.whole)
+            weights = {**weights, **head_fit.weights}
+            if recipe.training.residual is not None:
+                weights = {**weights, **_residual(recipe, data, weights, on_step)}
+            heads = _measured(recipe, data, weights, head_fit)
     card = {
         "data": {
             "fingerprint": data.fingerprint,
             "training_series": len(data.training),
             "validation_series": len(data.validation),
             "held_out_series": len(data.held_out),
+            "long_series": len(data.whole),
         },
-        "metrics": metrics_of(fit.best),
+        "metrics": {**metrics_of(fit.best), **({} if heads is None else heads.metrics)},
     }
-    weights = {**base_model().weights, **fit.best_weights}
     return Trained(
         make_model(ModelRef(recipe.name, "unregistered"), weights, card),
         tuple(epochs),
@@ -122,7 +148,40 @@ def train(
         accuracy(data.validation, start),
         by_family([*data.validation, *data.held_out], weights),
         _example(data.validation, weights),
+        heads,
     )
+
+
+def _measured(
+    recipe: Recipe, data: TrainingData, weights: Mapping[str, Float64], fit: HeadFit
+) -> Heads:
+    """What the weights are worth on the long series that were not learned from."""
+    metrics = {}
+    parts = {"validation": data.whole_validation, "held_out": data.whole_held_out}
+    for name, series in parts.items():
+        if not series:
+            continue
+        metrics[f"long_{name}_mse_ratio"] = mean_head_error(series, weights)
+        if recipe.training.residual is not None:
+            linear = mean_head_error(series, weights, ForecastOptions(mal=False))
+            metrics[f"long_{name}_linear_mse_ratio"] = linear
+    measured = [*data.whole_validation, *data.whole_held_out]
+    return Heads(fit, metrics, head_error_by_family(measured, weights))
+
+
+def _residual(
+    recipe: Recipe,
+    data: TrainingData,
+    heads: Mapping[str, Float64],
+    on_step: Callable[[ResidualStep], None],
+) -> dict[str, Float64]:
+    """Train the residual on the long series that have a period of 24 readings."""
+    config = recipe.training.residual
+    assert config is not None
+    training, validation = (daily_values(part) for part in (data.whole, data.whole_validation))
+    if not training or not validation:
+        raise ValueError("training.residual: no long series has a period of 24 readings")
+    return train_residual(training, validation, heads, config, recipe.seed, on_step)
 
 
 def metrics_of(epoch: Epoch) -> dict[str, float]:

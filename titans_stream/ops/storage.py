@@ -22,7 +22,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from titans_stream.records import Snapshot
+from titans_stream.records import Snapshot, restorable
 from titans_stream.stream.recovery import StoredSnapshot
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class LocalSnapshots:
             self._remove(topic, partition, offset)
 
     def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
-        """The newest sound snapshot of that schema at an offset up to `at_most`."""
+        """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`."""
         for offset in reversed(self._offsets(topic, partition)):
             if offset > at_most:
                 continue
@@ -130,19 +130,20 @@ def _encode(stored: StoredSnapshot, about: dict[str, str]) -> bytes:
 
 
 def _decode(path: Path, offset: int, schema: str) -> StoredSnapshot | None:
-    """The snapshot in a file, None if it is of another schema. ValueError if it is damaged."""
+    """The snapshot in a file, None where `schema` cannot restore it. ValueError if damaged."""
     with safe_open(path, framework="numpy") as file:
         header = file.metadata() or {}
         if header.get("format") != FORMAT or header.get("offset") != str(offset):
             raise ValueError("not a snapshot of this offset")
-        if header.get("schema") != schema:
+        found = header.get("schema", "")
+        if not restorable(found, schema):
             return None
         arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if header.get("crc32") != str(_checksum(arrays)):
         raise ValueError("its checksum is wrong")
     document = json.loads(arrays.pop(_JSON).tobytes())
     columns = {name.removeprefix(_ARRAY): array for name, array in arrays.items()}
-    return StoredSnapshot(offset, Snapshot(schema, document["meta"], columns), document["notes"])
+    return StoredSnapshot(offset, Snapshot(found, document["meta"], columns), document["notes"])
 
 
 def _checksum(arrays: Arrays) -> int:

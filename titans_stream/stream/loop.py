@@ -8,7 +8,7 @@ A turn of the loop:
 3. Decode. What cannot be decoded is a dead letter.
 4. Let the engine process the readings, in segments: warm-up and replay (output is discarded) and
    live (output is published). A transaction opens with the first live message.
-5. Encode and send alerts, frames of scores, dead letters.
+5. Encode and send alerts, frames of scores, forecasts, dead letters.
 6. After `commit_interval`: commit output and offsets together (commit.py).
 7. After `snapshot_interval`: snapshot a partition whose state is that of its committed offset.
 
@@ -252,6 +252,7 @@ class Loop:
             muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
             self._outbox.alerts(results.alerts, muted)
             self._outbox.scores(results.scores)
+            self._outbox.forecasts(results.forecasts)
             self._outbox.dead_letters(decoded.dead)
         metrics.counts["messages"] += len(messages)
         metrics.counts["readings"] += len(decoded.readings)

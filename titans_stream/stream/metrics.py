@@ -17,6 +17,7 @@ COUNTERS = {
     "readings": "readings given to the engine",
     "dead_letters": "messages or readings that could not be used",
     "alerts": "alert messages published",
+    "forecasts": "forecasts published",
     "commits": "commits that succeeded",
     "aborts": "commits that failed, after which the state was recovered",
     "replayed_messages": "messages read again to rebuild state, without output",

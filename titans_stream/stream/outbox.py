@@ -1,4 +1,4 @@
-"""What a worker publishes: alerts, frames of scores and dead letters, each to its topic."""
+"""What a worker publishes: alerts, frames of scores, forecasts, dead letters, each to its topic."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from titans_stream.records import Alert, DeadLetter, ModelRef, Scores
+from titans_stream.records import Alert, DeadLetter, Forecast, ModelRef, Scores
 from titans_stream.stream.commit import TOO_LARGE, Output
-from titans_stream.stream.encoding import dead_letter_record, encode_alert, encode_scores
+from titans_stream.stream.encoding import (
+    dead_letter_record,
+    encode_alert,
+    encode_forecast,
+    encode_scores,
+)
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.settings import OutputConfig
 
@@ -59,6 +64,15 @@ class Outbox:
         if self._config.scores is not None and len(scores):
             for key, value in encode_scores(scores, self._model, self._input_topic):
                 self._output.send(self._config.scores, key, value)
+
+    def forecasts(self, forecasts: Sequence[Forecast]) -> None:
+        """Publish forecasts where a topic is set for them."""
+        if self._config.forecasts is None:
+            return
+        for forecast in forecasts:
+            key, value = encode_forecast(forecast)
+            self._output.send(self._config.forecasts, key, value)
+        self._metrics.counts["forecasts"] += len(forecasts)
 
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Publish dead letters, cut where they are too large; log at most once a second."""

@@ -3,7 +3,7 @@
 A partition is assigned, lost or aborted; its state in memory must then become what it was when
 the committed offset C was committed:
 
-1. Take the newest snapshot at an offset a <= C whose schema is the engine's.
+1. Take the newest snapshot at an offset a <= C that the engine's schema can restore.
 2. Seek to a. Messages from a up to C are processed without output: it is published already.
 3. From C on, go on as always.
 
@@ -38,7 +38,7 @@ class SnapshotStore(Protocol):
         """Keep a snapshot; older ones beyond a number may go. OSError where that fails."""
 
     def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
-        """The newest sound snapshot of that schema at an offset up to `at_most`."""
+        """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`."""
 
     def discard(self, topic: str, partition: int, after: int) -> None:
         """Forget the snapshots at offsets beyond `after`."""

@@ -167,7 +167,7 @@ class OutputConfig(BaseModel):
 
     alerts: Topic = Field(description="topic for alerts")
     scores: Topic | None = Field(default=None, description="topic for frames of scores; none: off")
-    forecasts: Topic | None = Field(default=None, description="topic for forecasts; none: off")
+    forecasts: Topic | None = Field(default=None, description="topic for forecasts; needs forecast")
     dead_letter: Topic | Literal[""] = Field(
         default="",
         description="topic for messages that cannot be used; default <input topic>.dead-letter",

@@ -1,0 +1,105 @@
+"""Forecasts of many steps: when one is due, what the forecaster says, and the record of it.
+
+Only where forecasts are published is there anything of this: no state, no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from titans_stream.engine import rhythm
+from titans_stream.engine.batching import Columns
+from titans_stream.engine.blank import bounded
+from titans_stream.engine.model import Model
+from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi_step import Forecasts, MultiStepForecaster
+from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.records import Float64, Forecast, Int8, Int64, Source, Status
+from titans_stream.times import format_timestamp, format_timestamps
+from titans_stream.titans.rows import ArraySpec
+
+
+def is_taken(status: Int8) -> npt.NDArray[np.bool_]:
+    """Which readings a series' forecasts take in: those with a value, and missing ones."""
+    taken: npt.NDArray[np.bool_] = (status == Status.SCORED) | (status == Status.MISSING)
+    return taken
+
+
+def forecast_state() -> dict[str, ArraySpec]:
+    """The arrays of a series by name; every one starts at zero."""
+    return {**rhythm.state_layout(), **multi_step.state_layout()}
+
+
+class SeriesForecasts:
+    """Learns from every reading and makes the forecasts that are due.
+
+    `expected_interval` is the configured one in nanoseconds, 0 where it is learned; `topic` and
+    `name` (of a series by its uid) are for the records.
+    """
+
+    def __init__(
+        self,
+        config: ForecastConfig,
+        expected_interval: int,
+        model: Model,
+        topic: str,
+        name: Callable[[int], str],
+    ) -> None:
+        self._config = config
+        self._expected_interval = float(expected_interval)
+        self._model = model
+        self._topic = topic
+        self._name = name
+        self._levels = [str(level) for level in config.quantiles]
+        self._forecaster = MultiStepForecaster(model.weights, config.quantiles)
+
+    def run(
+        self,
+        columns: Columns,
+        status: Int8,
+        paces: Float64,
+        seconds: Float64,
+        arrays: Mapping[str, npt.NDArray[Any]],
+    ) -> list[Forecast]:
+        """Take N readings in order, all of them `is_taken`.
+
+        paces [N] are the learned intervals in nanoseconds, seconds [N] local time, NaN where
+        there is none. The state is updated in place.
+        """
+        config = self._config
+        n = len(columns)
+        values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
+        interval, steps = np.empty(n), np.empty(n, np.int64)
+        rhythm.take_turns(
+            columns.row, columns.timestamp, values, paces,
+            arrays["forecast_turn"], arrays["forecast_rhythm"], self._expected_interval,
+            config.every, config.steps or 0, float(config.horizon or 0), config.most_steps,
+            interval, steps,
+        )  # fmt: skip
+        made = self._forecaster.run(
+            arrays, columns.row, values, seconds, interval, columns.timestamp, steps
+        )
+        return [self._record(columns, interval, made, i) for i in range(len(made.at))]
+
+    def _record(self, columns: Columns, interval: Float64, made: Forecasts, i: int) -> Forecast:
+        at = int(made.at[i])
+        inside = slice(int(made.first[i]), int(made.first[i + 1]))
+        origin = int(columns.timestamp[at])
+        ahead = np.arange(1, 1 + inside.stop - inside.start) * interval[at]
+        times: Int64 = origin + np.rint(ahead).astype(np.int64)
+        quantiles = made.quantiles[:, inside].tolist()
+        period = float(made.period[i])
+        return Forecast(
+            series_id=self._name(int(columns.row[at])),
+            origin=format_timestamp(origin),
+            timestamps=format_timestamps(times),
+            median=made.median[inside].tolist(),
+            quantiles=dict(zip(self._levels, quantiles, strict=True)),
+            period=period if np.isfinite(period) else None,
+            model=self._model.ref,
+            source=Source(self._topic, int(columns.partition[at]), int(columns.offset[at])),
+        )

@@ -1,0 +1,137 @@
+"""Fits the shared weights of the multi-step forecaster, in closed form.
+
+The structured head: ridge regression of the matured targets on its inputs, a row for each range
+of steps. The shared head: ridge regression of all steps on window and memory. Every series counts
+alike, in units of its variance; the statistics come from the kernels that serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from titans_stream.forecasting import multi_layout as L
+from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi_training import head_statistics, window_samples
+from titans_stream.lifecycle.data import Series
+from titans_stream.records import Float64, Int64
+
+ROW_RIDGE = 1e-3
+WINDOW_RIDGE = 0.2
+"""Added to the diagonal of the normal equations, in units of its mean."""
+LEAST_MASS = 100.0
+"""Origins below which a series says nothing of a row."""
+ORIGIN_EVERY = 13
+"""Coarse cells between two origins of the shared head; it shares no factor with 24."""
+LONGEST_GAP = 10_000
+"""Missing readings in a row, at most; of a longer gap so many are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFit:
+    """Fitted weights and what they were fitted to."""
+
+    weights: dict[str, Float64]
+    """`forecast.head.*`"""
+    series: int
+    """Series in which a period was found."""
+    row_series: tuple[int, ...]
+    """Series that reach each row of the structured head."""
+    window_series: int
+    """Series that last 30 periods beyond an origin of the shared head."""
+
+
+def fit_heads(series: Sequence[Series]) -> HeadFit:
+    """Fit the weights `forecast.head.*` to whole series.
+
+    What no series is long enough for keeps the plain weights of `multi_step.plain_weights`.
+    """
+    found = [(regular_values(one)[0], period_of(one)) for one in series]
+    periodic = [(values, period) for values, period in found if period > 0.0]
+    weights = {name: multi_step.plain_weights()[name] for name in L.weight_shapes()}
+    rows = _fit_rows(periodic, weights)
+    windows = _fit_window(periodic, weights)
+    return HeadFit(weights, len(periodic), rows, windows)
+
+
+def regular_values(series: Series) -> tuple[Float64, Int64]:
+    """Values at every interval from the first reading to the last, NaN where none came, and the
+    place of each reading among them."""
+    count = len(series.value)
+    if count < 2 or not series.interval > 0.0:
+        return series.value, np.arange(count)
+    steps = np.round(np.diff(series.timestamp) / series.interval).clip(1, LONGEST_GAP)
+    place = np.concatenate(([0], np.cumsum(steps))).astype(np.int64)
+    values = np.full(place[-1] + 1, np.nan)
+    values[place] = series.value
+    return values, place
+
+
+def period_of(series: Series) -> float:
+    """The period in readings that the forecaster has at the end of a series, 0: none."""
+    count = len(series.value)
+    arrays = {
+        name: np.zeros((1, *spec.shape), spec.dtype)
+        for name, spec in multi_step.state_layout().items()
+    }
+    none = np.zeros(count, np.int64)
+    multi_step.MultiStepForecaster(multi_step.plain_weights(), (0.5,)).run(
+        arrays, none, series.value, series.seconds, np.full(count, series.interval),
+        series.timestamp, none,
+    )  # fmt: skip
+    return float(arrays["forecast_meta"][0, L.PERIOD])
+
+
+def _fit_rows(
+    periodic: Sequence[tuple[Float64, float]], weights: dict[str, Float64]
+) -> tuple[int, ...]:
+    """The structured head's weights; a row that no series reaches has those of the nearest row
+    that some series reach. Returns the number of series behind each row."""
+    statistics = [head_statistics(values, period) for values, period in periodic]
+    w, gram = weights["forecast.head.w"], weights["forecast.head.gram"]
+    counts = []
+    for r in range(L.ROWS):
+        used = [one for one in statistics if one.mass[r] >= LEAST_MASS]
+        counts.append(len(used))
+        if used:
+            gram[r] = np.mean([one.xx[r] / one.mass[r] for one in used], 0)
+            right = np.mean([one.xy[r] / one.mass[r] for one in used], 0)
+            w[r] = _ridge(gram[r], right, ROW_RIDGE)
+    reached = [r for r, count in enumerate(counts) if count]
+    for r in range(L.ROWS) if reached else ():
+        nearest = min(reached, key=lambda s: abs(s - r))
+        w[r], gram[r] = w[nearest], gram[nearest]
+    return tuple(counts)
+
+
+def _fit_window(periodic: Sequence[tuple[Float64, float]], weights: dict[str, Float64]) -> int:
+    """The shared head's weights, zero where no series is long enough; returns how many are.
+
+    A target that is missing counts as the window's mean.
+    """
+    cross = np.zeros((L.A_INPUTS, L.A_INPUTS))
+    right = np.zeros((L.A_INPUTS, L.A_OUTPUTS))
+    used = 0
+    for values, period in periodic:
+        if period < L.COARSE:
+            continue
+        samples = window_samples(values, period, ORIGIN_EVERY)
+        known = np.isfinite(samples.targets)
+        if not known.any():
+            continue
+        targets = np.where(known, samples.targets, 0.0)
+        cross += samples.inputs.T @ samples.inputs / len(targets)
+        right += samples.inputs.T @ targets / len(targets)
+        used += 1
+    if used:
+        weights["forecast.head.window"] = np.ascontiguousarray(_ridge(cross, right, WINDOW_RIDGE).T)
+    return used
+
+
+def _ridge(cross: Float64, right: Float64, strength: float) -> Float64:
+    """(cross + strength mean(diag) I)^-1 right."""
+    ridge = max(strength * np.trace(cross) / len(cross), 1e-12)
+    solution: Float64 = np.linalg.solve(cross + ridge * np.eye(len(cross)), right)
+    return solution

@@ -1,0 +1,173 @@
+"""What the MAL residual learns from: tokens, and the moments of the errors that follow them.
+
+The squared error after a correction c is quadratic in c: with r the errors of the forecasts
+without it and u = (1, x) the inputs that c weighs, all in units of the scale s, the mean over a
+range of steps is mean r^2 - 2 c . mean r u + c' (mean u u') c. So a token needs these moments
+and no steps. Tokens and forecasts come from the kernels that serve.
+
+Letters: B series, T tokens, R ranges of steps, C corrections of a range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from titans_stream.forecasting import mal, multi_step, period
+from titans_stream.forecasting import mal_residual as M
+from titans_stream.forecasting import multi_kernels as K
+from titans_stream.forecasting import multi_layout as L
+from titans_stream.forecasting import multi_rows as R
+from titans_stream.jit import njit
+from titans_stream.records import Float64, Int64
+
+PAIRS = M.CORRECTIONS * (M.CORRECTIONS + 1) // 2
+FIRST = 10 * L.COARSE
+"""Readings before the first token that is learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Tokens of series whose period is 24 readings."""
+
+    tokens: Float64
+    """[B, T, INPUTS]"""
+    errors: Float64
+    """[B, T, R]: mean r^2; NaN where a target is missing."""
+    cross: Float64
+    """[B, T, R, C]: mean r u."""
+    square: Float64
+    """[B, T, R, PAIRS]: mean u u', upper triangle."""
+    scale: Float64
+    """[B, T]: s in the unit of the series."""
+
+
+def examples(series: Sequence[Float64], weights: Mapping[str, Float64], seed: int) -> Examples:
+    """Examples of series of equal length, NaN: missing; forecasts follow tokens by 0 to 5
+    readings, drawn by `seed`, as they do in service."""
+    ages = np.random.default_rng(seed).integers(0, M.LENGTH, len(series[0]))
+    parts = [_of_series(values, weights, ages) for values in series]
+    return Examples(*(np.stack(column) for column in zip(*parts, strict=True)))
+
+
+def _of_series(
+    values: Float64, weights: Mapping[str, Float64], ages: Int64
+) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+    w, gram, window = (weights[name] for name in L.weight_shapes())
+    shared = R.Shared(w, gram, window, True, True, True, True)
+    arrays = {
+        name: np.zeros(spec.shape, spec.dtype)
+        for name, spec in {**multi_step.state_layout(), **mal.state_layout()}.items()
+    }
+    row = R.Row(*(arrays[name] for name in L.state_layout()))
+    own = M.Residual(*(arrays[name] for name in mal.state_layout()))
+    fine, middle, coarse, found = (arrays[name] for name in period.state_layout())
+    count = max(0, (len(values) - FIRST) // M.LENGTH)
+    tokens = np.zeros((count, M.INPUTS))
+    errors = np.full((count, M.ROWS), np.nan)
+    cross = np.zeros((count, M.ROWS, M.CORRECTIONS))
+    square = np.zeros((count, M.ROWS, PAIRS))
+    scale = np.ones(count)
+    values = np.ascontiguousarray(values, np.float64)
+    _gather(
+        row,
+        own,
+        (fine, middle, coarse, found),
+        shared,
+        values,
+        ages,
+        tokens,
+        errors,
+        cross,
+        square,
+        scale,
+    )
+    return tokens, errors, cross, square, scale
+
+
+@njit()
+def _gather(
+    row: R.Row,
+    own: M.Residual,
+    finder: tuple[Float64, Float64, Float64, Float64],
+    shared: R.Shared,
+    values: Float64,
+    ages: Int64,
+    tokens: Float64,
+    errors: Float64,
+    cross: Float64,
+    square: Float64,
+    scale: Float64,
+) -> None:
+    view = R.new_view()
+    meta = row.meta
+    x = np.empty(M.INPUTS)
+    made, due = 0, -1
+    for t in range(values.shape[0]):
+        K.take(
+            row, shared, view, finder[0], finder[1], finder[2], finder[3],
+            values[t], math.nan, math.nan, 0.0, float(L.COARSE),
+        )  # fmt: skip
+        if meta[L.COUNT] == 0.0 or not K.look(row, shared, view):
+            continue
+        newest = int(meta[L.CELL]) + 1
+        if newest % M.LENGTH == 0 and newest > own.meta[M.NEWEST]:
+            own.meta[M.NEWEST] = newest
+            M.token(own, row, view, x)
+            own.meta[M.COUNT] += 1.0
+            if t >= FIRST and made < tokens.shape[0] and own.meta[M.SCALE] > M.TINIEST:
+                tokens[made] = x
+                scale[made] = own.meta[M.SCALE]
+                due = t + ages[made]
+        if t == due:
+            unit = own.meta[M.SCALE] / meta[L.UNIT]
+            _moments(row, shared, view, values, t, unit, errors[made], cross[made], square[made])
+            made += 1
+
+
+@njit()
+def _moments(
+    row: R.Row,
+    shared: R.Shared,
+    view: R.View,
+    values: Float64,
+    t: int,
+    scale: float,
+    errors: Float64,
+    cross: Float64,
+    square: Float64,
+) -> None:
+    meta = row.meta
+    x, u = np.empty(L.FEATURES), np.ones(M.CORRECTIONS)
+    begin = 1
+    for r in range(M.ROWS):
+        end = M.ENDS[r]
+        if t + end >= values.shape[0]:
+            return
+        known, total = 0, 0.0
+        for step in range(begin, end + 1):
+            value = values[t + step]
+            if math.isnan(value):
+                continue
+            error = (value - meta[L.OFFSET]) / meta[L.UNIT] - K.point(row, shared, view, x, step)
+            error /= scale
+            for k in range(L.FEATURES):
+                u[1 + k] = x[k] / scale
+            known += 1
+            total += error * error
+            pair = 0
+            for i in range(M.CORRECTIONS):
+                cross[r, i] += error * u[i]
+                for j in range(i, M.CORRECTIONS):
+                    square[r, pair] += u[i] * u[j]
+                    pair += 1
+        begin = end + 1
+        if known > 0:
+            errors[r] = total / known
+            for i in range(M.CORRECTIONS):
+                cross[r, i] /= known
+            for pair in range(PAIRS):
+                square[r, pair] /= known
