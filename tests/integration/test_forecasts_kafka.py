@@ -174,6 +174,7 @@ def offline(connector: Connector, messages: list[Sent]) -> dict[str, list[dict[s
     return found
 
 
+@pytest.mark.slow
 def test_every_forecast_comes_once_whatever_is_killed(kafka: Kafka, tmp_path: Path) -> None:
     path, log = write_connector(tmp_path, kafka), tmp_path / "worker.log"
     connector = load_connector(path)
