@@ -322,7 +322,8 @@ class Kafka:
         try:
             admin.create_topics(
                 [
-                    NewTopic(self.input, partitions, 1),
+                    # readings may be older than a broker keeps messages
+                    NewTopic(self.input, partitions, 1, topic_configs={"retention.ms": "-1"}),
                     NewTopic(self.alerts, 1, 1),
                     NewTopic(self.scores, 1, 1),
                     NewTopic(self.forecasts, 2, 1),

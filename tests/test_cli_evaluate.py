@@ -83,7 +83,7 @@ def test_calibration_and_pairs_of_generated_series(
     numbers = numbers_of(
         out, "calibration", "--series", "1", "--plots", str(tmp_path), "--detector", "dense"
     )
-    assert set(numbers["sets"]) == set(HELD_OUT)
+    assert set(numbers["sets"]) == {*HELD_OUT, "assets"}
     row = numbers["sets"]["traffic"]["0.003"]
     assert row["nominal"] == pytest.approx(0.003 * row["readings"] / 100, rel=1e-4)
     assert 0.2 < numbers["sets"]["traffic"]["0.1"]["ratio"] < 5

@@ -8,7 +8,9 @@ Exactly once (KIP-98, KIP-447) is a transaction:
    so that the broker refuses a worker that has lost its partitions,
 4. and commit the transaction: outputs and offsets become visible together, or not at all.
 5. Where 2 to 4 fail, `abort`. The state in memory is then ahead of what is committed: the caller
-   discards it and recovers.
+   discards it and recovers. After a failure in 3 or 4 the producer is opened anew: kafka-python
+   3.0 keeps offsets that were refused, and sends them again with the next transaction, which by
+   then may come from a member that the broker accepts, for partitions that others own.
 
 Since the broker fences by the consumer's generation, the transactional id need not name the
 partitions. Each process makes an id of its own: with a shared one, workers would fence each other.
@@ -210,6 +212,7 @@ class ExactlyOnceOutput(Output):
         self._transaction_timeout = transaction_timeout
         self._clients = clients
         self._id = transactional_id or f"{group_id}-{uuid.uuid4().hex[:12]}"
+        self._offsets_sent = False
         self._producer = self._open()
 
     def _open(self) -> Producer:
@@ -244,26 +247,33 @@ class ExactlyOnceOutput(Output):
         if member.generation_id < 0:
             raise KafkaError("no longer a member of the consumer group")
         producer = self._producer
+        self._offsets_sent = True
         self._call(  # 3
             "send_offsets_to_transaction",
             lambda: producer.send_offsets_to_transaction(offsets, member),
         )
         self._call("commit_transaction", producer.commit_transaction)  # 4
+        self._offsets_sent = False
 
     def _give_up(self) -> None:
         self._producer.abort_transaction()
 
     def _abort(self) -> None:
-        try:
-            self._call("abort_transaction", self._producer.abort_transaction)
-        except KafkaError as error:
-            # A new producer with the same id ends the transaction of the old one (KIP-98).
-            log.warning("the transaction could not be aborted (%s); opening a new producer", error)
-            close_producer(self._producer, 0.0)
+        if not self._offsets_sent:
             try:
-                self._producer = self._open()
-            except KafkaError as again:
-                raise FatalError(f"init_transactions: {again}") from again
+                self._call("abort_transaction", self._producer.abort_transaction)
+                return
+            except KafkaError as error:
+                log.warning(
+                    "the transaction could not be aborted (%s); opening a new producer", error
+                )
+        # A new producer with the same id ends the transaction of the old one (KIP-98).
+        close_producer(self._producer, 0.0)
+        try:
+            self._producer = self._open()
+        except KafkaError as again:
+            raise FatalError(f"init_transactions: {again}") from again
+        self._offsets_sent = False
 
 
 class AtLeastOnceOutput(Output):

@@ -1,0 +1,57 @@
+"""What an aborted transaction leaves behind: nothing, in the next transaction either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from broker_clients import Clients, eventually, only, take, values
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+
+from titans_stream.stream.client import KafkaClients
+from titans_stream.stream.commit import ExactlyOnceOutput, OutputState
+from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.stream.errors import AbortedError
+from titans_stream.stream.kafka_settings import KafkaConfig
+
+
+@pytest.fixture(params=["dev", pytest.param("kafka", marks=pytest.mark.kafka)])
+def clients(request: pytest.FixtureRequest) -> Iterator[Clients]:
+    if request.param == "kafka":
+        made = Clients(request.getfixturevalue("kafka_bootstrap"))
+        yield made
+        made.close()
+        return
+    with DevBroker() as broker:
+        made = Clients(broker.bootstrap)
+        yield made
+        made.close()
+
+
+def test_refused_offsets_are_not_committed_with_the_next_transaction(clients: Clients) -> None:
+    """A member that lost its partitions, and then joined again with fewer, commits only these."""
+    source, target = clients.topic(2), clients.topic()
+    group = f"group-of-{source}"
+    consumer = clients.consumer(source, group=group, enable_auto_commit=False)
+    take(consumer, 1, 3.0)
+    now = consumer.group_metadata()
+    assert now.generation_id > 0
+    stale = ConsumerGroupMetadata(group, now.generation_id, "no-member-any-more", None)
+    output = ExactlyOnceOutput(
+        KafkaClients(KafkaConfig(bootstrap_servers=clients.bootstrap)), group, "", 10.0, 30.0
+    )
+    try:
+        output.begin()
+        output.send(target, b"k", b"refused")
+        with pytest.raises(AbortedError, match="UnknownMemberId"):
+            output.commit({only(source, 1): OffsetAndMetadata(120, "", -1)}, stale)
+        output.abort()
+        assert output.state is OutputState.IDLE
+        output.begin()
+        output.send(target, b"k", b"accepted")
+        output.commit({only(source, 0): OffsetAndMetadata(7, "", -1)}, now)
+        assert eventually(lambda: consumer.committed(only(source, 0)) == 7)
+        assert consumer.committed(only(source, 1)) is None
+        assert values(take(clients.committed_reader(target), 2, 2.0)) == [b"accepted"]
+    finally:
+        output.close(5.0)
