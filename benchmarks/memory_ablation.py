@@ -1,39 +1,45 @@
-"""What each component of the neural memory is worth, on sensor-like series.
+"""What each component of the neural memory is worth, on synthetic text.
 
-Every sequence is a sensor of its own: a daily profile drawn at random, which is replaced by
-another one now and then, plus autoregressive noise. Tokens are the value and the phase of the
-day; the next value is predicted. The profile can only come out of what was read in the sequence.
-A model is an LMM block with persistent tokens between an embedding and a linear head. Scored is
-the mean squared error on new sequences, in units of the error of one who knows the profile
-(1.00 is perfect), with the standard error over seeds.
+A text is a row of documents. Each repeats a phrase of its own, a cycle of 8 of the 16 symbols,
+now and then from another place; the mark of the end follows with a chance of 1/48 per token, and
+the next document has another phrase. The next token is predicted: which symbol follows which can
+only come out of what was read, and what the documents before said about it is wrong by now.
+A model is an embedding, one LMM block with persistent tokens and a linear head. It is trained on
+texts of 128 tokens and tested there and on texts of 2,048: cross-entropy per token in nats, and
+the share of right symbols where the document at hand has shown the answer before. Variants of one
+seed read the same texts, so differences are taken seed by seed.
 
     python -m benchmarks.memory_ablation            some twenty minutes on one quiet core
-    python -m benchmarks.memory_ablation --quick    a minute: it runs, too short to rank
+    python -m benchmarks.memory_ablation --quick    half a minute: it runs, too short to rank
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from titans_stream.titans import LMM, LMMConfig, MemoryConfig
 
-DAY, DAYS = 24, 12
-HARMONICS = 4
-CORRELATION, NOISE = 0.6, 0.3
-CHANGE = 1 / 96
-"""Chance per token that a new profile begins."""
+SYMBOLS, PHRASE = 16, 8
+END = SYMBOLS
+LEAVE, JUMP = 1 / 48, 0.1
+"""Chance per token that the document ends, and that the phrase goes on from anywhere."""
 
+ROWS, TRAINED = 16, 128
+TESTS = {TRAINED: 512, 16 * TRAINED: 32}
+"""Length of the tested texts, and how many."""
+
+ALL = "all (L_M = 2)"
 BASE: dict[str, Any] = {"width": 32, "heads": 2, "depth": 2, "chunk": 8}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "all (L_M = 2)": {},
+    ALL: {},
     "without forgetting": {"forgetting": False},
     "without momentum": {"momentum": False},
     "without convolution": {"convolution": 0},
@@ -44,55 +50,52 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class Model(nn.Module):
-    """Value and phase in, the next value out."""
+    """Tokens in, scores of the next token out."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()
         settings = BASE | {"persistent": 4} | settings
         persistent = settings.pop("persistent")
         memory = MemoryConfig(**settings)
-        self.embed = nn.Linear(1 + 4 * HARMONICS, memory.width)
+        self.embed = nn.Embedding(SYMBOLS + 1, memory.width)
         self.layer = LMM(LMMConfig(memory=memory, persistent=persistent))
         self.norm = nn.RMSNorm(memory.width, eps=1e-6)
-        self.head = nn.Linear(memory.width, 1)
+        self.head = nn.Linear(memory.width, SYMBOLS + 1)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """values [B, T] -> prediction of the next value after each [B, T]."""
-        hours = torch.arange(values.shape[1] + 1)
-        turn = 2 * math.pi / DAY * hours[:, None] * torch.arange(1, HARMONICS + 1)
-        phase = torch.cat([turn.sin(), turn.cos()], -1)
-        phases = torch.cat([phase[:-1], phase[1:]], -1).expand(len(values), -1, -1)
-        y, _ = self.layer(self.embed(torch.cat([values.unsqueeze(-1), phases], -1)))
-        out: Tensor = self.head(self.norm(y)).squeeze(-1)
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T] -> logits [B, T, 17]."""
+        y, _ = self.layer(self.embed(tokens))
+        out: Tensor = self.head(self.norm(y))
         return out
 
 
-def sensors(rows: int, generator: torch.Generator) -> Tensor:
-    """Values [rows, DAY * DAYS]: profiles of a few harmonics that change, and noise."""
-    count = DAY * DAYS
-    changes = torch.rand(rows, count, generator=generator) < CHANGE
-    which = changes.cumsum(1)
-    kinds = int(which.max()) + 1
-    size = torch.arange(1, HARMONICS + 1) ** -0.5
-    waves = size * torch.randn(rows, kinds, 2, HARMONICS, generator=generator)
-    turn = 2 * math.pi / DAY * torch.arange(count)[:, None] * torch.arange(1, HARMONICS + 1)
-    basis = torch.stack([turn.sin(), turn.cos()], 1)
-    profiles = torch.einsum("rkwh,twh->rkt", waves, basis)
-    level = profiles.gather(1, which.unsqueeze(1)).squeeze(1)
-    shocks = NOISE * torch.randn(rows, count, generator=generator)
-    noise = [shocks[:, 0]]
+def texts(rows: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tokens [rows, count] and where the document has shown before what comes next."""
+    end = torch.rand(rows, count, generator=generator) < LEAVE
+    jump = torch.rand(rows, count, generator=generator) < JUMP
+    end[:, 0] = True
+    document = end.cumsum(1) - 1
+    cycles = torch.rand(rows, int(document.max()) + 1, SYMBOLS, generator=generator).argsort(-1)
+    anywhere = torch.randint(0, PHRASE, (rows, count), generator=generator)
+    place = torch.where(jump, anywhere, 1).cumsum(1) % PHRASE
+    row = torch.arange(rows)
+    tokens = torch.where(end, END, cycles[row[:, None], document, place])
+    follows = ~end & ~jump
+    follows[:, 1:] &= ~end[:, :-1]
+    shown = torch.zeros(rows, SYMBOLS + 1, dtype=torch.bool)
+    known = torch.zeros_like(end)
     for t in range(1, count):
-        noise.append(CORRELATION * noise[-1] + shocks[:, t])
-    return level + torch.stack(noise, 1)
+        shown &= ~end[:, t - 1 : t]
+        known[:, t] = follows[:, t] & shown[row, tokens[:, t - 1]]
+        shown[row, tokens[:, t - 1]] |= follows[:, t]
+    return tokens, known
 
 
-def error(model: Model, values: Tensor) -> Tensor:
-    """Mean squared error after the first two days."""
-    return (model(values[:, :-1]) - values[:, 1:])[:, 2 * DAY :].square().mean()
+def loss_of(logits: Tensor, tokens: Tensor) -> Tensor:
+    return cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
-def score(settings: dict[str, Any], seed: int, options: argparse.Namespace) -> float:
-    """Error on new sequences over that of one who knows the profile."""
+def trained(settings: dict[str, Any], seed: int, options: argparse.Namespace) -> Model:
     torch.manual_seed(seed)
     model = Model(settings)
     generator = torch.Generator().manual_seed(100 + seed)
@@ -101,15 +104,26 @@ def score(settings: dict[str, Any], seed: int, options: argparse.Namespace) -> f
         optimiser, max_lr=options.rate, total_steps=options.steps, pct_start=0.1
     )
     for _ in range(options.steps):
-        loss = error(model, sensors(32, generator))
+        tokens, _ = texts(ROWS, TRAINED, generator)
+        loss = loss_of(model(tokens[:, :-1]), tokens)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-    with torch.no_grad():
-        test = sensors(512, torch.Generator().manual_seed(7))
-        return float(error(model, test)) / NOISE**2
+    return model
+
+
+@torch.no_grad()
+def scores(model: Model) -> list[float]:
+    """Nats and share of right symbols for each length of TESTS."""
+    found = []
+    for length, rows in TESTS.items():
+        tokens, known = texts(rows, length, torch.Generator().manual_seed(7))
+        logits = model(tokens[:, :-1])
+        right = (logits.argmax(-1) == tokens[:, 1:])[known[:, 1:]]
+        found += [float(loss_of(logits, tokens)), float(right.float().mean())]
+    return found
 
 
 def main() -> None:
@@ -121,27 +135,38 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    options.steps = options.steps or (20 if options.quick else 500)
+    options.steps = options.steps or (20 if options.quick else 1000)
     options.seeds = options.seeds or (1 if options.quick else 3)
     torch.set_num_threads(1)
-    found: dict[str, list[float]] = {name: [] for name in options.variants}
+    found: dict[str, list[list[float]]] = {name: [] for name in options.variants}
     # Seeds outermost, so that an interrupted run still compares all variants.
     for seed in range(options.seeds):
         for name in options.variants:
             started = time.perf_counter()
-            found[name].append(score(VARIANTS[name], seed, options))
+            found[name].append(scores(trained(VARIANTS[name], seed, options)))
+            row = "  ".join(f"{value:.3f}" for value in found[name][-1])
             spent = time.perf_counter() - started
-            print(f"  seed {seed}, {name}: {found[name][-1]:.3f}, {spent:.0f} s", flush=True)
-    test = sensors(512, torch.Generator().manual_seed(7))
-    last = float((test[:, 1:] - test[:, :-1])[:, 2 * DAY :].square().mean()) / NOISE**2
-    print(f"\nrepeating the last value: {last:.2f}\n\n| | error | standard error |\n|---|---|---|")
-    for name, values in found.items():
-        scores = torch.tensor(values)
-        spread = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else math.nan
-        print(f"| {name} | {float(scores.mean()):.3f} | {spread:.3f} |")
-    if options.json:
-        settings = {n: v for n, v in vars(options).items() if n != "json"}
-        options.json.write_text(json.dumps({"settings": settings, "errors": found}, indent=1))
+            print(f"  seed {seed}, {name}: {row}, {spent:.0f} s", flush=True)
+        if options.json:
+            settings = {n: v for n, v in vars(options).items() if n != "json"}
+            options.json.write_text(json.dumps({"settings": settings, "scores": found}, indent=1))
+    table(found)
+
+
+def table(found: dict[str, list[list[float]]]) -> None:
+    """Means over seeds; in brackets the mean difference to `ALL` and its standard error."""
+    print("\n|" + "".join(f" | {n:,} tokens: nats | right" for n in TESTS) + " |")
+    print("|---|" + "---|" * (2 * len(TESTS)))
+    full = torch.tensor(found[ALL]) if ALL in found else None
+    for name, rows in found.items():
+        values = torch.tensor(rows)
+        cells = [f"{value:.3f}" for value in values.mean(0).tolist()]
+        if full is not None and name != ALL and len(values) > 1:
+            gap = values - full
+            error = gap.std(0) / len(values) ** 0.5
+            pairs = zip(cells, gap.mean(0).tolist(), error.tolist(), strict=True)
+            cells = [f"{cell} ({mean:+.3f} ± {spread:.3f})" for cell, mean, spread in pairs]
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ The window (and MAC's segment) is 32, so at the tested lengths nearly every ques
 it. Sequences are read in calls of at most 4,096 tokens, the state handed on.
 
     python -m benchmarks.memory_recall            about an hour on one quiet core
+    python -m benchmarks.memory_recall --models mac --json FILE    one model; FILE keeps the others
     python -m benchmarks.memory_recall --quick    a minute or two: it runs, too short to learn
 """
 
@@ -243,7 +244,8 @@ def main() -> None:
             setattr(options, name, value)
 
     torch.set_num_threads(1)
-    results = []
+    settings = {n: v for n, v in vars(options).items() if n not in ("json", "models")}
+    results = kept(options.json, settings, options.models)
     for kind in options.models:
         model = sized(kind, options).to(options.device)
         weights, width = size(model), model.embed.embedding_dim
@@ -258,10 +260,19 @@ def main() -> None:
                 )
                 print(f"  {task} at {length}: {share:.3f}", flush=True)
         if options.json:
-            settings = {n: v for n, v in vars(options).items() if n != "json"}
             found = {"settings": settings, "results": results}
             options.json.write_text(json.dumps(found, indent=1))
     table(results, options.test)
+
+
+def kept(path: Path | None, settings: dict[str, Any], models: list[str]) -> list[dict[str, Any]]:
+    """Results of other models that `path` holds; ValueError if made with other settings."""
+    if path is None or not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    if found["settings"] != json.loads(json.dumps(settings)):
+        raise ValueError(f"json: {path} was made with other settings")
+    return [row for row in found["results"] if row["model"] not in models]
 
 
 def table(results: list[dict[str, Any]], lengths: list[int]) -> None:

@@ -1,13 +1,20 @@
 """Speed and state of the neural memory beside titans-pytorch and the memory bandwidth.
 
 (a) Training, forward and backward: equal sizes (width 64, hidden 128), the same chunk length on
-    both sides. titans-pytorch takes all gradients of a call at the weights of its start unless
-    told to refresh them (`batch_size`); both are shown, only the refreshing one computes what the
-    paper's equations and ours do.
+    both sides, one sequence. The paper takes the gradients of a chunk at the weights of the
+    chunk's start, and so do `ours` and titans-pytorch when told to refresh its weights every chunk
+    (`batch_size` = chunk: `peer`): this is the like-for-like row. Its default (`peer_default`)
+    takes all gradients of a call at the weights of the call's start, so no chunk sees what the
+    ones before it have taught: less work, all of it in parallel, and another function. In both it
+    makes one write per chunk, with gates averaged over the chunk, and a token reads the weights of
+    the chunk before; ours makes one write per token with gates of its own, and a token reads what
+    all tokens up to itself have written.
 (b) Serving, exact C = 1, width 32, hidden 64, one core: reading, surprise, update and read-out per
     second, for all N rows and for a random quarter of them; `serve` includes the projections,
     `kernel` is the update alone. The bound is one in-place pass over as much memory.
 (c) Bytes of state per series after 10,000 tokens.
+
+What is compared is run in turn, round after round, and medians are reported.
 
     python -m benchmarks.memory_speed [--quick] [--json FILE]
 """
@@ -17,7 +24,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +34,7 @@ from torch import Tensor
 
 from titans_stream.titans import MemoryConfig, NeuralMemory
 from titans_stream.titans.kernels_cpu import serve_steps
-from titans_stream.titans.serving import serve, serving_state
+from titans_stream.titans.serving import kernel_table, serve, serving_state
 
 try:
     import titans_pytorch as peer
@@ -36,45 +44,46 @@ except ImportError:
 WIDTH, HIDDEN = 32, 64
 
 
-def seconds(run: Callable[[], Any], least: float, clock: Callable[[], float]) -> float:
-    """Median time of a call, over at least three calls and `least` seconds."""
-    run()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < least:
-        start = clock()
+Runs = Mapping[str, Callable[[], Any]]
+
+
+def seconds(runs: Runs, least: float, clock: Callable[[], float]) -> dict[str, float]:
+    """Median time of each call, made in turn: three rounds at least, and `least` seconds each."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
         run()
-        times.append(clock() - start)
-    return sorted(times)[len(times) // 2]
+    while len(times[next(iter(runs))]) < 3 or sum(map(sum, times.values())) < least * len(runs):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            times[name].append(clock() - start)
+    return {name: sorted(spent)[len(spent) // 2] for name, spent in times.items()}
 
 
 def training(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Seconds per forward and backward pass by length."""
     chunk, rows = 64, []
-    config = MemoryConfig(width=64, hidden=128, chunk=chunk)
-    ours = NeuralMemory(config)
+    memories: dict[str, Any] = {
+        "ours": NeuralMemory(MemoryConfig(width=64, hidden=128, chunk=chunk))
+    }
+    if peer is not None:
+        for name, refresh in (("peer", chunk), ("peer_default", None)):
+            model = peer.MemoryMLP(dim=64, depth=2, expansion_factor=2.0)
+            memories[name] = peer.NeuralMemory(
+                dim=64, chunk_size=chunk, batch_size=refresh, model=model
+            )
     for length in options.lengths:
         x = torch.randn(1, length, 64)
-        row = {"length": length, "ours": timed_pass(ours, x, options)}
-        if peer is not None:
-            for name, refresh in (("peer", chunk), ("peer_unrefreshed", None)):
-                other = peer.NeuralMemory(
-                    dim=64,
-                    chunk_size=chunk,
-                    batch_size=refresh,
-                    model=peer.MemoryMLP(dim=64, depth=2, expansion_factor=2.0),
-                )
-                row[name] = timed_pass(other, x, options)
+        passes = {name: partial(one_pass, memory, x) for name, memory in memories.items()}
+        row = {"length": length} | seconds(passes, options.least, options.clock)
         rows.append(row)
         print("  " + ", ".join(f"{k} {v:.3g}" for k, v in row.items()), flush=True)
     return rows
 
 
-def timed_pass(memory: Any, x: Tensor, options: argparse.Namespace) -> float:
-    def run() -> None:
-        memory(x)[0].square().mean().backward()
-        memory.zero_grad(set_to_none=True)
-
-    return seconds(run, options.least, options.clock)
+def one_pass(memory: Any, x: Tensor) -> None:
+    memory(x)[0].square().mean().backward()
+    memory.zero_grad(set_to_none=True)
 
 
 def serving(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -83,51 +92,39 @@ def serving(options: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for count in options.rows:
         state = serving_state(memory.initial_state(count))
+        layers = serving_state(state, "torch")
+        table = torch.ones(count, 4 * WIDTH * HIDDEN)
         generator = torch.Generator().manual_seed(0)
         quarter = torch.randperm(count, generator=generator)[: max(1, count // 4)]
         cases = [("all", torch.arange(count), 1), ("quarter", quarter, 1)]
         cases += [("all", torch.arange(count), tokens) for tokens in (4, 8)]
-        bound = bandwidth_bound(count, options)
         for share, rows, tokens in cases:
-            row = {"rows": count, "share": share, "tokens": tokens, "bound": bound}
-            updates = len(rows) * tokens
             x = torch.randn(len(rows), tokens, WIDTH)
-            for backend in ("torch", "numba"):
-                spent = seconds(
-                    lambda b=backend, x=x, r=rows, s=state: serve(memory, x, s, r, b),
-                    options.least,
-                    options.clock,
-                )
-                row[backend] = updates / spent
-            row["kernel"] = updates / kernel_seconds(state, rows, tokens, options)
+            runs: dict[str, Callable[[], Any]] = {
+                "bound": partial(table.mul_, 1.0),
+                "torch": partial(serve, memory, x, layers, rows, "torch"),
+                "numba": partial(serve, memory, x, state, rows, "numba"),
+                "kernel": kernel_run(state, rows.sort().values, tokens),
+            }
             if peer is not None and share == "all" and tokens == 1 and count <= options.peer_rows:
-                row["peer"] = count / peer_seconds(count, options)
+                runs["peer"] = peer_run(count)
+            updates = dict.fromkeys(runs, len(rows) * tokens) | {"bound": count}
+            spent = seconds(runs, options.least, options.clock)
+            row: dict[str, Any] = {"rows": count, "share": share, "tokens": tokens}
+            row |= {name: updates[name] / time for name, time in spent.items()}
             found.append(row)
             print("  " + ", ".join(f"{k} {shown(v)}" for k, v in row.items()), flush=True)
     return found
 
 
-def kernel_seconds(state: Any, rows: Tensor, tokens: int, options: argparse.Namespace) -> float:
+def kernel_run(state: Any, rows: Tensor, tokens: int) -> Callable[[], None]:
+    """The update alone, for the rows of a table in its order."""
     q, k, v = torch.nn.functional.normalize(torch.randn(3, len(rows), 1, tokens, WIDTH), dim=-1)
     gates = torch.tensor([0.99, 0.5, 0.01]).repeat(len(rows), 1, tokens, 1)
-    surprise = torch.empty_like(gates)
-    arrays = [
-        t.numpy()
-        for t in (
-            *(state.weights[0].mT, state.weights[1], state.momentum[0].mT, state.momentum[1]),
-            *(rows, q, k, v, gates),
-        )
-    ]
-    y = torch.empty_like(q).numpy()
-    return seconds(
-        lambda: serve_steps(*arrays, 8.0, True, y, surprise.numpy()), options.least, options.clock
-    )
-
-
-def bandwidth_bound(count: int, options: argparse.Namespace) -> float:
-    """Updates per second if each were one in-place pass over a series' weights and momentum."""
-    table = torch.ones(count, 4 * WIDTH * HIDDEN)
-    return count / seconds(lambda: table.mul_(1.0), options.least, options.clock)
+    inputs = [t.numpy() for t in (kernel_table(state), rows, q, k, v, gates)]
+    y, surprise = torch.empty_like(q).numpy(), torch.empty_like(gates).numpy()
+    arguments: tuple[Any, ...] = (*inputs, 8.0, True, y, surprise)
+    return partial(serve_steps, *arguments)
 
 
 def peer_memory() -> Any:
@@ -139,11 +136,11 @@ def peer_memory() -> Any:
 
 
 @torch.no_grad()
-def peer_seconds(count: int, options: argparse.Namespace) -> float:
-    """Seconds per token of `count` series, from a state that has read a few tokens."""
+def peer_run(count: int) -> Callable[[], Any]:
+    """One token of `count` series, from a state that has read a few tokens."""
     memory, x = peer_memory(), torch.randn(count, 1, WIDTH)
     _, state = memory(x)
-    return seconds(lambda: memory(x, state=state), options.least, options.clock)
+    return torch.no_grad()(partial(memory, x, state=state))
 
 
 @torch.no_grad()
@@ -179,7 +176,9 @@ def shown(value: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, a minute")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a shared machine"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     options.clock = time.perf_counter if options.clock == "wall" else time.process_time

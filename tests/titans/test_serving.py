@@ -14,22 +14,22 @@ import torch
 
 from tests.titans.cases import largest_difference, random_memory, tokens
 from titans_stream.titans.kernels_cpu import serve_steps
-from titans_stream.titans.serving import serve, serving_state
+from titans_stream.titans.serving import kernel_table, serve, serving_state
 
 REPO = Path(__file__).resolve().parents[2]
 EXACT: dict[str, Any] = {"chunk": 1, "width": 16, "heads": 2, "hidden": 80, "clip": 1.0}
 
 
-def table(memory: Any, rows: int) -> Any:
-    """A table of rows that have read different things."""
+def table(memory: Any, rows: int, backend: Any = "auto") -> Any:
+    """A table of rows that have read different things, in a backend's layout."""
     with torch.no_grad():
         _, state = memory(tokens(rows, 5, memory.config.width, torch.float32))
-    return serving_state(state)
+    return serving_state(state, backend)
 
 
 def agree(memory: Any, backend: Any, count: int = 1) -> None:
     """Serve rows 6, 0 and 3 of 7; compare outputs, surprise and all rows with the memory itself."""
-    state, rows = table(memory, 7), torch.tensor([6, 0, 3])
+    state, rows = table(memory, 7, backend), torch.tensor([6, 0, 3])
     x = tokens(3, count, memory.config.width, torch.float32).flip(0)
     with torch.no_grad():
         y, after, surprise = memory(x, state.gather(rows), return_surprise=True)
@@ -152,18 +152,9 @@ def test_the_kernel_computes_a_row_bitwise_alike_in_any_company() -> None:
         generator = torch.Generator().manual_seed(2)
         q, k, v = (torch.randn(9, 2, 3, 8, generator=generator)[index] for _ in range(3))
         gates = torch.rand(9, 2, 3, 3, generator=generator)[index]
-        arrays = [
-            t.numpy()
-            for t in (
-                state.weights[0].mT,
-                state.weights[1],
-                state.momentum[0].mT,
-                state.momentum[1],
-            )
-        ]
         y, surprise = torch.empty(len(rows), 2, 3, 8), torch.empty(len(rows), 2, 3, 3)
         inputs = (t.numpy() for t in (index, q, k, v, gates))
-        serve_steps(*arrays, *inputs, 1.0, True, y.numpy(), surprise.numpy())
+        serve_steps(kernel_table(state).numpy(), *inputs, 1.0, True, y.numpy(), surprise.numpy())
         return state, y
 
     everyone, y = run([4, 8, 0, 1, 7, 2, 3, 6, 5])

@@ -27,7 +27,7 @@ FACTORS_PER_OCTAVE = 8.0
 LEVEL = FACTOR + FACTORS
 
 
-@njit()
+@njit(inner=True)
 def _log_quantile(histogram: Float64, wanted: float) -> float:
     """log2 of the value below which `wanted` of a histogram's mass lies."""
     below = 0.0
@@ -39,7 +39,7 @@ def _log_quantile(histogram: Float64, wanted: float) -> float:
     return K.BIN_ORIGIN + (b + min(inside, 1.0)) / K.BINS_PER_OCTAVE
 
 
-@njit()
+@njit(inner=True)
 def _anchor_widths(
     state: Float64, histograms: Float64, sd: float, level: Float64, count: int, out: Float64
 ) -> None:
@@ -66,7 +66,7 @@ def _anchor_widths(
         out[i] = max(factor * math.exp2(carried + state[K.STALE]), LEAST_WIDTH * sd)
 
 
-@njit()
+@njit(inner=True)
 def _between(state: Float64, widths: Float64, count: int, out: Float64) -> None:
     """Half widths for steps 1, 2, ... from those at the anchors: lines between points that follow
     a power of the step and lie at most a factor of sqrt 2 apart."""
@@ -120,7 +120,8 @@ def quantiles(
         while levels[twin, COVERAGE] != levels[q, COVERAGE]:
             twin += 1
         if twin < q:
-            out[q] = out[twin]
+            for k in range(steps):
+                out[q, k] = out[twin, k]
         else:
             _anchor_widths(state, histograms, sd, levels[q], count, widths)
             _between(state, widths, count, out[q])

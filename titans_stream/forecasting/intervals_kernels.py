@@ -114,7 +114,7 @@ def anchors(period: float, out: Float64) -> int:
     return p
 
 
-@njit()
+@njit(inner=True)
 def _stride(step: int, period: int) -> int:
     """Readings between two kept forecasts: few enough for the slots, and prime to the period, so
     that every phase gets its turn."""
@@ -129,7 +129,7 @@ def _stride(step: int, period: int) -> int:
     return stride
 
 
-@njit()
+@njit(inner=True)
 def _shift(histogram: Float64, bins: int) -> None:
     """Move a histogram [BINS] up by `bins` in place; what leaves stays in the last bin."""
     moved = np.zeros(BINS)
@@ -139,7 +139,7 @@ def _shift(histogram: Float64, bins: int) -> None:
         histogram[b] = moved[b]
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def total(histogram: Float64) -> float:
     """Mass of a histogram [BINS]."""
     mass: float = 0.0
@@ -165,7 +165,7 @@ def log_units(state: Float64, sd: float, out: Float64) -> None:
         out[i] = common + SPREAD_POWERS[i] * spread + NEARNESS[i] * near
 
 
-@njit()
+@njit(inner=True)
 def _change_unit(state: Float64, histograms: Float64, sd: float, born: bool) -> None:
     """From the deviation as the unit to the mean errors (born) or back, in place; widths stay."""
     before, after = np.empty(ANCHORS), np.empty(ANCHORS)
@@ -179,7 +179,7 @@ def _change_unit(state: Float64, histograms: Float64, sd: float, born: bool) -> 
         _shift(histograms[i], round(BINS_PER_OCTAVE * octaves))
 
 
-@njit()
+@njit(inner=True)
 def _set_pace(state: Float64, steps: Float64, p: int) -> None:
     """Anchor steps and what follows from them and the period p: strides, decays and gains."""
     for i in range(ANCHORS):
@@ -194,7 +194,7 @@ def _set_pace(state: Float64, steps: Float64, p: int) -> None:
     state[GAIN + 3] = 1.0 - math.exp2(-1.0 / (SLOW_PERIODS * p))
 
 
-@njit()
+@njit(inner=True)
 def _retime(
     state: Float64, histograms: Float64, pending: Float64, sd: float, period: float
 ) -> None:
@@ -219,29 +219,23 @@ def _retime(
                 histograms[i, b] /= state[UNIT + i]
         old = histograms.copy()
         for i in range(ANCHORS):
-            near = np.argmin(np.abs(np.log(old_steps / steps[i])))
+            near, least = 0, math.inf
+            for j in range(ANCHORS):
+                off = abs(math.log(old_steps[j] / steps[i]))
+                if off < least:
+                    near, least = j, off
             _begin_with(
-                histograms[i],
-                old[near],
-                old_strides[near],
-                old_steps[near],
-                steps[i],
-                state[STRIDE + i],
-                period,
-            )
+                histograms[i], old[near], old_strides[near], old_steps[near], steps[i],
+                state[STRIDE + i], period,
+            )  # fmt: skip
     state[UNIT : UNIT + ANCHORS] = 1.0
 
 
-@njit()
+@njit(inner=True)
 def _begin_with(
-    histogram: Float64,
-    old: Float64,
-    old_stride: float,
-    old_step: float,
-    step: float,
-    stride: float,
-    period: float,
-) -> None:
+    histogram: Float64, old: Float64, old_stride: float, old_step: float, step: float,
+    stride: float, period: float,
+) -> None:  # fmt: skip
     """Fill the histogram of an anchor from that of another step, in unit 1."""
     counts = total(old)
     readings = min(counts * old_stride, KEPT_STEPS * step + KEPT_READINGS)
@@ -252,7 +246,7 @@ def _begin_with(
     _shift(histogram, round(BINS_PER_OCTAVE * growth * math.log2(step / old_step)))
 
 
-@njit()
+@njit(inner=True)
 def _mean_errors(
     state: Float64, error: float, sd: float, weight: float, fast: int, gain: int
 ) -> None:
@@ -272,7 +266,7 @@ def _mean_errors(
     state[before] = error
 
 
-@njit()
+@njit(inner=True)
 def _count(
     state: Float64, histogram: Float64, error: float, unit_log: float, i: int, w: float
 ) -> None:
@@ -290,7 +284,7 @@ def _count(
     histogram[bin_] += w * unit
 
 
-@njit()
+@njit(inner=True)
 def _weight(state: Float64, value: float) -> float:
     """What a reading's errors count: little in a flat run, nothing before the first change."""
     if state[CHANGED] == 0.0:
@@ -316,12 +310,7 @@ def _weight(state: Float64, value: float) -> float:
 
 @njit()
 def observe(
-    state: Float64,
-    histograms: Float64,
-    pending: Float64,
-    value: float,
-    sd: float,
-    period: float,
+    state: Float64, histograms: Float64, pending: Float64, value: float, sd: float, period: float
 ) -> None:
     """One position of a row: learn from the forecasts whose reading this is.
 
@@ -341,17 +330,26 @@ def observe(
     for i in range(ANCHORS):
         step, stride = int(state[STEP + i]), int(state[STRIDE + i])
         origin = clock - step
-        slots = (step + stride - 1) // stride
-        if weight > 0.0 and origin >= 0 and origin % stride == 0:
-            error = abs(value - pending[i, (origin // stride) % slots])
+        if stride == 1:
+            slot, matured, begins = clock % step, origin >= 0, True
+        else:
+            matured, begins = origin >= 0 and origin % stride == 0, clock % stride == 0
+            if not (matured or begins):
+                continue
+            slots = (step + stride - 1) // stride
+            slot = ((origin if matured else clock) // stride) % slots
+        if weight > 0.0 and matured:
+            error = abs(value - pending[i, slot])
             if not math.isnan(error):
                 _count(state, histograms[i], error, units[i], i, weight)
                 if i == 0:
                     one_step = error
                 elif i == PERIOD_ANCHOR:
                     one_period = error
-        if clock % stride == 0:
-            pending[i, (clock // stride) % slots] = math.nan
+        if begins:
+            if stride > 1:
+                slot = (clock // stride) % slots
+            pending[i, slot] = math.nan
     if not math.isnan(one_step):
         _mean_errors(state, one_step, sd, weight, ONE_STEP_FAST, GAIN + 2)
     if not math.isnan(one_period):
@@ -378,16 +376,17 @@ def skip(state: Float64, pending: Float64, count: int) -> None:
     state[CLOCK] = first + count
 
 
-@njit()
+@njit(inner=True)
 def due(state: Float64, anchor: int) -> int:
     """The step whose median forecast an anchor asks for after `observe`; 0: none this time."""
     clock = int(state[CLOCK]) - 1
-    if clock % int(state[STRIDE + anchor]) == 0:
+    stride = int(state[STRIDE + anchor])
+    if stride == 1 or clock % stride == 0:
         return int(state[STEP + anchor])
     return 0
 
 
-@njit()
+@njit(inner=True)
 def remember(state: Float64, pending: Float64, anchor: int, median: float) -> None:
     """Keep the median that `due` asked for; not finite: none was made."""
     step, stride = int(state[STEP + anchor]), int(state[STRIDE + anchor])

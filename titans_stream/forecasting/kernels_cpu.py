@@ -15,7 +15,7 @@ from titans_stream.records import Float64, Int64
 from titans_stream.titans.linear_cpu import exp64, read, silu_key, update
 
 
-@njit()
+@njit(inner=True)
 def _half_width(errors: Float64, unit: float, level: float) -> float:
     """Quantile of the past |error| / scale^g, widened for a short history; NaN without one."""
     total = 0.0
@@ -37,7 +37,7 @@ def _half_width(errors: Float64, unit: float, level: float) -> float:
     return u * (1.0 + (z2 + 1.0) / (4.0 * n) + (5.0 * z2 * z2 + 16.0 * z2 + 3.0) / (96.0 * n * n))
 
 
-@njit()
+@njit(inner=True)
 def _remember_error(state: Float64, errors: Float64, error: float, scale: float) -> None:
     power = scale**L.SCALE_POWER
     u = max(abs(error) / power, 1e-12)
@@ -57,7 +57,7 @@ def _remember_error(state: Float64, errors: Float64, error: float, scale: float)
     state[L.SLOW_SCALE] += max(L.SLOW_EMA, first) * (bounded - state[L.SLOW_SCALE])
 
 
-@njit()
+@njit(inner=True)
 def _take_value(state: Float64, value: float, change: float, change_scale: float) -> None:
     """Running mean, deviation and size of changes; a lone outlier enters bounded."""
     n = min(state[L.COUNT] + 1.0, L.COUNT_CAP)
@@ -80,7 +80,7 @@ def _take_value(state: Float64, value: float, change: float, change_scale: float
     state[L.LAST] = value
 
 
-@njit()
+@njit(inner=True)
 def _shrink(state: Float64) -> float:
     """Least-squares factor of the memory's forecast, 0..1, small while it has forecast little."""
     mass = state[L.GAIN_SQUARE] * (1.0 + L.BLEND_MASS / min(state[L.COUNT], 1_000.0))
@@ -90,7 +90,7 @@ def _shrink(state: Float64) -> float:
     return factor
 
 
-@njit()
+@njit(inner=True)
 def _trust(state: Float64) -> float:
     """0 where repeating the last value has the smaller absolute error, else 1."""
     if state[L.ERROR_LAST] <= L.BLEND_FLOOR:
@@ -100,7 +100,7 @@ def _trust(state: Float64) -> float:
     return trust
 
 
-@njit()
+@njit(inner=True)
 def _gate(weight: Float64, bias: float, key: Float64, maximum: float) -> float:
     total = bias
     for i in range(key.shape[0]):
@@ -108,7 +108,7 @@ def _gate(weight: Float64, bias: float, key: Float64, maximum: float) -> float:
     return maximum / (1.0 + exp64(-total))
 
 
-@njit()
+@njit(inner=True)
 def _step(
     state: Float64,
     memory: Float64,

@@ -89,7 +89,7 @@ def advance(w: BlockWeights, state: BlockState, count: int, x: Float64, y: Float
         y[i] += after[i]
 
 
-@njit()
+@njit(inner=True)
 def remember(w: BlockWeights, state: BlockState, x: Float64, y: Float64) -> None:
     """The first half of the block, x + output(M(norm(x))): x [D] -> y [D]."""
     normed, branch, projected = np.empty(WIDTH), np.empty(WIDTH), np.empty(3 * WIDTH)
@@ -109,12 +109,11 @@ def prefix_of(w: BlockWeights, persistent: Float64, state: BlockState) -> tuple[
         remember(w, state, persistent[n], y)
         normalise(y, w.attention_norm, normed)
         _product(w.attention_qkv, normed, projected)
-        keys[n] = projected[WIDTH : 2 * WIDTH]
-        values[n] = projected[2 * WIDTH :]
+        _keep(keys[n], values[n], projected)
     return keys, values
 
 
-@njit()
+@njit(inner=True)
 def _memory(w: BlockWeights, state: BlockState, x: Float64, projected: Float64, y: Float64) -> None:
     """The neural memory: learn x, then read it (eq. 10, 13 and 15)."""
     _product(w.qkv, x, projected)
@@ -160,7 +159,7 @@ def _memory(w: BlockWeights, state: BlockState, x: Float64, projected: Float64, 
         y[o] = total
 
 
-@njit()
+@njit(inner=True)
 def _attend(
     w: BlockWeights, state: BlockState, count: int, x: Float64, projected: Float64, y: Float64
 ) -> None:
@@ -193,7 +192,9 @@ def _attend(
                 total += (q[half + i] * turn[0, i] + q[i] * turn[1, i]) * b
             score[PERSISTENT + age] = total
         count_seen = PERSISTENT + past + 1
-        top = score[:count_seen].max()
+        top = score[0]
+        for n in range(1, count_seen):
+            top = max(top, score[n])
         mass = 0.0
         for n in range(count_seen):
             score[n] = math.exp(score[n] - top)
@@ -206,8 +207,14 @@ def _attend(
                 place = (count - age) % (WINDOW - 1)
                 total += score[PERSISTENT + age] * values[place, first + i]
             y[first + i] = total / mass
-    keys[now] = projected[WIDTH : 2 * WIDTH]
-    values[now] = projected[2 * WIDTH :]
+    _keep(keys[now], values[now], projected)
+
+
+@njit(inner=True)
+def _keep(key: np.ndarray, value: np.ndarray, projected: Float64) -> None:
+    for i in range(WIDTH):
+        key[i] = projected[WIDTH + i]
+        value[i] = projected[2 * WIDTH + i]
 
 
 @njit(inline="always")
@@ -223,7 +230,7 @@ def _sigmoid(z: float) -> float:
     return e / (1.0 + e)
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def _product(matrix: Float64, x: Float64, out: Float64) -> None:
     for o in range(matrix.shape[0]):
         total = 0.0
@@ -232,7 +239,7 @@ def _product(matrix: Float64, x: Float64, out: Float64) -> None:
         out[o] = total
 
 
-@njit()
+@njit(inner=True)
 def normalise(x: Float64, weight: Float64, out: Float64) -> None:
     """RMSNorm."""
     total = 0.0
@@ -243,7 +250,7 @@ def normalise(x: Float64, weight: Float64, out: Float64) -> None:
         out[i] = x[i] * scale * weight[i]
 
 
-@njit()
+@njit(inner=True)
 def _unit(x: Float64) -> float:
     """L2-normalise in place; returns the squared length afterwards."""
     total = 0.0
@@ -255,7 +262,7 @@ def _unit(x: Float64) -> float:
     return total * scale * scale
 
 
-@njit()
+@njit(inner=True)
 def _gated(
     branch: Float64, x: Float64, norm: Float64, gate: Float64, project: Float64, out: Float64
 ) -> None:

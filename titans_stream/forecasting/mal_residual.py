@@ -105,7 +105,16 @@ class Residual(NamedTuple):
     pending: Float64
 
 
-@njit()
+@njit(inner=True)
+def wants(meta: Float64, row_meta: Float64) -> bool:
+    """Whether `observe` has something to do after the last reading."""
+    if row_meta[L.PERIOD] != meta[PERIOD] or row_meta[L.STARTED] > meta[NEWEST]:
+        return True
+    newest = int(row_meta[L.CELL]) + 1
+    return newest > meta[NEWEST] and newest % LENGTH == 0
+
+
+@njit(inner=True)
 def observe(own: Residual, w: ResidualWeights, row: R.Row, view: R.View) -> bool:
     """Read a token if one is complete; the view is that after the last reading.
 
@@ -147,19 +156,24 @@ def observe(own: Residual, w: ResidualWeights, row: R.Row, view: R.View) -> bool
     return count % PENDING_EVERY == 0
 
 
-@njit()
+@njit(inner=True)
 def _restart(own: Residual, w: ResidualWeights, period: float) -> None:
     own.meta[:] = 0.0
     own.gate[:] = 0.0
     own.pending[:] = 0.0
     own.head[:] = 0.0
     own.window[:] = 0.0
-    own.memory[:] = w.memory
-    own.tail[:] = w.tail
+    for i in range(w.memory.shape[1]):
+        for j in range(w.memory.shape[2]):
+            own.memory[0, i, j] = w.memory[0, i, j]
+            own.memory[1, i, j] = w.memory[1, i, j]
+    for i in range(w.tail.shape[0]):
+        for j in range(w.tail.shape[1]):
+            own.tail[i, j] = w.tail[i, j]
     own.meta[PERIOD] = period
 
 
-@njit()
+@njit(inner=True)
 def token(own: Residual, row: R.Row, view: R.View, x: Float64) -> None:
     """Inputs of the token that ends with the last coarse cell -> x [INPUTS]; scales learn it."""
     meta, unit = own.meta, row.meta[L.UNIT]
@@ -234,7 +248,7 @@ def proposed(own: Residual, row: R.Row, r: int, x: Float64) -> float:
     return total
 
 
-@njit()
+@njit(inner=True)
 def correction(own: Residual, row: R.Row, head_row: int, x: Float64) -> float:
     """What is added to a forecast, in the row's unit; `head_row` is the row of the heads."""
     r = head_row - L.FINER_ROWS
@@ -244,7 +258,7 @@ def correction(own: Residual, row: R.Row, head_row: int, x: Float64) -> float:
     return share * proposed(own, row, r, x)
 
 
-@njit()
+@njit(inner=True)
 def remember(own: Residual, row: R.Row, k: int, r: int, forecast: float, change: float) -> None:
     """Keep the forecast without correction, and the proposed correction, of coarse cell k >= 1
     after the last one, which is in range r; cells come in order."""
@@ -258,7 +272,7 @@ def remember(own: Residual, row: R.Row, k: int, r: int, forecast: float, change:
     slot[2 + 2 * r] += row.meta[L.UNIT] * change / width
 
 
-@njit()
+@njit(inner=True)
 def _mature(own: Residual, row: R.Row, newest: int) -> None:
     """Ranges of kept tokens whose last cell has come since the token before."""
     for slot in own.pending:

@@ -14,12 +14,15 @@ from titans_stream.records import Float64
 DAY_SECONDS = 86_400.0
 WEEK = 7.0
 """Days."""
+FEW_DAYS = 4.0
+"""A period of so many days, found beside the calendar's, is a multiple of the day; one of more
+has been better than the day by much."""
 NANOSECONDS = 1e-9
 FAR = 1e6
 """Units from the offset from where on a reading asks for a new unit."""
 
 
-@njit()
+@njit(inner=True)
 def ticks_since(meta: Float64, timestamp: float, interval: float) -> float:
     """Ticks from the last reading to this one, at least 1."""
     if meta[L.TIME] == 0.0 or not interval > 0.0:
@@ -28,7 +31,7 @@ def ticks_since(meta: Float64, timestamp: float, interval: float) -> float:
     return max(1.0, math.floor(gap + 0.5)) if gap < 1e15 else 1.0
 
 
-@njit()
+@njit(inner=True)
 def readings_a_day(seconds: float, interval: float) -> float:
     """Length of a day in ticks, 0 where the clock is unknown or a day is too short; whole where
     it nearly is."""
@@ -41,7 +44,7 @@ def readings_a_day(seconds: float, interval: float) -> float:
     return day if day >= L.DAY_MINIMUM else 0.0
 
 
-@njit()
+@njit(inner=True)
 def wanted_period(
     found: float, day: float, now: float, days: float, fixed: float
 ) -> tuple[float, float]:
@@ -49,8 +52,8 @@ def wanted_period(
 
     found: by the finder, 0 none; day: in ticks, 0 unknown; now, days: what is in use; fixed:
     what to use, 0 where it is to be found. The day comes before what was found, unless that is
-    the week or neither a part of a day nor a multiple. A day that moved by less than 2 % stays
-    what it was (the interval is an estimate).
+    the week, or neither a part of a day nor two to `FEW_DAYS` of them. A day that moved by less
+    than 2 % stays what it was (the interval is an estimate).
     """
     if fixed > 0.0:
         return fixed, 1.0 if abs(day - fixed) <= 0.02 * fixed else 0.0
@@ -61,12 +64,13 @@ def wanted_period(
     ratio = found / day if found >= day else day / max(found, 1e-9)
     if found > day and abs(ratio - WEEK) <= 0.03 * WEEK:
         return WEEK * day, WEEK
-    if found == 0.0 or abs(ratio - math.floor(ratio + 0.5)) <= 0.03 * ratio:
+    whole = abs(ratio - math.floor(ratio + 0.5)) <= 0.03 * ratio
+    if found == 0.0 or (whole and (found < day or ratio < FEW_DAYS + 0.5)):
         return day, 1.0
     return found, 0.0
 
 
-@njit()
+@njit(inner=True)
 def set_phase(meta: Float64, before: float, tick: float, seconds: float) -> float:
     """The tick that the clock says; `before` was the last reading's, `tick` is expected.
 
@@ -90,7 +94,7 @@ def set_phase(meta: Float64, before: float, tick: float, seconds: float) -> floa
     return tick + math.floor(off + period + 0.5)
 
 
-@njit()
+@njit(inner=True)
 def bounded(meta: Float64, value: float) -> float:
     """A reading in units of the series; a lone outlier enters bounded."""
     z: float = (value - meta[L.OFFSET]) / meta[L.UNIT]
@@ -106,9 +110,12 @@ def bounded(meta: Float64, value: float) -> float:
     return z
 
 
-@njit()
+@njit(inner=True)
 def take_scale(row: R.Row, value: float) -> float:
-    """Scale and last reading learn a reading; returns it in units of the series."""
+    """Scale and last reading learn a reading; returns it in units of the series.
+
+    NaN for a lone outlier: what it says of the series' course is nothing.
+    """
     meta = row.meta
     value = min(L.VALUE_LIMIT, max(-L.VALUE_LIMIT, value))
     if meta[L.COUNT] == 0.0:
@@ -127,16 +134,25 @@ def take_scale(row: R.Row, value: float) -> float:
     off = z - meta[L.MEAN]
     meta[L.MEAN] += off / n
     meta[L.VAR] = (1.0 - 1.0 / n) * (meta[L.VAR] + off * off / n)
+    if is_lone(meta):
+        return math.nan
     meta[L.LAST_Z] = z
     return z
 
 
-@njit()
+@njit(inner=True)
+def is_lone(meta: Float64) -> bool:
+    """Whether the last reading was an outlier of which it is not known yet if it stays."""
+    lone: bool = 0.0 < meta[L.OUTLYING] < L.OUTLIERS
+    return lone
+
+
+@njit(inner=True)
 def _power_of_two(value: float) -> float:
     return math.exp2(math.floor(math.log2(max(value, L.LEAST_UNIT)) + 0.5))
 
 
-@njit()
+@njit(inner=True)
 def keep_scale(row: R.Row) -> None:
     """A new unit where the deviation has left the old one behind, or the level the offset."""
     meta = row.meta
@@ -148,22 +164,24 @@ def keep_scale(row: R.Row) -> None:
         rebase(row, meta[L.UNIT] * math.exp2(math.floor(octaves + 0.5)))
 
 
-@njit()
+@njit(inner=True)
 def move(values: Float64, mean: float, ratio: float) -> None:
     """values <- (values - mean) x ratio, in place."""
     for i in range(values.shape[0]):
         values[i] = (values[i] - mean) * ratio
 
 
-@njit()
+@njit(inner=True)
 def rebase(row: R.Row, unit: float) -> None:
     """Express a row's state in a new unit, from its mean."""
     meta = row.meta
     unit = max(unit, L.LEAST_UNIT)
     ratio = meta[L.UNIT] / unit
     mean = meta[L.MEAN]
-    move(row.slots.reshape(row.slots.size), mean, ratio)
-    move(row.twins.reshape(row.twins.size), mean, ratio)
+    for i in range(2):
+        move(row.slots[i], mean, ratio)
+        move(row.twins[0, i], mean, ratio)
+        move(row.twins[1, i], mean, ratio)
     move(row.ring, mean, ratio)
     move(row.lasts, mean, ratio)
     for r in range(row.samples.shape[0]):
@@ -181,14 +199,14 @@ def rebase(row: R.Row, unit: float) -> None:
     meta[L.VAR] *= ratio * ratio
 
 
-@njit()
+@njit(inner=True)
 def deviation(meta: Float64) -> float:
     """The series' deviation in its own unit of measurement, above 0."""
     sd: float = max(meta[L.UNIT] * math.sqrt(meta[L.VAR]), 1e-9 * abs(meta[L.OFFSET]))
     return sd if sd > 0.0 else 1e-12
 
 
-@njit()
+@njit(inner=True)
 def time_is_known(value: float) -> bool:
     """Whether a number is one."""
     return not np.isnan(value)

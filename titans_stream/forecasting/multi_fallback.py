@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from titans_stream.forecasting import multi_layout as L
 from titans_stream.forecasting import multi_rows as R
-from titans_stream.jit import njit
+from titans_stream.jit import ASSOCIATIVE, njit
 from titans_stream.records import Float64
 
 
@@ -31,14 +31,42 @@ def add_errors(sums: Float64, value: float, model: float, seasonal: float, last:
     sums[L.GATE_MASS] += 1.0
 
 
-@njit()
+@njit(inner=True, fastmath=ASSOCIATIVE)
+def add_matured(pairs: Float64, n: int, share: float, last: float, sums: Float64) -> None:
+    """The matured forecasts pairs[:, :n] of one row, from zero -> sums [GATE].
+
+    share: of the shared head in the model; last: the last reading at the origin.
+    """
+    model_, seasonal_, repeat_, cross, square = 0.0, 0.0, 0.0, 0.0, 0.0
+    repeat_cross, repeat_square, other_cross, other_square = 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        value, latest = pairs[L.VALUE, i], pairs[L.LATEST_OF, i]
+        head, change = pairs[L.HEAD_OF, i], pairs[L.OTHER_OF, i] - pairs[L.HEAD_OF, i]
+        model = head + share * change
+        other_cross += (value - head) * change
+        other_square += change * change
+        model_ += (value - model) * (value - model)
+        seasonal_ += (value - latest) * (value - latest)
+        repeat_ += (value - last) * (value - last)
+        cross += (value - latest) * (model - latest)
+        square += (model - latest) * (model - latest)
+        repeat_cross += (value - last) * (model - last)
+        repeat_square += (model - last) * (model - last)
+    sums[L.MODEL], sums[L.SEASONAL], sums[L.REPEAT] = model_, seasonal_, repeat_
+    sums[L.SEASONAL_CROSS], sums[L.SEASONAL_SQUARE] = cross, square
+    sums[L.REPEAT_CROSS], sums[L.REPEAT_SQUARE] = repeat_cross, repeat_square
+    sums[L.OTHER_CROSS], sums[L.OTHER_SQUARE] = other_cross, other_square
+    sums[L.GATE_MASS] = n
+
+
+@njit(inner=True)
 def merge(gate: Float64, sums: Float64, weight: float, decay: float) -> None:
     """Decay a row's sums [GATE] and add new ones, `weight` in all."""
     for k in range(L.GATE_MASS + 1):
         gate[k] = decay * gate[k] + weight * sums[k]
 
 
-@njit()
+@njit(inner=True)
 def settle(row: R.Row, period: float) -> None:
     """Shares of the naive forecast and of the shared head of every row, from the row's sums."""
     before = 1.0
@@ -73,7 +101,7 @@ def settle(row: R.Row, period: float) -> None:
         gate[L.NAIVE] = 1.0 if repeat else 0.0
 
 
-@njit()
+@njit(inner=True)
 def row_end(r: int, period: float) -> float:
     """Origins that the steps of a row reach over: coarse cells, or samples of a finer row."""
     if r < L.FINER_ROWS:

@@ -19,7 +19,7 @@ from titans_stream.records import Float64
 ENDS = np.array(L.ENDS, np.float64)
 
 
-@njit()
+@njit(inner=True)
 def row_of(ahead: float) -> int:
     """Row of the heads for a step of `ahead` 24ths of a period."""
     if ahead <= 0.5 + 1e-9:
@@ -38,7 +38,7 @@ def weighted(w: Float64, x: Float64) -> float:
     return total
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def shared_read(window: Float64, inputs: Float64, ahead: int) -> float:
     """The shared head's forecast `ahead` 24ths of a period on, from the window's mean.
 
@@ -67,7 +67,42 @@ def add_pair(sums: Float64, x: Float64, residual: float) -> None:
     sums[L.MASS] += 1.0
 
 
-@njit()
+@njit(inner=True, fastmath=ASSOCIATIVE)
+def sum_pairs(pairs: Float64, n: int, level: float, now: float, sums: Float64) -> None:
+    """As `add_pair` of each of the targets pairs[:, :n], from zero: -> sums [SUMS].
+
+    level: mean of the last period; now: the last reading less the anchor of its own cell.
+    """
+    aa, ab, ad, bb, bd, dd = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    a, b, d, e, ae, be, de = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        anchor = pairs[L.ANCHOR_OF, i]
+        one = pairs[L.LATEST_OF, i] - anchor
+        two = pairs[L.SLOT_OF, i] - anchor
+        four = level - anchor
+        residual = pairs[L.VALUE, i] - anchor
+        a += one
+        b += two
+        d += four
+        e += residual
+        aa += one * one
+        ab += one * two
+        ad += one * four
+        bb += two * two
+        bd += two * four
+        dd += four * four
+        ae += one * residual
+        be += two * residual
+        de += four * residual
+    sums[0], sums[1], sums[2], sums[3] = aa, ab, a * now, ad
+    sums[4], sums[5], sums[6] = bb, b * now, bd
+    sums[7], sums[8], sums[9] = n * now * now, d * now, dd
+    sums[L.CROSS], sums[L.CROSS + 1] = ae, be
+    sums[L.CROSS + 2], sums[L.CROSS + 3] = e * now, de
+    sums[L.MASS] = n
+
+
+@njit(inner=True)
 def refit(row: R.Row, shared: R.Shared) -> None:
     """A series' own weights from its sums.
 
@@ -104,7 +139,7 @@ def refit(row: R.Row, shared: R.Shared) -> None:
                 row.own[r, i] = right[i]
 
 
-@njit()
+@njit(inner=True)
 def _solve(a: Float64, b: Float64) -> bool:
     """Cholesky: b <- a^-1 b in place; False where `a` is not positive definite."""
     n = b.shape[0]

@@ -30,18 +30,30 @@ MOST_MISSING = 2_048.0
 
 
 @njit(inline="always")
-def point(row: R.Row, shared: R.Shared, view: R.View, x: Float64, step: int) -> float:
-    """The forecast `step` ticks after the last one, in the series' unit; the view is ready."""
+def point(
+    row: R.Row,
+    shared: R.Shared,
+    view: R.View,
+    x: Float64,
+    step: int,
+    period: float,
+    fine: int,
+    coarse: int,
+) -> float:
+    """The forecast `step` ticks after the last one, in the series' unit; the view is ready.
+
+    fine, coarse: cells of the period.
+    """
     meta = row.meta
-    period, tick = meta[L.PERIOD], meta[L.TICK]
-    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
+    tick = meta[L.TICK]
     ahead = step * L.COARSE / period
     r = H.row_of(ahead)
-    p = R.cell_of(tick + step, fine, period) % fine
+    p_cell = R.cell_of(tick + step, fine, period)
+    p = p_cell % fine
     anchor = R.features(view, p, x)
     model = anchor + H.weighted(row.own[r], x)
     if shared.shared_head and (period <= L.COARSE or ahead > 1.0 + 1e-9):
-        cell = R.cell_of(tick + step, coarse, period)
+        cell = p_cell if fine == coarse else R.cell_of(tick + step, coarse, period)
         j = int(math.floor((cell - meta[L.CELL]) * L.COARSE / coarse + 0.5))
         other = view.numbers[R.BASE] + H.shared_read(shared.window, view.inputs, j)
         if fine != coarse:
@@ -54,7 +66,7 @@ def point(row: R.Row, shared: R.Shared, view: R.View, x: Float64, step: int) -> 
     return model
 
 
-@njit()
+@njit(inner=True)
 def forecast(
     row: R.Row,
     shared: R.Shared,
@@ -62,26 +74,29 @@ def forecast(
     own: M.Residual,
     active: bool,
     ready: bool,
-    first: int,
+    steps: Int64,
     x: Float64,
     out: Float64,
 ) -> None:
-    """Forecasts of the steps first, first + 1, ... after the last tick -> out, as values.
+    """Forecasts of `steps` [K] after the last tick -> out [K], as values.
 
     With the residual's correction where it is `active`; the last value where no view is ready.
     """
     meta = row.meta
-    for k in range(out.shape[0]):
-        if not ready:
+    if not ready:
+        for k in range(steps.shape[0]):
             out[k] = meta[L.LAST]
-            continue
-        z = point(row, shared, view, x, first + k)
+        return
+    period = meta[L.PERIOD]
+    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
+    for k in range(steps.shape[0]):
+        z = point(row, shared, view, x, steps[k], period, fine, coarse)
         if active:
-            z += M.correction(own, row, H.row_of((first + k) * L.COARSE / meta[L.PERIOD]), x)
+            z += M.correction(own, row, H.row_of(steps[k] * L.COARSE / period), x)
         out[k] = meta[L.OFFSET] + meta[L.UNIT] * z
 
 
-@njit()
+@njit(inner=True)
 def advance_residual(
     row: R.Row,
     shared: R.Shared,
@@ -93,14 +108,16 @@ def advance_residual(
     """Let the residual read its next token where one is complete; the view is ready."""
     if not M.observe(own, slow, row, view):
         return
+    period = row.meta[L.PERIOD]
+    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
     for k in range(1, M.REACH + 1):
-        step = max(1, int(round(k * row.meta[L.PERIOD] / L.COARSE)))
-        z = point(row, shared, view, x, step)
+        step = max(1, int(round(k * period / L.COARSE)))
+        z = point(row, shared, view, x, step, period, fine, coarse)
         r = H.row_of(float(k)) - L.FINER_ROWS
         M.remember(own, row, k, r, z, M.proposed(own, row, r, x))
 
 
-@njit()
+@njit(inner=True)
 def look(row: R.Row, shared: R.Shared, view: R.View) -> bool:
     """Read the memory out for forecasts after the last tick; False: there is no period yet."""
     meta = row.meta
@@ -117,7 +134,7 @@ def look(row: R.Row, shared: R.Shared, view: R.View) -> bool:
     return True
 
 
-@njit()
+@njit(inner=True)
 def _found_value(
     fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray, meta: Float64, back: int
 ) -> float:
@@ -130,7 +147,7 @@ def _found_value(
     return float(coarse[(at // COARSE) % P.COARSE])
 
 
-@njit()
+@njit(inner=True)
 def begin(
     row: R.Row,
     shared: R.Shared,
@@ -184,7 +201,7 @@ def begin(
     renew(row, shared)
 
 
-@njit()
+@njit(inner=True)
 def take(
     row: R.Row,
     shared: R.Shared,
@@ -244,7 +261,7 @@ def take(
     return ticks
 
 
-@njit()
+@njit(inner=True)
 def renew(row: R.Row, shared: R.Shared) -> None:
     """Solve for the own weights, keep old ones for the fallback's honesty, settle the fallback."""
     meta = row.meta
@@ -287,7 +304,9 @@ def run(
     """
     view = R.new_view()
     x = np.empty(L.FEATURES)
-    one = np.empty(1)
+    at_anchors = np.empty(I.ANCHORS, np.int64)
+    which = np.empty(I.ANCHORS, np.int64)
+    medians = np.empty(I.ANCHORS)
     made = 0
     filled = 0
     for i in range(rows.shape[0]):
@@ -312,18 +331,26 @@ def run(
             sd = C.deviation(meta)
             ready = look(row, shared, view)
             if ready and meta[L.PERIOD] > L.COARSE:
-                z = meta[L.LAST_Z] if math.isfinite(values[i]) else math.nan
+                known = math.isfinite(values[i]) and not C.is_lone(meta)
+                z = meta[L.LAST_Z] if known else math.nan
                 T.sample(row, shared, view, meta[L.TICK], z)
-            if ready:
+            if ready and slow.active and M.wants(own.meta, meta):
                 advance_residual(row, shared, view, own, slow, x)
             if ticks > 1.0:
                 I.skip(waiting, pending, int(min(ticks - 1.0, 1e9)))
             I.observe(waiting, histograms, pending, values[i], sd, meta[L.PERIOD])
+            count = 0
             for a in range(I.ANCHORS):
                 step = I.due(waiting, a)
                 if step > 0:
-                    forecast(row, shared, view, own, slow.active, ready, step, x, one)
-                    I.remember(waiting, pending, a, one[0])
+                    at_anchors[count] = step
+                    which[count] = a
+                    count += 1
+            forecast(
+                row, shared, view, own, slow.active, ready, at_anchors[:count], x, medians
+            )  # fmt: skip
+            for a in range(count):
+                I.remember(waiting, pending, which[a], medians[a])
         if steps[i] > 0:
             end = filled + steps[i]
             if meta[L.COUNT] == 0.0:
@@ -332,7 +359,10 @@ def run(
                     for q in range(quantiles.shape[0]):
                         quantiles[q, step] = math.nan
             else:
-                forecast(row, shared, view, own, slow.active, ready, 1, x, median[filled:end])
+                ahead = np.arange(1, steps[i] + 1)
+                forecast(
+                    row, shared, view, own, slow.active, ready, ahead, x, median[filled:end]
+                )  # fmt: skip
                 W.quantiles(
                     waiting, histograms, sd, levels, median[filled:end], quantiles[:, filled:end]
                 )

@@ -59,7 +59,9 @@ VALUE_LIMIT = 1e100
 LEAST_UNIT = 1e-100
 """Smaller units would make the largest values infinite."""
 SAME_PERIOD = 0.1
-"""A new period this close to the one before, as a share of it, keeps the series' own weights."""
+"""A new period this close to the one before, as a share of it, keeps all that was learned."""
+CARRIED = 0.25
+"""Share of what weights and gates were learned from that counts on with another period."""
 LONGEST_GAP = 2.0 * PERIODS
 """Periods; of a longer gap whole periods are left out."""
 VARIANCE_PERIODS = 1_000.0
@@ -144,6 +146,11 @@ SAMPLE_FORECAST = FEATURES + 1
 SAMPLE_LATEST = FEATURES + 2
 SAMPLE_STEP = FEATURES + 3
 SAMPLE = FEATURES + 4
+
+# Rows of the scratch space in which the matured targets of one row of the heads are laid out
+VALUE, ANCHOR_OF, SLOT_OF, LATEST_OF, HEAD_OF, OTHER_OF = 0, 1, 2, 3, 4, 5
+PAIR = 6
+WIDEST = max(ENDS[i] - ENDS[i - 1] for i in range(1, len(ENDS)))
 
 
 def state_layout() -> dict[str, ArraySpec]:

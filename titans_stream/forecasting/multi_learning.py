@@ -22,27 +22,40 @@ from titans_stream.records import Float64
 NEAR, FAR = 0, 1
 
 
-@njit()
+@njit(inner=True)
 def fill(values: Float64, value: float) -> None:
     """values <- value, in place."""
     for i in range(values.shape[0]):
         values[i] = value
 
 
-@njit()
+@njit(inner=True)
 def start(row: R.Row, shared: R.Shared, period: float, tick: float, keep: bool) -> None:
     """Begin anew with a period (0: none); `tick` is the first that will be learned.
 
-    `keep`: the period is nearly the one before, so the weights and gates that were learned stay.
+    Weights and gates stay, as they are counted in shares of a period: they keep all of what they
+    were learned from where the period is nearly the one before (`keep`), else `CARRIED` of it.
     """
     meta = row.meta
-    fill(row.slots.reshape(row.slots.size), math.nan)
-    fill(row.twins.reshape(row.twins.size), math.nan)
+    begun = False
+    for r in range(L.ROWS):
+        for i in range(L.FEATURES):
+            begun = begun or row.own[r, i] != 0.0
+    for i in range(2):
+        fill(row.slots[i], math.nan)
+        fill(row.twins[NEAR, i], math.nan)
+        fill(row.twins[FAR, i], math.nan)
     fill(row.ring, math.nan)
     fill(row.lasts, math.nan)
     for p in range(row.visits.shape[0]):
         row.visits[p] = 0
-    for r in range(L.ROWS if not keep else 0):
+    if begun and not keep and period > 0.0:
+        for r in range(L.ROWS):
+            for k in range(L.SUMS):
+                row.sums[r, k] *= L.CARRIED
+            for k in range(L.GATE_MASS + 1):
+                row.gate[r, k] *= L.CARRIED
+    for r in range(0 if begun else L.ROWS):
         fill(row.sums[r], 0.0)
         fill(row.gate[r], 0.0)
         row.gate[r, L.OTHER] = L.OTHER_START
@@ -62,7 +75,7 @@ def start(row: R.Row, shared: R.Shared, period: float, tick: float, keep: bool) 
         meta[L.SNAPSHOT] = meta[L.STARTED]
 
 
-@njit()
+@njit(inner=True)
 def learn_tick(
     row: R.Row, shared: R.Shared, view: R.View, tick: float, z: float, last: float
 ) -> None:
@@ -95,7 +108,7 @@ def learn_tick(
         _end_coarse(row, shared, view, cell, coarse, last)
 
 
-@njit()
+@njit(inner=True)
 def _end_fine(row: R.Row, shared: R.Shared, fine: int) -> None:
     meta = row.meta
     if meta[L.FINE_COUNT] > 0.0:
@@ -105,7 +118,7 @@ def _end_fine(row: R.Row, shared: R.Shared, fine: int) -> None:
         meta[L.FINE_SUM] = meta[L.FINE_COUNT] = 0.0
 
 
-@njit()
+@njit(inner=True)
 def _end_coarse(
     row: R.Row, shared: R.Shared, view: R.View, cell: int, cells: int, last: float
 ) -> None:
@@ -142,7 +155,7 @@ def _end_coarse(
             _mature(row, shared, view, twin, origin, begin, delay, cells, then, float(every))
 
 
-@njit()
+@njit(inner=True)
 def _mature(
     row: R.Row,
     shared: R.Shared,
@@ -160,40 +173,51 @@ def _mature(
         return
     if shared.shared_head:
         R.read_window(row.ring, origin, cells, cells, view)
-    newer = origin >= row.meta[L.SNAPSHOT]
-    x = np.empty(L.FEATURES)
+    kept = row.kept[1 if origin >= row.meta[L.SNAPSHOT] else 0]
+    shift = view.numbers[R.LEVEL] - view.numbers[R.CENTRE]
+    split = row.meta[L.PERIOD] > L.COARSE
+    pairs = np.empty((L.PAIR, L.WIDEST))
     sums = np.zeros(L.SUMS)
     errors = np.zeros(L.GATE)
-    r = H.row_of((begin + 1.0) * L.COARSE / cells)
-    width = 0
-    split = row.meta[L.PERIOD] > L.COARSE
-    for k in range(begin + 1, end + 1):
-        ahead = k * L.COARSE / cells
-        if ahead > L.ENDS[r - L.FINER_ROWS] + 1e-9:
-            _flush(row, r, sums, errors, width, weight, cells)
-            r = H.row_of(ahead)
-            width = 0
-        width += 1
-        value = row.ring[(origin + k) % L.RING]
-        if math.isnan(value):
-            continue
-        p = (origin + k) % cells
-        anchor = R.features(view, p, x)
-        H.add_pair(sums, x, value - anchor)
-        if shared.fallback or shared.shared_head:
-            w = row.kept[1 if newer else 0, r - L.FINER_ROWS]
-            model = anchor + H.weighted(w, x)
+    place, p = (origin + begin) % L.RING, (origin + begin) % cells
+    k = begin
+    while k < end:
+        r = H.row_of((k + 1.0) * L.COARSE / cells)
+        w = kept[r - L.FINER_ROWS]
+        last_step = min(end, int(math.floor((H.ENDS[r - L.FINER_ROWS] + 1e-9) * cells / L.COARSE)))
+        width = last_step - k
+        n = 0
+        while k < last_step:
+            k += 1
+            place = place + 1 if place < L.RING - 1 else 0
+            p = p + 1 if p < cells - 1 else 0
+            value = row.ring[place]
+            if math.isnan(value):
+                continue
+            slot = view.slots[p]
+            latest = view.latest[p]
+            anchor = slot + shift
+            pairs[L.VALUE, n] = value
+            pairs[L.ANCHOR_OF, n] = anchor
+            pairs[L.SLOT_OF, n] = slot
+            pairs[L.LATEST_OF, n] = latest
+            model = anchor + w[0] * (latest - anchor) + w[1] * (slot - anchor)
+            model += w[2] * view.numbers[R.NOW] + w[3] * (view.numbers[R.LEVEL] - anchor)
+            pairs[L.HEAD_OF, n] = model
+            pairs[L.OTHER_OF, n] = model
             if shared.shared_head and not (split and k == 1):
-                j = int(math.floor(ahead + 0.5))
-                other = view.numbers[R.BASE] + H.shared_read(shared.window, view.inputs, j)
-                errors[L.OTHER_CROSS] += (value - model) * (other - model)
-                errors[L.OTHER_SQUARE] += (other - model) ** 2
-                model += row.gate[r, L.OTHER] * (other - model)
-            F.add_errors(errors, value, model, view.latest[p], last)
-    _flush(row, r, sums, errors, width, weight, cells)
+                j = int(math.floor(k * L.COARSE / cells + 0.5))
+                read = H.shared_read(shared.window, view.inputs, j)
+                pairs[L.OTHER_OF, n] = view.numbers[R.BASE] + read
+            n += 1
+        if n > 0:
+            H.sum_pairs(pairs, n, view.numbers[R.LEVEL], view.numbers[R.NOW], sums)
+            if shared.fallback or shared.shared_head:
+                F.add_matured(pairs, n, row.gate[r, L.OTHER], last, errors)
+            _flush(row, r, sums, errors, width, weight, cells)
 
 
-@njit()
+@njit(inner=True)
 def _flush(
     row: R.Row,
     r: int,
@@ -203,19 +227,16 @@ def _flush(
     weight: float,
     cells: int,
 ) -> None:
-    """Means over the steps of a row of the heads into its sums; the scratch sums become zero."""
-    if sums[L.MASS] > 0.0:
-        for k in range(L.SUMS):
-            row.sums[r, k] += weight / width * sums[k]
+    """Means over the steps of a row of the heads into its sums."""
+    for k in range(L.SUMS):
+        row.sums[r, k] += weight / width * sums[k]
     if errors[L.GATE_MASS] > 0.0:
         end = L.ENDS[r - L.FINER_ROWS] * cells / L.COARSE
         half_life = max(L.FALLBACK_HALF_LIFE * cells, 3.0 * end)
         F.merge(row.gate[r], errors, weight / width, 0.5 ** (weight / half_life))
-    fill(sums, 0.0)
-    fill(errors, 0.0)
 
 
-@njit()
+@njit(inner=True)
 def sample(row: R.Row, shared: R.Shared, view: R.View, tick: float, z: float) -> None:
     """Rows below a coarse cell: learn where a sampled forecast is due, then begin the next."""
     meta = row.meta

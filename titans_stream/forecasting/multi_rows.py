@@ -72,25 +72,25 @@ NOW = 4
 NUMBERS = 5
 
 
-@njit()
+@njit(inner=True)
 def new_view() -> View:
     """Scratch space for the read-out of any row."""
     return View(np.empty(L.FINE), np.empty(L.FINE), np.empty(L.A_INPUTS), np.empty(NUMBERS))
 
 
-@njit()
+@njit(inner=True)
 def fine_cells(period: float) -> int:
     """Cells a period of the slot memory."""
     return min(L.FINE, int(math.floor(period + 1e-9)))
 
 
-@njit()
+@njit(inner=True)
 def coarse_cells(period: float) -> int:
     """Cells a period of targets and window."""
     return min(L.COARSE, int(math.floor(period + 1e-9)))
 
 
-@njit()
+@njit(inner=True)
 def cell_of(tick: float, cells: int, period: float) -> int:
     """Which cell, counted from tick 0, a tick lies in."""
     return int(math.floor(tick * cells / period))
@@ -112,7 +112,7 @@ def write_slot(
         slots[0, p] += max(L.SLOT_RATE, 1.0 / seen) * (value - slots[0, p])
 
 
-@njit()
+@njit(inner=True)
 def read_slots(slots: Float64, cells: int, last: float, place: int, view: View) -> bool:
     """Fill a view's slots, latest values and numbers; False where nothing was seen.
 
@@ -151,7 +151,7 @@ def features(view: View, p: int, x: Float64) -> float:
     return anchor
 
 
-@njit()
+@njit(inner=True)
 def read_window(ring: Float64, newest: int, cells: int, fine: int, view: View) -> None:
     """Inputs of the shared head -> view.inputs: the window up to coarse cell `newest`.
 
@@ -161,13 +161,17 @@ def read_window(ring: Float64, newest: int, cells: int, fine: int, view: View) -
     inputs = view.inputs
     shift = view.numbers[LEVEL] - view.numbers[CENTRE]
     total = 0.0
+    place = (newest - (L.WINDOW - 1) * cells // L.COARSE) % L.RING
     for i in range(L.WINDOW):
-        cell = newest - (L.WINDOW - 1 - i) * cells // L.COARSE
-        value = ring[cell % L.RING]
+        if cells < L.COARSE:
+            place = (newest - (L.WINDOW - 1 - i) * cells // L.COARSE) % L.RING
+        value = ring[place]
         if math.isnan(value):
+            cell = newest - (L.WINDOW - 1 - i) * cells // L.COARSE
             value = coarse_slot(view, cell % cells, cells, fine) + shift
         inputs[i] = value
         total += value
+        place = place + 1 if place < L.RING - 1 else 0
     base = total / L.WINDOW
     for i in range(L.WINDOW):
         inputs[i] -= base
@@ -180,7 +184,7 @@ def read_window(ring: Float64, newest: int, cells: int, fine: int, view: View) -
     view.numbers[BASE] = base
 
 
-@njit()
+@njit(inner=True)
 def coarse_slot(view: View, cell: int, cells: int, fine: int) -> float:
     """Mean of the slots that a coarse cell holds."""
     if fine == cells:

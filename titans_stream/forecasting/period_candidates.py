@@ -31,7 +31,7 @@ CLEARLY = 0.88
 """A longer period must leave less than this share of its skill to a shorter one."""
 
 
-@njit()
+@njit(inner=True)
 def load(rings: Float32, n: Int64, complete: Int64, sums: Float64, counts: Float64) -> bool:
     """Prepare the linear rings [RINGS, n] in place; False where the finest shows nothing."""
     for ring in range(RINGS):
@@ -45,13 +45,13 @@ def load(rings: Float32, n: Int64, complete: Int64, sums: Float64, counts: Float
     return shown
 
 
-@njit()
+@njit(inner=True)
 def usable(hint: float) -> float:
     """The calendar's length if it can be a period, else -1."""
     return hint if hint >= MINIMUM_PERIOD else -1.0
 
 
-@njit()
+@njit(inner=True)
 def add_candidate(candidates: Float64, taken: int, p: float, n: Int64) -> int:
     """Put p after candidates[:taken] if three cycles of it are held; how many there are then."""
     if not (p >= MINIMUM_PERIOD) or taken >= candidates.shape[0]:
@@ -65,7 +65,7 @@ def add_candidate(candidates: Float64, taken: int, p: float, n: Int64) -> int:
     return taken + 1
 
 
-@njit()
+@njit(inner=True)
 def first_candidates(candidates: Float64, n: Int64, hints: Float64, one: float, two: float) -> int:
     """The calendar's hints and two periods that are known already; how many."""
     taken = 0
@@ -75,7 +75,7 @@ def first_candidates(candidates: Float64, n: Int64, hints: Float64, one: float, 
     return add_candidate(candidates, taken, two, n)
 
 
-@njit()
+@njit(inner=True)
 def _ring_candidates(
     D: Float32, lags: int, ring: int, n: Int64, candidates: Float64, taken: int
 ) -> int:
@@ -112,7 +112,7 @@ def _ring_candidates(
     return taken
 
 
-@njit()
+@njit(inner=True)
 def propose(
     x: Float32, n: Int64, complete: Int64, D: Float32, candidates: Float64, taken: int
 ) -> int:

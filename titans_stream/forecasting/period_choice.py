@@ -10,13 +10,10 @@ import math
 import numpy as np
 
 from titans_stream.forecasting.period_candidates import (
-    CANDIDATES,
     CLEARLY,
     MINIMUM_CELLS,
     RINGS,
     SCALES,
-    first_candidates,
-    propose,
 )
 from titans_stream.forecasting.period_evidence import (
     CORRELATION,
@@ -48,9 +45,11 @@ HINT_SHARE = 0.5
 """The calendar's day keeps its place down to this share of the best skill; so does a period whose
 fifth or higher multiple is better, as the day's course inside a week."""
 DAY_SHARE = 0.25
-"""The same for a period of whole days, of which the day need not stand by itself."""
-SECOND_SHARE = 0.05
-"""Share of the power that a second period must explain beyond the first."""
+"""The same for a period of whole days, of which the day need not stand by itself up to `FEW_DAYS`
+of them: noise and a day's course make such multiples, not longer ones."""
+FEW_DAYS = 4.5
+CLEAR_SKILL = 0.2
+"""Skill from which a longer one stands without a day that does."""
 USUAL = (7.0, 12.0, 24.0, 48.0, 60.0, 96.0, 144.0, 168.0, 288.0, 336.0, 672.0, 720.0, 1440.0,
          2016.0, 2880.0, 4320.0, 5760.0, 10080.0)  # fmt: skip
 """Readings in a minute, an hour, a day, a week or a year at usual intervals."""
@@ -58,11 +57,13 @@ WHOLE = 5e-4
 """A calendar's length this close to a whole number of readings, as a share, is that number."""
 CLIMB = 0.08
 """Largest step in the search for the best length: this share of a cycle over all that is held."""
+REMEMBERED = 48
+"""Folds of one choice that are kept, not to be worked out twice."""
 POLISH = 0.02
 """Skill that may be lost when a period is rounded."""
 
 
-@njit()
+@njit(inner=True)
 def judge_ring(p: float, n: Int64) -> int:
     """The finest ring with many cycles of p; without one, that which holds most cycles."""
     for ring in range(RINGS):
@@ -77,7 +78,7 @@ def judge_ring(p: float, n: Int64) -> int:
     return best
 
 
-@njit()
+@njit(inner=True)
 def evidence(
     x: Float32, n: Int64, sums: Float64, counts: Float64, p: float, ring: int, out: Float64
 ) -> None:
@@ -88,7 +89,34 @@ def evidence(
     fold(x[ring], n[ring], p / SCALES[ring], sums[ring], counts[ring], out)
 
 
-@njit()
+@njit(inner=True)
+def recalled(
+    x: Float32,
+    n: Int64,
+    sums: Float64,
+    counts: Float64,
+    memo: Float64,
+    p: float,
+    ring: int,
+    out: Float64,
+) -> None:
+    """`evidence`, worked out once for each period and ring: memo [REMEMBERED, 2 + FOLD], whose
+    first column is zero where a row is free."""
+    k = 0
+    while k < REMEMBERED and memo[k, 0] != 0.0 and (memo[k, 0] != p or memo[k, 1] != ring):
+        k += 1
+    if k < REMEMBERED and memo[k, 0] == p:
+        for i in range(FOLD):
+            out[i] = memo[k, 2 + i]
+        return
+    evidence(x, n, sums, counts, p, ring, out)
+    if k < REMEMBERED:
+        memo[k, 0], memo[k, 1] = p, ring
+        for i in range(FOLD):
+            memo[k, 2 + i] = out[i]
+
+
+@njit(inner=True)
 def accepted(found: Float64, hint: int) -> bool:
     """Whether a fold shows a period; less is asked of a day or week of the calendar (`hint`)."""
     cycles = found[CYCLES]
@@ -107,7 +135,7 @@ def accepted(found: Float64, hint: int) -> bool:
     return stands
 
 
-@njit()
+@njit(inner=True)
 def failed(found: Float64) -> bool:
     """Whether a period in use has lost what it was taken for."""
     bound = found[CORRELATION] - found[ERROR]
@@ -115,7 +143,7 @@ def failed(found: Float64) -> bool:
     return lost and found[CYCLES] >= 3.0
 
 
-@njit()
+@njit(inner=True)
 def _common_ring(long: float, n: Int64) -> int:
     ring = 0
     while ring < RINGS - 1 and n[ring] < 4.0 * long / SCALES[ring]:
@@ -123,22 +151,29 @@ def _common_ring(long: float, n: Int64) -> int:
     return ring
 
 
-@njit()
+@njit(inner=True)
 def _better(
-    x: Float32, n: Int64, sums: Float64, counts: Float64, short: float, long: float, share: float
+    x: Float32,
+    n: Int64,
+    sums: Float64,
+    counts: Float64,
+    memo: Float64,
+    short: float,
+    long: float,
+    share: float,
 ) -> bool:
     """Whether, on the same cells, the longer period leaves less than `share` to the shorter."""
     ring = _common_ring(long, n)
     if n[ring] < 3.0 * long / SCALES[ring] or (ring > 0 and short < 4.0 * SCALES[ring]):
         return False
     one, other = np.empty(FOLD), np.empty(FOLD)
-    evidence(x, n, sums, counts, short, ring, one)
-    evidence(x, n, sums, counts, long, ring, other)
+    recalled(x, n, sums, counts, memo, short, ring, one)
+    recalled(x, n, sums, counts, memo, long, ring, other)
     better: bool = one[SKILL] * one[POWER] < share * other[SKILL] * other[POWER]
     return better
 
 
-@njit()
+@njit(inner=True)
 def _sort(values: Float64, n: int) -> None:
     for i in range(1, n):
         value = values[i]
@@ -149,7 +184,7 @@ def _sort(values: Float64, n: int) -> None:
         values[j] = value
 
 
-@njit()
+@njit(inner=True)
 def which_hint(p: float, hints: Float64) -> int:
     """DAY, WEEK or NO_HINT."""
     for hint in range(hints.shape[0]):
@@ -158,7 +193,7 @@ def which_hint(p: float, hints: Float64) -> int:
     return NO_HINT
 
 
-@njit()
+@njit(inner=True)
 def choose(
     x: Float32,
     n: Int64,
@@ -174,6 +209,8 @@ def choose(
 
     The one in use stands until it fails outright, and another one as long must be clearly better.
     """
+    memo = np.empty((REMEMBERED, 2 + FOLD))
+    memo[:, 0] = 0.0
     found = np.empty(FOLD)
     standing = np.empty(taken)
     count = 0
@@ -181,7 +218,7 @@ def choose(
     _sort(candidates, taken)
     for i in range(taken):
         p = candidates[i]
-        evidence(x, n, sums, counts, p, judge_ring(p, n), found)
+        recalled(x, n, sums, counts, memo, p, judge_ring(p, n), found)
         if p != current and current > 0.0 and abs(p - current) <= 1e-3 * current:
             continue
         if accepted(found, which_hint(p, hints)) or (p == current and not failed(found)):
@@ -196,18 +233,18 @@ def choose(
     for i in range(1, count):
         p = standing[i]
         share = _share(best, p, current)
-        if not _better(x, n, sums, counts, best, p, share):
+        if not _better(x, n, sums, counts, memo, best, p, share):
             continue
         if p == current or abs(p - best) <= SAME * best or _adds(x, n, sums, counts, best, p):
             best = p
-    best = _prefer_day(x, n, sums, counts, best, day, hints[DAY])
-    best = polish(x, n, sums, counts, best, current, hints)
+    best = _prefer_day(x, n, sums, counts, memo, best, day, hints[DAY])
+    best = polish(x, n, sums, counts, memo, best, current, hints)
     if best != current:
-        evidence(x, n, sums, counts, best, judge_ring(best, n), out)
+        recalled(x, n, sums, counts, memo, best, judge_ring(best, n), out)
     return best
 
 
-@njit()
+@njit(inner=True)
 def _share(short: float, long: float, current: float) -> float:
     """What a longer period must leave the shorter one of its skill less than."""
     if abs(long - short) <= SAME * short:
@@ -220,7 +257,7 @@ def _share(short: float, long: float, current: float) -> float:
     return min(1.0, share / HOLD) if long == current else share
 
 
-@njit()
+@njit(inner=True)
 def _adds(x: Float32, n: Int64, sums: Float64, counts: Float64, short: float, long: float) -> bool:
     """Whether the longer period stands by itself in what the shorter one leaves."""
     ring = judge_ring(long, n)
@@ -237,9 +274,16 @@ def _adds(x: Float32, n: Int64, sums: Float64, counts: Float64, short: float, lo
     return accepted(found, NO_HINT)
 
 
-@njit()
+@njit(inner=True)
 def _prefer_day(
-    x: Float32, n: Int64, sums: Float64, counts: Float64, best: float, day: float, hint: float
+    x: Float32,
+    n: Int64,
+    sums: Float64,
+    counts: Float64,
+    memo: Float64,
+    best: float,
+    day: float,
+    hint: float,
 ) -> float:
     """The calendar's day in place of a period that is not much better; `day` 0 if it fell."""
     if hint <= 0.0 or abs(best - hint) <= SAME * hint:
@@ -247,38 +291,46 @@ def _prefer_day(
     if best > hint:
         days = best / hint
         if abs(days - math.floor(days + 0.5)) < SAME * days:
-            return best if _better(x, n, sums, counts, hint, best, DAY_SHARE) else hint
-        if day > 0.0 and not _better(x, n, sums, counts, day, best, HINT_SHARE):
+            if day == 0.0 and days > FEW_DAYS:
+                found = np.empty(FOLD)
+                recalled(x, n, sums, counts, memo, best, judge_ring(best, n), found)
+                if accepted(found, NO_HINT) and found[SKILL] > CLEAR_SKILL:
+                    return best
+            return best if _better(x, n, sums, counts, memo, hint, best, DAY_SHARE) else hint
+        if day > 0.0 and not _better(x, n, sums, counts, memo, day, best, HINT_SHARE):
             return day
-    elif day > 0.0 and _better(x, n, sums, counts, best, day, 1.0 / HINT_SHARE):
+    elif day > 0.0 and _better(x, n, sums, counts, memo, best, day, 1.0 / HINT_SHARE):
         return day
     return best
 
 
-@njit()
-def _climb(x: Float32, n: Int64, sums: Float64, counts: Float64, p: float, ring: int) -> float:
+@njit(inner=True)
+def _climb(
+    x: Float32, n: Int64, sums: Float64, counts: Float64, memo: Float64, p: float, ring: int
+) -> float:
     """The length around p that has the most skill, in ever smaller steps."""
     found = np.empty(FOLD)
-    evidence(x, n, sums, counts, p, ring, found)
+    recalled(x, n, sums, counts, memo, p, ring, found)
     best, most = p, found[SKILL]
     step = CLIMB * p * p / (n[ring] * SCALES[ring])
     for _ in range(3):
         centre = best
         for way in (-2.0, -1.0, 1.0, 2.0):
             length = centre + way * step
-            evidence(x, n, sums, counts, length, ring, found)
+            recalled(x, n, sums, counts, memo, length, ring, found)
             if found[SKILL] > most:
                 best, most = length, found[SKILL]
         step *= 0.4
     return best
 
 
-@njit()
+@njit(inner=True)
 def polish(
     x: Float32,
     n: Int64,
     sums: Float64,
     counts: Float64,
+    memo: Float64,
     p: float,
     current: float,
     hints: Float64,
@@ -288,78 +340,25 @@ def polish(
         return p
     ring = judge_ring(p, n)
     found = np.empty(FOLD)
-    evidence(x, n, sums, counts, p, ring, found)
+    recalled(x, n, sums, counts, memo, p, ring, found)
     least = found[SKILL] - POLISH
     for hint in hints:
         if abs(p - hint) <= SAME * hint:
             if p == current and abs(p - hint) <= WHOLE * hint:
                 return p
-            evidence(x, n, sums, counts, hint, ring, found)
+            recalled(x, n, sums, counts, memo, hint, ring, found)
             if found[SKILL] >= least - POLISH:
                 whole = float(math.floor(hint + 0.5))
                 return whole if abs(whole - hint) <= WHOLE * hint else hint
     if p != current:
-        p = _climb(x, n, sums, counts, p, ring)
-        evidence(x, n, sums, counts, p, ring, found)
+        p = _climb(x, n, sums, counts, memo, p, ring)
+        recalled(x, n, sums, counts, memo, p, ring, found)
         least = found[SKILL] - POLISH
     whole = float(math.floor(p + 0.5))
     for usual in USUAL:
         if abs(p - usual) <= 0.02 * p and usual != p:
-            evidence(x, n, sums, counts, usual, ring, found)
+            recalled(x, n, sums, counts, memo, usual, ring, found)
             if found[SKILL] >= least:
                 return usual
-    evidence(x, n, sums, counts, whole, ring, found)
+    recalled(x, n, sums, counts, memo, whole, ring, found)
     return whole if found[SKILL] >= least else p
-
-
-@njit()
-def _without(candidates: Float64, taken: int, period: float) -> int:
-    """Drop the candidates that are `period` itself; how many are left."""
-    kept = 0
-    for i in range(taken):
-        if abs(candidates[i] / period - 1.0) > 0.05:
-            candidates[kept] = candidates[i]
-            kept += 1
-    return kept
-
-
-@njit()
-def choose_second(
-    x: Float32,
-    n: Int64,
-    complete: Int64,
-    sums: Float64,
-    counts: Float64,
-    period: float,
-    hints: Float64,
-    current: float,
-    D: Float32,
-) -> float:
-    """A further period in what the first leaves, 0 if there is none."""
-    y = np.empty_like(x)
-    y_sums, y_counts = np.empty_like(sums), np.empty_like(counts)
-    for ring in range(RINGS):
-        if n[ring] < 8:
-            continue
-        p = period / SCALES[ring]
-        if p >= 2.0:
-            remove_profile(x[ring], n[ring], p, sums[ring], counts[ring], y[ring])
-        else:
-            for t in range(n[ring]):
-                y[ring, t] = x[ring, t]
-        accumulate(y[ring], n[ring], y_sums[ring], y_counts[ring])
-    candidates = np.empty(CANDIDATES)
-    taken = first_candidates(candidates, n, hints, current, 0.0)
-    taken = propose(y, n, complete, D, candidates, taken)
-    kept = _without(candidates, taken, period)
-    found = np.empty(FOLD)
-    second = choose(y, n, y_sums, y_counts, candidates, kept, hints, current, found)
-    if second == 0.0 or abs(second / period - 1.0) <= 0.05:
-        return 0.0
-    ring = judge_ring(second, n)
-    whole = np.empty(FOLD)
-    evidence(x, n, sums, counts, second, ring, whole)
-    evidence(y, n, y_sums, y_counts, second, ring, found)
-    if found[SKILL] * found[POWER] < SECOND_SHARE * whole[POWER]:
-        return 0.0
-    return second

@@ -29,7 +29,7 @@ LEAST_SKILL = 0.02
 """Below it no strength is worked out."""
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def _moving_means(sums: Float64, counts: Float64, n: int, p: float, out: Float64) -> None:
     """Mean over one period around each cell -> out[:n], the outermost at the ends."""
     low = 0.5 - 0.5 * p
@@ -53,7 +53,7 @@ def _moving_means(sums: Float64, counts: Float64, n: int, p: float, out: Float64
         out[t] = out[end - 1]
 
 
-@njit()
+@njit(inner=True)
 def _deviations(
     x: Float32, n: int, p: float, sums: Float64, counts: Float64, d: Float64, slot: Int64
 ) -> int:
@@ -77,7 +77,7 @@ def _deviations(
     return first
 
 
-@njit()
+@njit(inner=True)
 def _profile(d: Float64, slot: Int64, first: int, n: int, total: Float64, seen: Float64) -> None:
     for t in range(first, n):
         if not math.isnan(d[t]):
@@ -141,7 +141,7 @@ def fold(x: Float32, n: int, p: float, sums: Float64, counts: Float64, out: Floa
         out[STRENGTH] = _strength(x, n, p, first, slot, total)
 
 
-@njit()
+@njit(inner=True)
 def _strength(x: Float32, n: int, p: float, first: int, slot: Int64, profile: Float64) -> float:
     """How improbable the profile's harmonics are in noise of first order with the remainder's
     power and correlation: the largest normal deviate over the first 1, 2, 4 and 8 harmonics.
@@ -192,7 +192,7 @@ def _strength(x: Float32, n: int, p: float, first: int, slot: Int64, profile: Fl
     return strongest
 
 
-@njit()
+@njit(inner=True)
 def remove_profile(
     x: Float32, n: int, p: float, sums: Float64, counts: Float64, out: Float32
 ) -> None:

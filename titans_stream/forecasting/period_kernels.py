@@ -14,6 +14,7 @@ import numpy as np
 
 from titans_stream.forecasting import period_candidates as R
 from titans_stream.forecasting import period_choice as S
+from titans_stream.forecasting import period_second as second_period
 from titans_stream.forecasting.period_evidence import FOLD, STRENGTH
 from titans_stream.forecasting.period_structure import Float32
 from titans_stream.jit import njit
@@ -56,7 +57,7 @@ STARTED = 15
 META = 16
 
 
-@njit()
+@njit(inner=True)
 def observe(
     fine: Float32,
     middle: Float32,
@@ -99,7 +100,7 @@ def observe(
     return _check(fine, middle, coarse, meta, day, week)
 
 
-@njit()
+@njit(inner=True)
 def _linear(ring: Float32, written: int, out: Float32) -> int:
     """The ring's cells, oldest first -> out; how many."""
     size = ring.shape[0]
@@ -111,7 +112,7 @@ def _linear(ring: Float32, written: int, out: Float32) -> int:
     return n
 
 
-@njit()
+@njit(inner=True)
 def _rebase(fine: Float32, middle: Float32, coarse: Float32, meta: Float64) -> None:
     """Move OFFSET to the present level when it is so far off that float32 loses the changes."""
     count, mean, spread = 0.0, 0.0, 0.0
@@ -133,7 +134,7 @@ def _rebase(fine: Float32, middle: Float32, coarse: Float32, meta: Float64) -> N
     meta[OFFSET] += shift
 
 
-@njit()
+@njit(inner=True)
 def _own_number(fine: Float32) -> int:
     """0 .. CHECK_EVERY - 1 from the series' own values."""
     total = 0.0
@@ -145,7 +146,7 @@ def _own_number(fine: Float32) -> int:
     return int((scaled - math.floor(scaled)) * CHECK_EVERY)
 
 
-@njit()
+@njit(inner=True)
 def _schedule(meta: Float64, fine: Float32, changed: bool) -> None:
     meta[AGREED] = 0.0 if changed else meta[AGREED] + 1.0
     wait = CHECK_EVERY if meta[COUNT] >= CHECK_EVERY else FIRST_WAIT
@@ -156,7 +157,7 @@ def _schedule(meta: Float64, fine: Float32, changed: bool) -> None:
     meta[NEXT] = meta[COUNT] + wait
 
 
-@njit()
+@njit(inner=True)
 def _check(
     fine: Float32, middle: Float32, coarse: Float32, meta: Float64, day: float, week: float
 ) -> bool:
@@ -183,9 +184,8 @@ def _check(
     taken = R.propose(rings, n, complete, D, candidates, taken)
     best = S.choose(rings, n, sums, counts, candidates, taken, hints, meta[PERIOD], found)
     changed = _settle(meta, best, found, hints)
-    stable = meta[AGREED] >= STABLE_CHECKS
-    if meta[PERIOD] > 0.0 and (stable or meta[CHECKS] % SLOWER == 0.0):
-        second = S.choose_second(
+    if meta[PERIOD] > 0.0 and meta[CHECKS] % SLOWER == 0.0:
+        second = second_period.choose_second(
             rings, n, complete, sums, counts, meta[PERIOD], hints, meta[SECOND], D
         )
         if _settle_second(meta, second, hints):
@@ -197,7 +197,7 @@ def _check(
     return changed
 
 
-@njit()
+@njit(inner=True)
 def _settle(meta: Float64, best: float, found: Float64, hints: Float64) -> bool:
     """Take over, keep or drop the period; True when it changed."""
     period, count = meta[PERIOD], meta[COUNT]
@@ -231,7 +231,7 @@ def _settle(meta: Float64, best: float, found: Float64, hints: Float64) -> bool:
     return True
 
 
-@njit()
+@njit(inner=True)
 def _settle_second(meta: Float64, second: float, hints: Float64) -> bool:
     """Take over or drop the second period; True when it changed."""
     again = abs(second - meta[SECOND_PENDING]) <= S.SAME * second

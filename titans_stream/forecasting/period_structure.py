@@ -25,7 +25,7 @@ FLATTEST = 1e-6
 """A deviation below this share of the level is rounding of the ring's float32."""
 
 
-@njit()
+@njit(inner=True)
 def _smallest(values: Float64, n: int, rank: int) -> float:
     """The value of this rank among values[:n], whose order changes (Hoare's selection)."""
     low, high = 0, n - 1
@@ -119,7 +119,7 @@ def accumulate(x: Float32, n: int, sums: Float64, counts: Float64) -> None:
         counts[t + 1] = counts[t] + (0.0 if missing else 1.0)
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def _distance(later: Float32, earlier: Float32) -> float:
     total = np.float32(0.0)
     for t in range(earlier.shape[0]):
@@ -129,7 +129,7 @@ def _distance(later: Float32, earlier: Float32) -> float:
     return mean
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def _distance_of_present(
     later: Float32, earlier: Float32, later_mask: Float32, earlier_mask: Float32
 ) -> float:
@@ -164,7 +164,7 @@ def structure(x: Float32, n: int, complete: bool, out: Float32) -> int:
     return lags
 
 
-@njit()
+@njit(inner=True)
 def dip(D: Float32, lags: int, lag: int) -> float:
     """How far D(k) lies below the mean of D(k/2) and D(3k/2), as a share; NaN out of range.
 
@@ -179,7 +179,7 @@ def dip(D: Float32, lags: int, lag: int) -> float:
     return depth
 
 
-@njit()
+@njit(inner=True)
 def _vertex(D: Float32, lag: int) -> float:
     """Place of the parabola's lowest point through three neighbours."""
     left, middle, right = D[lag - 1], D[lag], D[lag + 1]

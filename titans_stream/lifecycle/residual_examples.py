@@ -141,6 +141,8 @@ def _moments(
     square: Float64,
 ) -> None:
     meta = row.meta
+    period = meta[L.PERIOD]
+    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
     x, u = np.empty(L.FEATURES), np.ones(M.CORRECTIONS)
     begin = 1
     for r in range(M.ROWS):
@@ -152,7 +154,8 @@ def _moments(
             value = values[t + step]
             if math.isnan(value):
                 continue
-            error = (value - meta[L.OFFSET]) / meta[L.UNIT] - K.point(row, shared, view, x, step)
+            error = (value - meta[L.OFFSET]) / meta[L.UNIT]
+            error -= K.point(row, shared, view, x, step, period, fine, coarse)
             error /= scale
             for k in range(L.FEATURES):
                 u[1 + k] = x[k] / scale

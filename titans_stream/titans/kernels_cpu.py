@@ -9,8 +9,8 @@ over such short stretches. Functions that rely on rounding say `fastmath=False`,
 take over their caller's liberties.
 
 Letters: N rows of the table, n of them served, T tokens each, P heads, d head width, H hidden
-width. Both matrices are kept as [d, H], W_1 transposed and W_2 as it is, so that every inner loop
-runs along H.
+width. A memory is one block [4, d, H]: W_1 transposed, W_2 and their momenta likewise, so that
+every inner loop runs along H.
 """
 
 from __future__ import annotations
@@ -18,113 +18,35 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from titans_stream.jit import ASSOCIATIVE, njit
+from titans_stream.jit import njit
 from titans_stream.records import Int64
+from titans_stream.titans.matrices_cpu import Float32
+from titans_stream.titans.silu_cpu import sigmoid
 from titans_stream.titans.vectors import (
     LANES,
     add,
     add_product,
-    divide,
     fill,
-    limit,
     load,
     multiply,
-    power_of_two,
     prefetch,
+    spread,
     store,
     store_totals,
     subtract,
     total,
 )
 
-Float32 = npt.NDArray[np.float32]
-
 TOGETHER = 4
-"""Rows of a matrix that `_rows` takes at a time; d is a multiple of it, H one of LANES."""
+"""Rows of W_2 that are taken at a time; d is a multiple of it, H one of LANES."""
 _TINY = np.float32(2.0**-99)
 """Weights far below this become zero: denormal arithmetic is some twenty times slower."""
 
 
-@njit(nogil=True, error_model="numpy", fastmath=ASSOCIATIVE)
-def prepare_tokens(
-    projected: Float32,
-    logits: Float32,
-    taps: Float32,
-    tail: Float32,
-    rows: Int64,
-    theta_max: float,
-    alpha_floor: float,
-    theta_floor: float,
-    forgetting: bool,
-    q: Float32,
-    k: Float32,
-    v: Float32,
-    gates: Float32,
-) -> None:
-    """What a memory makes of projections: convolution, SiLU, unit keys and queries, gates.
-
-    projected [n, T, 3 D], logits [n, T, 3 P], taps [K, 3 D] (K = 0: no convolution), tail
-    [N, K - 1, 3 D] (rows are updated in place); q, k, v [n, P, T, d] and gates (1 - alpha, eta,
-    theta) [n, P, T, 3] are written.
-    """
-    heads, count, width = q.shape[1], q.shape[2], q.shape[3]
-    channels, past = projected.shape[2], tail.shape[1]
-    keep_scale = np.float32(1 / (1 - alpha_floor))
-    theta_scale, floor = np.float32(theta_max / (1 - theta_floor)), np.float32(theta_floor)
-    history = np.empty((past + count, channels), np.float32)
-    mixed, switch = (
-        np.zeros(_padded(channels), np.float32),
-        np.zeros(_padded(3 * heads), np.float32),
-    )
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        history[:past] = tail[row]
-        history[past:] = projected[i]
-        tail[row] = history[count:]
-        for t in range(count):
-            if taps.shape[0]:
-                mixed[:channels] = np.float32(0)
-                for j in range(taps.shape[0]):
-                    for c in range(channels):
-                        mixed[c] += taps[j, c] * history[t + j, c]
-            else:
-                mixed[:channels] = projected[i, t]
-            for c in range(0, channels, LANES):
-                before = load(mixed, c)
-                store(mixed, c, multiply(before, _sigmoid(before)))
-            for head in range(heads):
-                first = head * width
-                _unit(mixed[first : first + width], q[i, head, t])
-                first += heads * width
-                _unit(mixed[first : first + width], k[i, head, t])
-                first += heads * width
-                v[i, head, t] = mixed[first : first + width]
-            switch[: 3 * heads] = logits[i, t]
-            switch[:heads] *= np.float32(-1)
-            for c in range(0, 3 * heads, LANES):
-                store(switch, c, _sigmoid(load(switch, c)))
-            for head in range(heads):
-                kept = min(keep_scale * switch[head], np.float32(1))
-                opened = max(switch[2 * heads + head] - floor, np.float32(0))
-                gates[i, head, t, 0] = kept if forgetting else np.float32(1)
-                gates[i, head, t, 1] = switch[heads + head]
-                gates[i, head, t, 2] = theta_scale * opened
-
-
-@njit(nogil=True)
-def _padded(count: int) -> int:
-    """The next multiple of a vector's length."""
-    return (count + LANES - 1) // LANES * LANES
-
-
 @njit(nogil=True, error_model="numpy")
 def serve_steps(
-    w1: Float32,
-    w2: Float32,
-    s1: Float32,
-    s2: Float32,
+    memories: Float32,
     rows: Int64,
     q: Float32,
     k: Float32,
@@ -137,15 +59,14 @@ def serve_steps(
 ) -> None:
     """Let n rows read and learn T tokens each, in place.
 
-    w1, w2, s1, s2 [N, P, d, H]; rows int64 [n], distinct; q, k, v and y (written) [n, P, T, d];
+    memories [N, P, 4, d, H]; rows int64 [n], distinct; q, k, v and y (written) [n, P, T, d];
     gates (1 - alpha, eta, theta) [n, P, T, 3]; surprise (written: squared gradient norm, loss,
     squared momentum norm) [n, P, T, 3]. A `clip` of infinity clips nothing.
     """
-    heads, count, width, hidden = w1.shape[1], k.shape[2], w1.shape[2], w1.shape[3]
-    size, last = width * hidden, rows.shape[0] * heads - 1
+    heads, count, width, hidden = memories.shape[1], k.shape[2], k.shape[3], memories.shape[4]
+    size, last = 4 * width * hidden, rows.shape[0] * heads - 1
     # Flat arrays and places in them: a view costs as much as half a pass over a matrix.
-    flat_w1, flat_w2 = w1.reshape(-1), w2.reshape(-1)
-    flat_s1, flat_s2 = s1.reshape(-1), s2.reshape(-1)
+    table = memories.reshape(-1)
     flat_q, flat_k, flat_v, flat_y = q.reshape(-1), k.reshape(-1), v.reshape(-1), y.reshape(-1)
     flat_gates, flat_surprise = gates.reshape(-1), surprise.reshape(-1)
     scratch = np.empty(4 * hidden + width, np.float32)
@@ -155,10 +76,7 @@ def serve_steps(
         ahead = (rows[then // heads] * heads + then % heads) * size
         for t in range(count):
             _step(
-                flat_w1,
-                flat_w2,
-                flat_s1,
-                flat_s2,
+                table,
                 here,
                 ahead if t == 0 else -1,
                 memory * count + t,
@@ -178,10 +96,7 @@ def serve_steps(
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
 def _step(
-    w1: Float32,
-    w2: Float32,
-    s1: Float32,
-    s2: Float32,
+    table: Float32,
     here: int,
     ahead: int,
     token: int,
@@ -203,29 +118,32 @@ def _step(
     """
     keep, eta, theta = gates[3 * token], gates[3 * token + 1], gates[3 * token + 2]
     x, error = token * width, 4 * hidden
-    z, h, back, zq = 0, hidden, 2 * hidden, 3 * hidden
-    two, one = np.float32(2), fill(np.float32(1))
-    _columns(w1, here, ahead, k, x, width, hidden, scratch, z)
+    z, h, back, read = 0, hidden, 2 * hidden, 3 * hidden
+    w1, s1 = here, here + 2 * width * hidden
+    w2, s2 = w1 + width * hidden, s1 + width * hidden
+    to_w2, to_s1, to_s2 = w2 - here, s1 - here, s2 - here
+    if ahead < 0:
+        to_w2 = to_s1 = to_s2 = 0
+    one = fill(np.float32(1))
+    _columns(table, w1, ahead, k, x, width, hidden, scratch, z)
     squares = fill(np.float32(0))
     for j in range(0, hidden, LANES):
         before = load(scratch, z + j)
-        after = multiply(before, _sigmoid(before))
+        after = multiply(before, sigmoid(before))
         squares = add_product(after, after, squares)
         store(scratch, h + j, after)
     squared_h = total(squares)
 
-    _rows(w2, here, ahead, scratch, h, width, hidden, scratch, error)
-    squared_error, squared_k = np.float32(0), np.float32(0)
+    squared_error = _errors(
+        table, w2, ahead + to_w2, scratch, h, k, v, x, residual, width, hidden, error, back
+    )
+    squared_k = np.float32(0)
     for i in range(width):
-        g = two * (scratch[error + i] - v[x + i] + (k[x + i] if residual else np.float32(0)))
-        scratch[error + i] = g
-        squared_error += g * g
         squared_k += k[x + i] * k[x + i]
-    _columns(w2, here, -1, scratch, error, width, hidden, scratch, back)
     squares = fill(np.float32(0))
     for j in range(0, hidden, LANES):
         before, through = load(scratch, z + j), load(scratch, back + j)
-        gate = _sigmoid(before)
+        gate = sigmoid(before)
         slope = multiply(gate, add_product(before, subtract(one, gate), one))
         through = multiply(through, slope)
         squares = add_product(through, through, squares)
@@ -235,13 +153,15 @@ def _step(
     if squared > clip * clip:
         step *= clip / np.float32(np.sqrt(squared))
 
-    past = _learn(w1, s1, here, ahead, k, x, scratch, back, width, hidden, step, keep, eta)
-    _columns(w1, here, -1, q, x, width, hidden, scratch, zq)
+    past = _learn_first(
+        table, w1, s1, ahead + to_s1, k, q, x, scratch, back, read, width, hidden, step, keep, eta
+    )
     for j in range(0, hidden, LANES):
-        before = load(scratch, zq + j)
-        store(scratch, zq + j, multiply(before, _sigmoid(before)))
-    past += _learn(w2, s2, here, ahead, scratch, error, scratch, h, width, hidden, step, keep, eta)
-    _rows(w2, here, -1, scratch, zq, width, hidden, y, x)
+        before = load(scratch, read + j)
+        store(scratch, read + j, multiply(before, sigmoid(before)))
+    past += _learn_last(
+        table, w2, s2, ahead + to_s2, scratch, error, h, read, width, hidden, step, keep, eta, y, x
+    )
     if residual:
         for i in range(width):
             y[x + i] += q[x + i]
@@ -267,7 +187,7 @@ def _columns(
     for j in range(0, blocks, 4 * LANES):
         a = b = c = d = fill(np.float32(0))
         for i in range(width):
-            place, xi = i * hidden + j, fill(x[at + i])
+            place, xi = i * hidden + j, spread(x, at + i)
             if ahead >= 0:
                 for line in range(4):
                     prefetch(table, ahead + place + line * LANES)
@@ -285,102 +205,175 @@ def _columns(
         for i in range(width):
             if ahead >= 0:
                 prefetch(table, ahead + i * hidden + j)
-            a = add_product(fill(x[at + i]), load(table, here + i * hidden + j), a)
+            a = add_product(spread(x, at + i), load(table, here + i * hidden + j), a)
         store(out, to + j, a)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _rows(
+def _errors(
     table: Float32,
     here: int,
     ahead: int,
-    x: Float32,
-    at: int,
+    scratch: Float32,
+    h: int,
+    k: Float32,
+    v: Float32,
+    x: int,
+    residual: bool,
     width: int,
     hidden: int,
-    out: Float32,
-    to: int,
-) -> None:
-    """W x: W [d, H] at `here` of the table, x [H] at `at`; written to `out` from `to` on."""
+    error: int,
+    back: int,
+) -> np.float32:
+    """g = 2 (W h + k - v) and W' g, for W [d, H] at `here` of the table; |g|^2 is returned.
+
+    h, g and W' g in their places in `scratch`. Both products of four rows are made while these
+    are at hand.
+    """
+    two, squared_error = np.float32(2), np.float32(0)
+    for j in range(0, hidden, LANES):
+        store(scratch, back + j, fill(np.float32(0)))
     for i in range(0, width, TOGETHER):
         a = b = c = d = fill(np.float32(0))
+        place = here + i * hidden
         for j in range(0, hidden, LANES):
-            place, xj = i * hidden + j, load(x, at + j)
+            hj = load(scratch, h + j)
             if ahead >= 0:
                 for line in range(TOGETHER):
-                    prefetch(table, ahead + place + line * hidden)
-            a = add_product(xj, load(table, here + place), a)
-            b = add_product(xj, load(table, here + place + hidden), b)
-            c = add_product(xj, load(table, here + place + 2 * hidden), c)
-            d = add_product(xj, load(table, here + place + 3 * hidden), d)
-        store_totals(out, to + i, a, b, c, d)
+                    prefetch(table, ahead + (i + line) * hidden + j)
+            a = add_product(hj, load(table, place + j), a)
+            b = add_product(hj, load(table, place + j + hidden), b)
+            c = add_product(hj, load(table, place + j + 2 * hidden), c)
+            d = add_product(hj, load(table, place + j + 3 * hidden), d)
+        store_totals(scratch, error + i, a, b, c, d)
+        for row in range(i, i + TOGETHER):
+            off = scratch[error + row] - v[x + row]
+            g = two * (off + (k[x + row] if residual else np.float32(0)))
+            scratch[error + row] = g
+            squared_error += g * g
+        a, b = spread(scratch, error + i), spread(scratch, error + i + 1)
+        c, d = spread(scratch, error + i + 2), spread(scratch, error + i + 3)
+        for j in range(0, hidden, LANES):
+            sums = add_product(a, load(table, place + j), load(scratch, back + j))
+            sums = add_product(b, load(table, place + j + hidden), sums)
+            sums = add_product(c, load(table, place + j + 2 * hidden), sums)
+            sums = add_product(d, load(table, place + j + 3 * hidden), sums)
+            store(scratch, back + j, sums)
+    return squared_error
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _learn(
-    w: Float32,
-    s: Float32,
-    here: int,
+def _learn_first(
+    table: Float32,
+    w: int,
+    s: int,
     ahead: int,
-    left: Float32,
-    left_at: int,
-    right: Float32,
-    right_at: int,
+    k: Float32,
+    q: Float32,
+    x: int,
+    scratch: Float32,
+    back: int,
+    read: int,
     width: int,
     hidden: int,
     step: np.float32,
     keep: np.float32,
     eta: np.float32,
 ) -> np.float32:
-    """Equations 10 and 13 for one layer, whose gradient is left right'; squared norm of S.
+    """Equations 10 and 13 for W_1, whose gradient is k back', and W_1' q; squared norm of S.
 
-    left [d] and right [H] from their places on; W and S [d, H] at `here` of their tables. Adding
-    and taking away `_TINY` rounds what is below it to multiples of a normal number.
+    W_1' q goes to the place `read`.
     """
-    kept, carried, tiny, off = fill(keep), fill(eta), fill(_TINY), fill(-_TINY)
+    kept, carried = fill(keep), fill(eta)
     past = fill(np.float32(0))
-    for i in range(width):
-        factor = fill(step * left[left_at + i])
-        for j in range(0, hidden, LANES):
+    for j in range(0, hidden, 2 * LANES):
+        two = j + LANES < hidden
+        right = load(scratch, back + j)
+        other = load(scratch, back + j + LANES) if two else right
+        a = b = fill(np.float32(0))
+        for i in range(width):
+            factor, qi = fill(step * k[x + i]), spread(q, x + i)
             place = i * hidden + j
             if ahead >= 0:
-                prefetch(s, ahead + place)
-            place += here
-            write = add_product(factor, load(right, right_at + j), tiny)
-            lifted = add_product(carried, load(s, place), write)
-            momentum = add(lifted, off)
-            store(s, place, momentum)
-            store(w, place, add(add_product(kept, load(w, place), lifted), off))
+                prefetch(table, ahead + place)
+            weights, momentum = _learned(table, w + place, s + place, factor, right, kept, carried)
             past = add_product(momentum, momentum, past)
+            a = add_product(qi, weights, a)
+            if two:
+                place += LANES
+                if ahead >= 0:
+                    prefetch(table, ahead + place)
+                weights, momentum = _learned(
+                    table, w + place, s + place, factor, other, kept, carried
+                )
+                past = add_product(momentum, momentum, past)
+                b = add_product(qi, weights, b)
+        store(scratch, read + j, a)
+        if two:
+            store(scratch, read + j + LANES, b)
     squared_norm: np.float32 = total(past)
     return squared_norm
 
 
-@njit(nogil=True, error_model="numpy", fastmath=ASSOCIATIVE)
-def _unit(x: Float32, out: Float32) -> None:
-    """`x` L2-normalised, as `NeuralMemory` does it."""
-    total_square = np.float32(1e-6)
-    for i in range(x.shape[0]):
-        total_square += x[i] * x[i]
-    scale = np.float32(1) / np.float32(np.sqrt(total_square))
-    for i in range(x.shape[0]):
-        out[i] = x[i] * scale
+@njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
+def _learn_last(
+    table: Float32,
+    w: int,
+    s: int,
+    ahead: int,
+    scratch: Float32,
+    error: int,
+    h: int,
+    read: int,
+    width: int,
+    hidden: int,
+    step: np.float32,
+    keep: np.float32,
+    eta: np.float32,
+    y: Float32,
+    x: int,
+) -> np.float32:
+    """Equations 10 and 13 for W_2, whose gradient is g h', and y = W_2 read; squared norm of S."""
+    kept, carried = fill(keep), fill(eta)
+    past = other = fill(np.float32(0))
+    for i in range(0, width, TOGETHER):
+        a = b = c = d = fill(np.float32(0))
+        f0, f1 = fill(step * scratch[error + i]), fill(step * scratch[error + i + 1])
+        f2, f3 = fill(step * scratch[error + i + 2]), fill(step * scratch[error + i + 3])
+        for j in range(0, hidden, LANES):
+            right, hq = load(scratch, h + j), load(scratch, read + j)
+            place = i * hidden + j
+            if ahead >= 0:
+                for line in range(TOGETHER):
+                    prefetch(table, ahead + place + line * hidden)
+            weights, momentum = _learned(table, w + place, s + place, f0, right, kept, carried)
+            past, a = add_product(momentum, momentum, past), add_product(hq, weights, a)
+            place += hidden
+            weights, momentum = _learned(table, w + place, s + place, f1, right, kept, carried)
+            other, b = add_product(momentum, momentum, other), add_product(hq, weights, b)
+            place += hidden
+            weights, momentum = _learned(table, w + place, s + place, f2, right, kept, carried)
+            past, c = add_product(momentum, momentum, past), add_product(hq, weights, c)
+            place += hidden
+            weights, momentum = _learned(table, w + place, s + place, f3, right, kept, carried)
+            other, d = add_product(momentum, momentum, other), add_product(hq, weights, d)
+        store_totals(y, x + i, a, b, c, d)
+    squared_norm: np.float32 = total(add(past, other))
+    return squared_norm
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x) of a vector to 2e-7: e^-x = 2^n e^r with |r| <= ln 2 / 2."""
-    one, shift = fill(np.float32(1)), fill(np.float32(12582912))  # 1.5 * 2^23
-    x = limit(x, fill(np.float32(87)))
-    shifted = add(multiply(x, fill(np.float32(-1.44269504))), shift)
-    n = subtract(shifted, shift)
-    r = subtract(multiply(n, fill(np.float32(-0.693359375))), x)
-    r = add_product(n, fill(np.float32(2.12194440e-4)), r)
-    p = fill(np.float32(1.98756915e-4))
-    p = add_product(p, r, fill(np.float32(1.39819995e-3)))
-    p = add_product(p, r, fill(np.float32(8.33345191e-3)))
-    p = add_product(p, r, fill(np.float32(4.16657960e-2)))
-    p = add_product(p, r, fill(np.float32(1.66666655e-1)))
-    p = add_product(p, r, fill(np.float32(0.5)))
-    e = add(add_product(p, multiply(r, r), r), one)
-    return divide(one, add_product(e, power_of_two(shifted), one))
+def _learned(
+    table: Float32, w: int, s: int, factor: Any, right: Any, kept: Any, carried: Any
+) -> tuple[Any, Any]:
+    """16 weights and momenta after S = eta S + factor right, M = keep M + S; both are stored.
+
+    Adding and taking away `_TINY` rounds what is below it to multiples of a normal number.
+    """
+    tiny, off = fill(_TINY), fill(-_TINY)
+    lifted = add_product(carried, load(table, s), add_product(factor, right, tiny))
+    momentum = add(lifted, off)
+    weights = add(add_product(kept, load(table, w), lifted), off)
+    store(table, s, momentum)
+    store(table, w, weights)
+    return weights, momentum

@@ -18,10 +18,7 @@ from torch import Tensor
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _serve(  # type: ignore[no-untyped-def]
-    w1_pointer,
-    w2_pointer,
-    s1_pointer,
-    s2_pointer,
+    memories_pointer,
     rows_pointer,
     q_pointer,
     k_pointer,
@@ -45,11 +42,13 @@ def _serve(  # type: ignore[no-untyped-def]
     j = tl.arange(0, TILE_H)
     real_d = d < WIDTH
     real = real_d[:, None] & (j < HIDDEN)[None, :]
-    place = (row * heads + head) * WIDTH * HIDDEN + d[:, None] * HIDDEN + j[None, :]
-    w1 = tl.load(w1_pointer + place, mask=real, other=0.0)
-    w2 = tl.load(w2_pointer + place, mask=real, other=0.0)
-    s1 = tl.load(s1_pointer + place, mask=real, other=0.0)
-    s2 = tl.load(s2_pointer + place, mask=real, other=0.0)
+    size = WIDTH * HIDDEN
+    place = (row * heads + head) * 4 * size + d[:, None] * HIDDEN + j[None, :]
+    place = memories_pointer + place
+    w1 = tl.load(place, mask=real, other=0.0)
+    w2 = tl.load(place + size, mask=real, other=0.0)
+    s1 = tl.load(place + 2 * size, mask=real, other=0.0)
+    s2 = tl.load(place + 3 * size, mask=real, other=0.0)
     first = (served * heads + head) * tokens
     for t in range(tokens):
         vector = (first + t) * WIDTH + d
@@ -94,17 +93,14 @@ def _serve(  # type: ignore[no-untyped-def]
         tl.store(surprise_pointer + scalar + 1, 0.25 * squared_error)
         past = tl.sum(tl.sum(s1 * s1 + s2 * s2, axis=1), axis=0)
         tl.store(surprise_pointer + scalar + 2, past)
-    tl.store(w1_pointer + place, w1, mask=real)
-    tl.store(w2_pointer + place, w2, mask=real)
-    tl.store(s1_pointer + place, s1, mask=real)
-    tl.store(s2_pointer + place, s2, mask=real)
+    tl.store(place, w1, mask=real)
+    tl.store(place + size, w2, mask=real)
+    tl.store(place + 2 * size, s1, mask=real)
+    tl.store(place + 3 * size, s2, mask=real)
 
 
 def serve_steps(
-    w1: Tensor,
-    w2: Tensor,
-    s1: Tensor,
-    s2: Tensor,
+    memories: Tensor,
     rows: Tensor,
     q: Tensor,
     k: Tensor,
@@ -116,13 +112,10 @@ def serve_steps(
     surprise: Tensor,
 ) -> None:
     """`kernels_cpu.serve_steps` on tensors of one CUDA device, all contiguous float32."""
-    _, heads, width, hidden = w1.shape
+    _, heads, _, width, hidden = memories.shape
     tile_d, tile_h = triton.next_power_of_2(width), triton.next_power_of_2(hidden)
     _serve[(len(rows), heads)](
-        w1,
-        w2,
-        s1,
-        s2,
+        memories,
         rows,
         q,
         k,

@@ -71,7 +71,7 @@ def naive_mac(layer: MAC, x: Tensor) -> Tensor:
         )
         h = _rms_norm(layer.norm_recalled, h)
         y = _segment_attention(layer.attention, normed[:, here], h, persistent)  # eq. 22, 23
-        y = normed[:, here] + y
+        y = normed[:, here] + layer.mixed * y
         learned.append(_rms_norm(layer.norm_attended, y))
         m = naive_memory(memory, torch.cat(learned, 1)).y[:, here]  # eq. 24
         o = _combine(layer.combine, y, m)  # eq. 25

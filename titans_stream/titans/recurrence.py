@@ -22,11 +22,12 @@ from torch.nn.functional import pad
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans.chunk import Gradients, Layers
 from titans_stream.titans.chunk_gradient import read_and_fold
+from titans_stream.titans.chunk_runs import fits, read_and_fold_run
 from titans_stream.titans.rule import clip_scale
 from titans_stream.titans.scan import Decays, decays, last
 from titans_stream.titans.state import RowState, concatenate, rows_by_count
 
-_CHUNKS_AT_ONCE = 32  # decay matrices are made for this many chunks at a time
+_CHUNKS_AT_ONCE = 32  # a run of chunks, and chunks that decay matrices are made for at a time
 
 
 class MemoryConfig(BaseModel):
@@ -172,7 +173,8 @@ class _Piece(NamedTuple):
     """Tokens of one chunk, those of earlier calls included in the decays."""
 
     tokens: Tokens
-    decays: Decays
+    decays: Decays | None
+    """None: a run of whole chunks."""
     complete: bool
 
 
@@ -190,8 +192,19 @@ def _recur_aligned(
     gates = _flat(state.gates)[:, :fill]
     ys: list[Tensor] = []
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    for piece in _pieces(config, flat, gates):
+    widths = [config.head_width, *(o for o, _ in config.layer_shapes)]
+    runs = not surprise and fits(flat.q, widths, config.chunk)
+    for piece in _pieces(config, flat, gates, runs):
         q, k, v, new_gates = piece.tokens
+        if piece.decays is None:
+            log_gates, theta = new_gates[..., :2], new_gates[..., 2:]
+            opened = torch.cat([log_gates.exp(), theta], -1)
+            opened = opened.view(len(opened), -1, config.chunk, 3)
+            y, stacks = read_and_fold_run(
+                stacks, q, k, v, opened, widths, config.clip, config.residual
+            )
+            ys.append(y)
+            continue
         if piece.complete and q.shape[1] == config.chunk and not surprise:
             theta, clip = new_gates[..., 2], config.clip
             y, stacks = read_and_fold(stacks, q, k, v, theta, piece.decays, clip, config.residual)
@@ -216,20 +229,28 @@ def _recur_aligned(
     return y, after, _surprise(seen, grid) if surprise else None
 
 
-def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor) -> Iterator[_Piece]:
-    """Cut T tokens where chunks end; `before` [N, n, 4] are the open chunk's gates so far."""
+def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor, runs: bool) -> Iterator[_Piece]:
+    """Cut T tokens where chunks end, or where a run of whole chunks ends.
+
+    `before` [N, n, 4] are the open chunk's gates so far.
+    """
     size, fill, count = config.chunk, before.shape[1], tokens.q.shape[1]
     if config.gates == "chunk":
         tokens = tokens._replace(gates=_hold(tokens.gates, before[..., :3], size))
     head = min(size - fill, count) if fill else 0
     full = (count - head) // size
     rest = count - head - full * size
-    cuts = [n for n in (head, *[size] * full, rest) if n]
+    at_once = _CHUNKS_AT_ONCE if runs else 1
+    whole = [min(at_once, full - chunk) * size for chunk in range(0, full, at_once)]
+    cuts = [n for n in (head, *whole, rest) if n]
     parts = [Tokens(*part) for part in zip(*(torch.split(t, cuts, 1) for t in tokens), strict=True)]
     if head:
         first, *parts = parts
         gates = torch.cat([before[..., :3], first.gates], 1)
         yield _Piece(first, _decays(config, gates), fill + head == size)
+    if runs:
+        yield from (_Piece(run, None, True) for run in parts[: len(whole)])
+        parts, full = parts[len(whole) :], 0
     aligned = tokens.gates[:, head : head + full * size]
     aligned = aligned.reshape(aligned.shape[0], full, size, 3)
     for group in torch.split(aligned, _CHUNKS_AT_ONCE, 1) if full else ():

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from titans_stream.titans import chunk as closed_form
-from titans_stream.titans import kernels_cpu
+from titans_stream.titans import kernels_cpu, tokens_cpu
+from titans_stream.titans.chunk import Layers
 from titans_stream.titans.memory import NeuralMemory
 from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, Tokens, recur
 from titans_stream.titans.rule import clip_scale
@@ -34,19 +35,24 @@ Backend = Literal["auto", "torch", "numba", "triton"]
 _BLOCKS = {"torch": 256, "numba": 1024}  # rows at a time: what they need stays in the cache
 
 
-def serving_state(state: MemoryState) -> MemoryState:
-    """A copy of `state` in the kernels' layout: values and shapes as before.
+def serving_state(state: MemoryState, backend: Backend = "auto") -> MemoryState:
+    """A copy of `state` in the backend's layout: values and shapes as before.
 
-    The first layer's matrices are stored transposed, so that all inner loops run along H.
+    For the kernels, what one memory of depth 2 with momentum holds lies together in one block
+    [4, d, H]: W_1 transposed, W_2, and their momenta likewise. All inner loops then run along H,
+    and no two of the four matrices compete for the same places of the cache. Plain torch, which
+    takes a layer of many rows at a time, is faster with every layer in a table of its own.
     """
-    state = state.map(lambda t: t.detach().clone(memory_format=torch.contiguous_format))
-    if len(state.weights) != 2:
-        return state
-    return replace(
-        state,
-        weights=(_transposed(state.weights[0]), *state.weights[1:]),
-        momentum=(_transposed(state.momentum[0]), *state.momentum[1:]) if state.momentum else (),
-    )
+    state = state.detach()
+    if len(state.weights) != 2 or not state.momentum:
+        return state.map(lambda t: t.clone(memory_format=torch.contiguous_format))
+    rest = replace(state, weights=(), momentum=()).clone()
+    parts = (*_by_hidden(state.weights), *_by_hidden(state.momentum))
+    if backend == "torch":
+        w1, w2, s1, s2 = (t.clone(memory_format=torch.contiguous_format) for t in parts)
+    else:
+        w1, w2, s1, s2 = torch.stack(parts, 2).unbind(2)
+    return replace(rest, weights=(w1.mT, w2), momentum=(s1.mT, s2))
 
 
 @torch.no_grad()
@@ -59,14 +65,19 @@ def serve(
     of `memory(x, state.gather(rows))`. ValueError for a backend that does not fit.
     """
     chosen = _backend(memory, state, backend)
+    if chosen == "numba" and bool((rows.diff() < 0).any()):  # in the order of the table: faster
+        rows, order = rows.sort()
+        y, surprise = serve(memory, x[order], state, rows, backend)
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+        return y[back], Surprise(*(part[back] for part in surprise))
     size = _BLOCKS.get(chosen, max(1, len(rows)))
     advance = {"torch": _torch_block, "numba": _numba_block, "triton": _triton_block}[chosen]
     results = [
         advance(memory, part, state, here)
         for part, here in zip(torch.split(x, size), torch.split(rows, size), strict=True)
     ]
-    y, *surprise = (torch.cat(column) for column in zip(*results, strict=True))
-    return y.transpose(1, 2).flatten(2).to(x.dtype), Surprise(*surprise)
+    y, *parts = (torch.cat(column) for column in zip(*results, strict=True))
+    return y.transpose(1, 2).flatten(2).to(x.dtype), Surprise(*parts)
 
 
 def _backend(memory: NeuralMemory, state: MemoryState, asked: Backend) -> str:
@@ -91,14 +102,10 @@ def _misfit(memory: NeuralMemory, state: MemoryState, kernel: str) -> str | None
     hidden, width = config.layer_shapes[0]
     if kernel == "numba" and (width % kernels_cpu.TOGETHER or hidden % LANES):
         return f"multiples of {kernels_cpu.TOGETHER} as head width and of {LANES} as hidden width"
-    first, second = (state.weights[0], state.momentum[0]), (state.weights[1], state.momentum[1])
-    if memory.dtype != torch.float32 or any(
-        t.dtype != torch.float32 for t in (*first, *second, state.tail)
-    ):
+    tensors = (*state.weights, *state.momentum, state.tail)
+    if memory.dtype != torch.float32 or any(t.dtype != torch.float32 for t in tensors):
         return "a memory and a state in float32"
-    if not all(t.mT.is_contiguous() for t in first) or not all(t.is_contiguous() for t in second):
-        return "a state made by serving_state"
-    return None
+    return None if _is_kernel_table(state) else "a state made by serving_state"
 
 
 def _numba_block(
@@ -110,7 +117,7 @@ def _numba_block(
     q, k, v, y = np.empty((4, *shape), np.float32)
     gates, found = np.empty((2, *shape[:3], 3), np.float32)
     taps = memory.filter.mT.float().contiguous() if memory.filter is not None else x.new_empty(0, 0)
-    kernels_cpu.prepare_tokens(
+    tokens_cpu.prepare_tokens(
         memory.qkv(x).float().numpy(),
         memory.gates(x).float().numpy(),
         taps.numpy(),
@@ -125,11 +132,9 @@ def _numba_block(
         v,
         gates,
     )
-    w1, w2, s1, s2 = (t.numpy() for t in _kernel_table(state))
     clip = float("inf") if config.clip is None else config.clip
-    kernels_cpu.serve_steps(
-        w1, w2, s1, s2, rows.numpy(), q, k, v, gates, clip, config.residual, y, found
-    )
+    memories = kernel_table(state).numpy()
+    kernels_cpu.serve_steps(memories, rows.numpy(), q, k, v, gates, clip, config.residual, y, found)
     return torch.from_numpy(y), *_surprise(torch.from_numpy(found))
 
 
@@ -144,7 +149,7 @@ def _triton_block(
     y, found = torch.empty_like(q), torch.empty_like(gates)
     clip = float("inf") if config.clip is None else config.clip
     kernels_cuda.serve_steps(
-        *_kernel_table(state), rows, q, k, v, gates, clip, config.residual, y, found
+        kernel_table(state), rows, q, k, v, gates, clip, config.residual, y, found
     )
     return y, *_surprise(found)
 
@@ -165,9 +170,30 @@ def _tokens(memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor) -
     return tokens
 
 
-def _kernel_table(state: MemoryState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """w1, w2, s1, s2 [N, P, d, H], contiguous."""
-    return state.weights[0].mT, state.weights[1], state.momentum[0].mT, state.momentum[1]
+def _by_hidden(layers: Layers) -> tuple[Tensor, Tensor]:
+    """The two layers' matrices as [N, P, d, H]."""
+    return layers[0].mT, layers[1]
+
+
+def _is_kernel_table(state: MemoryState) -> bool:
+    """Whether the state's matrices lie as `serving_state` puts them."""
+    parts = (*_by_hidden(state.weights), *_by_hidden(state.momentum))
+    heads, width, hidden = parts[0].shape[1:]
+    size, start = width * hidden, parts[0].data_ptr()
+    strides = (4 * heads * size, 4 * size, hidden, 1)
+    return all(
+        part.stride() == strides and part.data_ptr() == start + i * size * part.element_size()
+        for i, part in enumerate(parts)
+    )
+
+
+def kernel_table(state: MemoryState) -> Tensor:
+    """Weights and momentum [N, P, 4, d, H] in the state's memory."""
+    first = state.weights[0].mT
+    rows, heads, width, hidden = first.shape
+    size = width * hidden
+    strides = (4 * heads * size, 4 * size, size, hidden, 1)
+    return first.as_strided((rows, heads, 4, width, hidden), strides)
 
 
 def _surprise(found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,7 +220,7 @@ def _exact_block(
     keep, eta, theta = gates[..., 0].exp(), gates[..., 1].exp(), gates[..., 2]
     table = [_as_stored(t) for t in (*state.weights, *state.momentum)]
     in_place = bool((rows.diff() == 1).all()) and all(
-        t.is_contiguous() and t.dtype == q.dtype for t in table
+        t.stride(0) == t.shape[1] * t.stride(1) and t.dtype == q.dtype for t in table
     )
     block = [
         t[rows[0] : rows[-1] + 1] if in_place else t.index_select(0, rows).to(q.dtype)
@@ -239,14 +265,13 @@ def _exact_block(
 
 def _as_stored(x: Tensor) -> Tensor:
     """`x`, with the last two dimensions swapped if that is how it lies in memory."""
-    return x.mT if x.mT.is_contiguous() else x
+    return x.mT if _is_transposed(x) else x
 
 
 def _like(x: Tensor, table: Tensor) -> Tensor:
     """Undo `_as_stored` for a part x of `table`."""
-    return x.mT if table.mT.is_contiguous() else x
+    return x.mT if _is_transposed(table) else x
 
 
-def _transposed(x: Tensor) -> Tensor:
-    """The same values, with the last two dimensions swapped in memory."""
-    return x.mT.contiguous().mT
+def _is_transposed(x: Tensor) -> bool:
+    return x.stride(-1) != 1 and x.stride(-2) == 1

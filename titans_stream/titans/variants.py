@@ -9,12 +9,13 @@ room, this reading is taken:
   that is linear in the block's input, and the output projection (section 4.4).
 - The non-linear gating of two branches (eq. 25 and 28) is (norm(y) + a) * SiLU(norm(m) + b): SiLU
   as everywhere else, unbounded, so that content passes and not only a weight. Without a and b the
-  memory's content is multiplied by whatever the token is, and MAC hardly learns to recall.
+  memory's content is multiplied by whatever the token is, and MAC learns to recall much later.
 - MAC: token t of a segment sees persistent tokens and, of the retrieved context and the segment,
   what belongs to tokens up to t: the layer is causal inside a segment too. All of the segment is
   retrieved with the memory of the segment's start (eq. 21). The attention has a residual
-  connection: what the memory learns, y, holds the token itself and not only a mixture of others,
-  without which recall is hardly learned.
+  connection, whose branch is scaled per feature and starts small: what the memory learns and its
+  gates see, y, is at first the token itself. Without the connection recall is hardly learned;
+  unscaled, it was learned, but more of it was lost over long distances.
 - MAG and MAL: persistent tokens pass through the memory first and stay visible to every token of
   the window attention.
 
@@ -238,8 +239,8 @@ class MACState(RowState):
 class MAC(_MemoryBlock):
     """Segments that attend to what the memory recalls for them (eq. 21 to 25).
 
-    h = M*(q) of the segment; y = segment + attention([persistent || h || segment]); M learns y;
-    o = y (x) M*(y).
+    h = M*(q) of the segment; y = segment + s attention([persistent || h || segment]); M learns y;
+    o = y (x) M*(y). s is a learned scale per feature.
     """
 
     def __init__(self, config: MACConfig) -> None:
@@ -247,6 +248,7 @@ class MAC(_MemoryBlock):
         self.config = config
         self.attention = SegmentAttention(self.width, config.attention_heads, config.segment)
         self.norm_recalled, self.norm_attended = _norm(self.width), _norm(self.width)
+        self.mixed = nn.Parameter(torch.full((self.width,), 0.1))
         self.combine = Combine(self.width)
         self.output = GatedOutput(self.width)
 
@@ -311,7 +313,7 @@ class MAC(_MemoryBlock):
             state.attention,
             position,
         )
-        attended = normed + attended
+        attended = normed + self.mixed * attended
         read, memory, *rest = self.memory(
             self.norm_attended(attended), state.memory, return_surprise=return_surprise
         )

@@ -80,6 +80,18 @@ def store(typing_context: Any, array: Any, index: Any, x: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+def spread(typing_context: Any, array: Any, index: Any) -> Any:
+    """`array.flat[index]` (C order) in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = builder.load(_place(context, builder, signature, arguments), align=4)
+        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.IntType(32)(0))
+        return _pick(builder, one, one, [0] * LANES)
+
+    return vector(array, index), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
 def fill(typing_context: Any, x: Any) -> Any:
     """The float `x` in every lane."""
 
@@ -199,6 +211,39 @@ def store_totals(
         return context.get_dummy_value()
 
     return types.void(array, index, a, b, c, d), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+def transpose_tile(
+    typing_context: Any, array: Any, index: Any, row: Any, out: Any, to: Any, out_row: Any
+) -> Any:
+    """The 16 x 16 matrix at `array.flat[index]`, rows `row` apart, transposed to `out.flat[to]`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index, row, out, to, out_row = arguments
+        source, target = signature.args[0], signature.args[3]
+        data = arrayobj.make_array(source)(context, builder, array).data
+        rows = []
+        for _ in range(LANES):
+            place = builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+            rows.append(builder.load(place, align=4))
+            index = builder.add(index, row)
+        for step in (1, 2, 4, 8):  # exchange the blocks off the diagonal, of growing size
+            first = [lane + LANES - step if lane & step else lane for lane in range(LANES)]
+            second = [LANES + lane if lane & step else lane + step for lane in range(LANES)]
+            for i in range(LANES):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i] = _pick(builder, a, b, first)
+                    rows[i + step] = _pick(builder, a, b, second)
+        data = arrayobj.make_array(target)(context, builder, out).data
+        for vector_row in rows:
+            place = builder.bitcast(builder.gep(data, [to]), _VECTOR.as_pointer())
+            builder.store(vector_row, place, align=4)
+            to = builder.add(to, out_row)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, out, types.int64, types.int64), generate
 
 
 def _halved(builder: Any, a: Any, b: Any, width: int) -> Any:
