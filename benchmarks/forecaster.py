@@ -3,11 +3,12 @@
     python -m benchmarks.forecaster [--series 1 1000 10000] [--seconds 6] [--json FILE]
 
 A call holds one reading of each series (for one series: 1,000 readings), hourly with a daily
-period, past the warm-up, so that every reading goes the whole way: finder of periods, memory,
-learning from matured targets, intervals. Forecasts have 96 or 720 steps and four quantiles.
-Compared in the same run with seasonal naive in numpy (a ring of 24 values a series, one write a
-reading and one gather a forecast, no quantiles) and with what the memory allows: the time to read
-and write a series' whole state once, which a reading does not need to do.
+period, past the warm-up, so that every reading goes the whole way with the base model: finder of
+periods, memory, learning from matured targets, residual, intervals. Forecasts have 96 or 720
+steps and four quantiles. Compared in the same run with seasonal naive in numpy (a ring of 24
+values a series, one write a reading and one gather a forecast, no quantiles) and with what the
+memory allows: the time to read and write a series' whole state once, which a reading does not
+need to do.
 """
 
 from __future__ import annotations
@@ -21,11 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from titans_stream.forecasting.multi_step import (
-    MultiStepForecaster,
-    plain_weights,
-    state_layout,
-)
+from titans_stream.forecasting.multi_step import MultiStepForecaster, state_layout
+from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Float64, Int64
 
 HOUR = 3_600
@@ -50,11 +48,7 @@ class Stream:
             name: np.zeros((series, *spec.shape), spec.dtype)
             for name, spec in state_layout().items()
         }
-        weights = plain_weights()
-        rng = np.random.default_rng(0)
-        window = weights["forecast.head.window"]
-        weights["forecast.head.window"] = 0.01 * rng.standard_normal(window.shape)
-        self._forecaster = MultiStepForecaster(weights, LEVELS)
+        self._forecaster = MultiStepForecaster(load_model("base").weights, LEVELS)
 
     def batch(self) -> tuple[Int64, Float64, Float64]:
         """Rows, values and seconds of the next call."""

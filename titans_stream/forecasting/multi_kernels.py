@@ -91,8 +91,9 @@ def forecast(
     fine, coarse = R.fine_cells(period), R.coarse_cells(period)
     for k in range(steps.shape[0]):
         z = point(row, shared, view, x, steps[k], period, fine, coarse)
-        if active:
-            z += M.correction(own, row, H.row_of(steps[k] * L.COARSE / period), x)
+        ahead = steps[k] * L.COARSE / period
+        if active and ahead <= M.REACH + 1e-9:
+            z += M.correction(own, row, H.row_of(ahead), x)
         out[k] = meta[L.OFFSET] + meta[L.UNIT] * z
 
 
