@@ -12,12 +12,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from titans_stream.jit import ASSOCIATIVE, njit
-from titans_stream.records import Float64
-
-Float32 = npt.NDArray[np.float32]
+from titans_stream.records import Float32, Float64
 
 WIDTH = 8
 """D"""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from titans_stream.forecasting import multi_layout as L
 from titans_stream.forecasting import multi_rows as R
 from titans_stream.jit import njit
@@ -204,9 +202,3 @@ def deviation(meta: Float64) -> float:
     """The series' deviation in its own unit of measurement, above 0."""
     sd: float = max(meta[L.UNIT] * math.sqrt(meta[L.VAR]), 1e-9 * abs(meta[L.OFFSET]))
     return sd if sd > 0.0 else 1e-12
-
-
-@njit(inner=True)
-def time_is_known(value: float) -> bool:
-    """Whether a number is one."""
-    return not np.isnan(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from titans_stream.forecasting.period_structure import (
-    Float32,
     accumulate,
     dip,
     prepare,
@@ -16,7 +15,7 @@ from titans_stream.forecasting.period_structure import (
     structure,
 )
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float32, Float64, Int64
 
 RINGS = 3
 SCALES = (1, 8, 64)

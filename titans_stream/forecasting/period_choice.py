@@ -27,9 +27,9 @@ from titans_stream.forecasting.period_evidence import (
     fold,
     remove_profile,
 )
-from titans_stream.forecasting.period_structure import Float32, accumulate
+from titans_stream.forecasting.period_structure import accumulate
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float32, Float64, Int64
 
 MANY_CYCLES = 8.0
 """The finest ring that holds this many cycles is the one that judges."""

@@ -9,9 +9,8 @@ import math
 
 import numpy as np
 
-from titans_stream.forecasting.period_structure import Float32
 from titans_stream.jit import ASSOCIATIVE, njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float32, Float64, Int64
 
 # Columns of what `fold` writes
 SKILL = 0

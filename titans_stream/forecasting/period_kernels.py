@@ -16,9 +16,8 @@ from titans_stream.forecasting import period_candidates as R
 from titans_stream.forecasting import period_choice as S
 from titans_stream.forecasting import period_second as second_period
 from titans_stream.forecasting.period_evidence import FOLD, STRENGTH
-from titans_stream.forecasting.period_structure import Float32
 from titans_stream.jit import njit
-from titans_stream.records import Float64
+from titans_stream.records import Float32, Float64
 
 FINE, MIDDLE, COARSE = 1024, 768, 512
 """Cells of the rings of readings, of means of 8 and of means of 64."""

@@ -16,9 +16,9 @@ from titans_stream.forecasting.period_candidates import (
 )
 from titans_stream.forecasting.period_choice import choose, evidence, judge_ring
 from titans_stream.forecasting.period_evidence import FOLD, POWER, SKILL, remove_profile
-from titans_stream.forecasting.period_structure import Float32, accumulate
+from titans_stream.forecasting.period_structure import accumulate
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float32, Float64, Int64
 
 SECOND_SHARE = 0.05
 """Share of the power that a second period must explain beyond the first."""

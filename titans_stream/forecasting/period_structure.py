@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from titans_stream.jit import ASSOCIATIVE, njit
-from titans_stream.records import Float64
-
-Float32 = npt.NDArray[np.float32]
+from titans_stream.records import Float32, Float64
 
 CLIP = 3.0
 """Values farther than this many times the deviation's 90th percentile from the median are cut

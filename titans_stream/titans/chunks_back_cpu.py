@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from titans_stream.jit import njit
-from titans_stream.records import Int64
+from titans_stream.records import Float32, Int64
 from titans_stream.titans.chunks_cpu import (
     ALIKE,
     BACK,
@@ -22,7 +22,7 @@ from titans_stream.titans.chunks_cpu import (
     WEIGHT,
     weigh,
 )
-from titans_stream.titans.decays_cpu import TINY, decay_factors, decays_gradient
+from titans_stream.titans.decays_cpu import decay_factors, decays_gradient
 from titans_stream.titans.matrices_cpu import (
     ADD,
     ALL,
@@ -31,7 +31,6 @@ from titans_stream.titans.matrices_cpu import (
     SET,
     UPPER,
     ZERO,
-    Float32,
     add_row_products,
     add_scaled_rows,
     add_to,
@@ -45,6 +44,7 @@ from titans_stream.titans.matrices_cpu import (
 from titans_stream.titans.silu_cpu import curve, slope
 from titans_stream.titans.vectors import (
     LANES,
+    TINY,
     add,
     add_product,
     fill,

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from titans_stream.jit import njit
-from titans_stream.records import Int64
-from titans_stream.titans.decays_cpu import TINY, decay_factors
+from titans_stream.records import Float32, Int64
+from titans_stream.titans.decays_cpu import decay_factors
 from titans_stream.titans.matrices_cpu import (
     ADD,
     ALL,
@@ -23,7 +23,6 @@ from titans_stream.titans.matrices_cpu import (
     ONE,
     SET,
     ZERO,
-    Float32,
     add_to,
     copy,
     inner_product,
@@ -34,6 +33,7 @@ from titans_stream.titans.matrices_cpu import (
 from titans_stream.titans.silu_cpu import silu, slope
 from titans_stream.titans.vectors import (
     LANES,
+    TINY,
     add,
     add_product,
     fill,

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from titans_stream.jit import njit
-from titans_stream.titans.matrices_cpu import ZERO, Float32, clear, inner_product
+from titans_stream.records import Float32
+from titans_stream.titans.matrices_cpu import ZERO, clear, inner_product
 from titans_stream.titans.vectors import (
     LANES,
+    TINY,
     add,
     add_product,
     fill,
     load,
     store,
 )
-
-TINY = np.float32(2.0**-99)
-"""What is far below this becomes zero: denormal arithmetic is some twenty times slower."""
 
 
 @njit(nogil=True, error_model="numpy")

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from titans_stream.jit import njit
-from titans_stream.records import Int64
-from titans_stream.titans.matrices_cpu import Float32
+from titans_stream.records import Float32, Int64
 from titans_stream.titans.silu_cpu import sigmoid
 from titans_stream.titans.vectors import (
     LANES,
+    TINY,
     add,
     add_product,
     fill,
@@ -40,8 +40,6 @@ from titans_stream.titans.vectors import (
 
 TOGETHER = 4
 """Rows of W_2 that are taken at a time; d is a multiple of it, H one of LANES."""
-_TINY = np.float32(2.0**-99)
-"""Weights far below this become zero: denormal arithmetic is some twenty times slower."""
 
 
 @njit(nogil=True, error_model="numpy")
@@ -368,9 +366,9 @@ def _learned(
 ) -> tuple[Any, Any]:
     """16 weights and momenta after S = eta S + factor right, M = keep M + S; both are stored.
 
-    Adding and taking away `_TINY` rounds what is below it to multiples of a normal number.
+    Adding and taking away `TINY` rounds what is below it to multiples of a normal number.
     """
-    tiny, off = fill(_TINY), fill(-_TINY)
+    tiny, off = fill(TINY), fill(-TINY)
     lifted = add_product(carried, load(table, s), add_product(factor, right, tiny))
     momentum = add(lifted, off)
     weights = add(add_product(kept, load(table, w), lifted), off)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from titans_stream.jit import njit
+from titans_stream.records import Float32
 from titans_stream.titans.vectors import (
     LANES,
     add,
@@ -24,8 +24,6 @@ from titans_stream.titans.vectors import (
     total,
     transpose_tile,
 )
-
-Float32 = npt.NDArray[np.float32]
 
 # As int64, not int: for literal numbers numba would compile a function of its own each.
 ALL: Any = np.int64(0)

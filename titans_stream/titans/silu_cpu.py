@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from titans_stream.jit import njit
-from titans_stream.titans.matrices_cpu import Float32
+from titans_stream.records import Float32
 from titans_stream.titans.vectors import (
     LANES,
     add,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from titans_stream.jit import ASSOCIATIVE, njit
-from titans_stream.records import Int64
-from titans_stream.titans.matrices_cpu import Float32
+from titans_stream.records import Float32, Int64
 from titans_stream.titans.silu_cpu import sigmoid
 from titans_stream.titans.vectors import (
     LANES,
