@@ -83,7 +83,7 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
     from titans_stream.engine.engine import StreamEngine
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.ops.storage import LocalSnapshots
-    from titans_stream.stream.client import KafkaClients
+    from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.worker import Worker
 
     tag = f"ours-{uuid.uuid4().hex[:8]}"

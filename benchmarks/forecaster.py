@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from titans_stream.forecasting.multi_step import MultiStepForecaster, state_layout
+from titans_stream.forecasting.multi.forecaster import MultiStepForecaster, state_layout
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Float64, Int64
 

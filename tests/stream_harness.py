@@ -20,8 +20,8 @@ from kafka.errors import KafkaError
 
 from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.records import Alert, ModelRef, Readings, Results, Scores, Snapshot, Source
-from titans_stream.stream.client import KafkaClients
-from titans_stream.stream.kafka_settings import KafkaConfig
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
 from titans_stream.stream.worker import Worker
 from titans_stream.times import format_timestamp

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.stream_harness import ExactEngine, Kafka, Setup
-from titans_stream.stream.errors import ConnectError, FatalError
+from titans_stream.stream.kafka.errors import ConnectError, FatalError
 from titans_stream.stream.worker import run_until_signalled
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from titans_stream import __version__, cli
-from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.devbroker.broker import DevBroker
 
 CONNECTOR = """\
 name: press

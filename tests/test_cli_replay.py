@@ -18,14 +18,14 @@ from kafka import KafkaConsumer, TopicPartition
 from titans_stream import cli
 from titans_stream.commands.replay_rows import ReplayColumns, ReplayRows
 from titans_stream.config import load_connector
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.ops.storage import LocalSnapshots
-from titans_stream.stream.client import KafkaClients
-from titans_stream.stream.codecs import Decoder
-from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.stream.codec.decoder import Decoder
 from titans_stream.stream.encoding import decode_scores
+from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.publisher import MessageBuilder
 from titans_stream.stream.settings import InputConfig

@@ -19,7 +19,7 @@ from titans_stream.config import (
     load_recipe,
 )
 from titans_stream.durations import DAY, SECOND
-from titans_stream.stream.kafka_settings import (
+from titans_stream.stream.kafka.settings import (
     REFUSED_SETTINGS,
     ClientSettings,
     ConsumerSettings,

@@ -14,11 +14,11 @@ import pytest
 from tests.stream_harness import Kafka, Running, Setup
 from titans_stream import cli
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Float64
-from titans_stream.stream.dev_broker import DevBroker
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.times import format_timestamp, parse_timestamp
 

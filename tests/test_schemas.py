@@ -21,7 +21,7 @@ from titans_stream.detection.rules import SeriesRule
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import Alert, Forecast
 from titans_stream.schemas import ScoreFrameMessage, schema_text, schemas, write_schemas
-from titans_stream.stream.fields import Reason
+from titans_stream.stream.codec.fields import Reason
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = REPO / "docs"

@@ -27,7 +27,7 @@ from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.settings import DataConfig, TrackingConfig, TrainingConfig
-from titans_stream.stream.kafka_settings import KafkaConfig
+from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
     DeliveryConfig,
     InputConfig,

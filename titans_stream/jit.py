@@ -1,11 +1,11 @@
 """`njit` with a compile cache that knows this package's sources.
 
 numba's own cache looks at a kernel's file alone, so it would keep a kernel whose constants or
-callees changed in another file, also across an upgrade of the package. Here the cache folder is
-named by a digest of all sources that hold kernels, and of every layout.py, where kernels find the
-constants that are not in their own file. Nothing else decides: neither the times of the files nor
-where the package lies, so that two installations of the same sources share their kernels. Where
-no folder can be written, kernels are compiled anew in each process.
+callees changed in another file, also across an upgrade of the package. Here the cache folder of a
+kernel is named by a digest of its source and of all sources of this package that it imports, by
+whatever way. Nothing else decides: neither the times of the files nor where the package lies, so
+that two installations of the same sources share their kernels. Where no folder can be written,
+kernels are compiled anew in each process.
 
 Most of the time to compile a kernel goes into what only a call from Python needs. So a kernel that
 only kernels call is marked `inner`: it has neither wrappers nor machine code nor a cache file of
@@ -14,6 +14,7 @@ its own and becomes part of the kernels that call it. Calling it from Python rai
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import os
@@ -32,16 +33,50 @@ PACKAGE = Path(__file__).parent
 
 
 @functools.cache
-def cache_folder() -> Path | None:
-    """Where compiled kernels are kept; None where no folder can be written."""
+def _imported(source: Path) -> frozenset[Path]:
+    """Files of this package that a source names in its import statements."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    found = set()
+    for name in names:
+        package, *inside = name.split(".")
+        if package == PACKAGE.name and inside:
+            path = PACKAGE.joinpath(*inside)
+            found.update(p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file())
+    return frozenset(found)
+
+
+def _sources(source: Path) -> set[Path]:
+    """A source and all of this package that it imports, by whatever way."""
+    found: set[Path] = set()
+    ahead = [source]
+    while ahead:
+        path = ahead.pop()
+        if path not in found:
+            found.add(path)
+            ahead.extend(_imported(path))
+    return found
+
+
+def _place(source: Path) -> Path:
+    """A source's path inside the package, or from the root where it lies elsewhere."""
+    return source.relative_to(PACKAGE if source.is_relative_to(PACKAGE) else source.anchor)
+
+
+@functools.cache
+def cache_folder(source: Path) -> Path | None:
+    """Where the compiled kernels of a source are kept; None where no folder can be written."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(PACKAGE.rglob("*.py")):
-        text = source.read_bytes()
-        if b"njit" in text or source.name == "layout.py":
-            digest.update(str(source.relative_to(PACKAGE)).encode())
-            digest.update(text)
-    folder = Path(root) / "titans-stream" / digest.hexdigest()[:16]
+    for path in sorted(_sources(source), key=_place):
+        digest.update(str(_place(path)).encode())
+        digest.update(path.read_bytes())
+    folder = Path(root) / "titans-stream" / _place(source).with_suffix("") / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
@@ -49,30 +84,26 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def cache_is_empty() -> bool:
-    """Whether kernels will have to be compiled."""
-    folder = cache_folder()
+def cache_is_empty(module: str) -> bool:
+    """Whether the kernels of a module (`detection/kernels.py`) will have to be compiled."""
+    folder = cache_folder(PACKAGE / module)
     return folder is None or not any(folder.iterdir())
 
 
 class _Locator(caching._CacheLocator):  # type: ignore[misc]
-    """A kernel's place in the cache: the digest's folder, then its module's place in the
-    package."""
+    """A kernel's place in the cache."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self._folder = folder
         self._line = function.__code__.co_firstlineno
-        source = Path(function.__code__.co_filename)
-        inside = source.is_relative_to(PACKAGE)
-        self._module = source.relative_to(PACKAGE) if inside else source.relative_to("/")
 
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator | None:
-        folder = cache_folder()
+        folder = cache_folder(Path(py_file))
         return None if folder is None else cls(py_func, folder)
 
     def get_cache_path(self) -> str:
-        return str(self._folder / self._module.parent)
+        return str(self._folder)
 
     def get_source_stamp(self) -> str:
         return self._folder.name
@@ -119,7 +150,7 @@ class _InnerCompiler(compiler.CompilerBase):  # type: ignore[misc]
 
 
 def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
-    """`numba.njit` in nopython mode, cached in `cache_folder()`; options as numba's.
+    """`numba.njit` in nopython mode, cached in `cache_folder`; options as numba's.
 
     `inner`: only kernels call it.
     """
@@ -129,7 +160,7 @@ def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         dispatcher = numba.njit(**options)(function)
-        if not inner and cache_folder() is not None:
+        if not inner and cache_folder(Path(function.__code__.co_filename)) is not None:
             dispatcher._cache = _Cache(function)
         return dispatcher  # type: ignore[no-any-return]
 

@@ -24,7 +24,7 @@ from titans_stream.message_fields import (
     SCORE_FRAME_FIELDS,
 )
 from titans_stream.records import Alert, Forecast, ModelRef
-from titans_stream.stream.fields import Reason
+from titans_stream.stream.codec.fields import Reason
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ENVIRONMENT = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}

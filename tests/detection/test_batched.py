@@ -10,7 +10,7 @@ from titans_stream.detection import layout as L
 from titans_stream.detection.batched import BatchedDetector
 from titans_stream.detection.detector import Detector
 from titans_stream.engine.model import untrained_weights
-from titans_stream.titans.rounds import rounds
+from titans_stream.memory.rounds import rounds
 
 WEIGHTS = untrained_weights(0)
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.engine.streams import MODEL, Stream, engine, make_stream, run, same_scores
 from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.model import make_model
-from titans_stream.forecasting.multi_step import MultiStepForecaster, state_layout
+from titans_stream.forecasting.multi.forecaster import MultiStepForecaster, state_layout
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import Forecast, Readings, Results
 from titans_stream.times import parse_timestamp

@@ -9,9 +9,9 @@ import numba
 import numpy as np
 import pytest
 
-from titans_stream.forecasting import interval_widths as W
-from titans_stream.forecasting import intervals
-from titans_stream.forecasting import intervals_kernels as K
+from titans_stream.forecasting.intervals import kernels as K
+from titans_stream.forecasting.intervals import levels as intervals
+from titans_stream.forecasting.intervals import widths as W
 
 LEVELS = (0.025, 0.1, 0.9, 0.975)
 TABLE = intervals.level_table(LEVELS)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from titans_stream.forecasting import mal, multi_step
-from titans_stream.forecasting import mal_kernels as K
-from titans_stream.forecasting import mal_residual as M
-from titans_stream.forecasting.multi_step import ForecastOptions, MultiStepForecaster
+from titans_stream.forecasting.mal import block as K
+from titans_stream.forecasting.mal import residual as M
+from titans_stream.forecasting.mal import weights as mal
+from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.forecasting.multi.forecaster import ForecastOptions, MultiStepForecaster
 from titans_stream.lifecycle.residual_training import ResidualBlock
 from titans_stream.records import Float64
 

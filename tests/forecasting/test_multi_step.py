@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from titans_stream.forecasting import multi_layout as L
-from titans_stream.forecasting import multi_rows as R
-from titans_stream.forecasting.multi_step import (
+from titans_stream.forecasting.multi import layout as L
+from titans_stream.forecasting.multi import rows as R
+from titans_stream.forecasting.multi.forecaster import (
     ForecastOptions,
     Forecasts,
     MultiStepForecaster,
     plain_weights,
     state_layout,
 )
-from titans_stream.titans import rule
+from titans_stream.memory import rule
 
 pytestmark = pytest.mark.timeout(1_200)
 """The first test may have to compile the kernels."""

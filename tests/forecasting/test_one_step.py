@@ -8,7 +8,15 @@ import torch
 
 from titans_stream.calendar_features import calendar_features
 from titans_stream.engine.model import untrained_weights
-from titans_stream.forecasting import kernels_cpu, layout, one_step
+from titans_stream.forecasting.one_step import (
+    kernels as kernels_cpu,
+)
+from titans_stream.forecasting.one_step import (
+    layout,
+)
+from titans_stream.forecasting.one_step import (
+    reference as one_step,
+)
 
 STEPS = 2_500
 WEIGHTS = {name: untrained_weights(3)[name] for name in layout.weight_shapes()}

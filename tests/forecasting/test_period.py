@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from titans_stream.forecasting import period
-from titans_stream.forecasting import period_kernels as K
-from titans_stream.forecasting.period_evidence import CORRELATION, ERROR, FOLD, SKILL, fold
-from titans_stream.forecasting.period_structure import accumulate, prepare, refine, structure
+from titans_stream.forecasting.period import finder as K
+from titans_stream.forecasting.period import state as period
+from titans_stream.forecasting.period.evidence import CORRELATION, ERROR, FOLD, SKILL, fold
+from titans_stream.forecasting.period.structure import accumulate, prepare, refine, structure
 from titans_stream.jit import njit
 
 NO_HINTS = (np.nan, np.nan)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.forecasting.test_multi_step import HOUR, LEVELS, fresh, weights
-from titans_stream.forecasting.multi_step import MultiStepForecaster
+from titans_stream.forecasting.multi.forecaster import MultiStepForecaster
 from titans_stream.synthetic import generate
 from titans_stream.synthetic.families import FAMILIES, HELD_OUT
 

@@ -22,9 +22,9 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.ops.storage import LocalSnapshots
-from titans_stream.stream.client import KafkaClients
 from titans_stream.stream.encoding import decode_scores
-from titans_stream.stream.kafka_settings import KafkaConfig
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
 from titans_stream.stream.worker import Worker
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from titans_stream.engine.model import Model, weight_shapes
-from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.lifecycle.artifacts import (
     CARD_FILE,
     WEIGHTS_FILE,

@@ -7,9 +7,10 @@ import torch
 
 from titans_stream.calendar_features import calendar_features
 from titans_stream.engine.model import untrained_weights
-from titans_stream.forecasting import layout, one_step
+from titans_stream.forecasting.one_step import layout
+from titans_stream.forecasting.one_step import reference as one_step
 from titans_stream.lifecycle import fitting
-from titans_stream.titans import rule
+from titans_stream.memory import rule
 
 SERIES, READINGS = 5, 120
 

@@ -10,9 +10,10 @@ import torch
 
 from tests.lifecycle.conftest import quick_recipe
 from titans_stream.durations import DAY
-from titans_stream.forecasting import mal, multi_step
-from titans_stream.forecasting import mal_residual as M
-from titans_stream.forecasting import multi_layout as L
+from titans_stream.forecasting.mal import residual as M
+from titans_stream.forecasting.mal import weights as mal
+from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.forecasting.multi import layout as L
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.lifecycle.data import Series, load_data
 from titans_stream.lifecycle.head_accuracy import head_error, mean_head_error

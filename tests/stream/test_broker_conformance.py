@@ -27,7 +27,7 @@ from kafka.admin import NewTopic
 from kafka.protocol.consumer import FetchRequest
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
-from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.devbroker.broker import DevBroker
 
 
 @pytest.fixture(scope="module", params=["dev", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titans_stream.stream.codecs import Decoded, Decoder, RawMessage
-from titans_stream.stream.fields import Reason, find, format_path, parse_path
+from titans_stream.stream.codec.decoder import Decoded, Decoder, RawMessage
+from titans_stream.stream.codec.fields import Reason, find, format_path, parse_path
+from titans_stream.stream.codec.timestamps import TimestampReader
 from titans_stream.stream.settings import InputConfig
-from titans_stream.stream.timestamps import TimestampReader
 from titans_stream.times import load_zone, parse_timestamp
 
 NOON_MS = 1_772_366_400_000

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from titans_stream.stream.codecs import Decoder, RawMessage
-from titans_stream.stream.fields import Reason
+from titans_stream.stream.codec.decoder import Decoder, RawMessage
+from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.settings import InputConfig
 
 NOON_MS = 1_772_366_400_000

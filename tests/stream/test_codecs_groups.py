@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from titans_stream.stream.codecs import Decoded, Decoder, RawMessage
+from titans_stream.stream.codec.decoder import Decoded, Decoder, RawMessage
 from titans_stream.stream.publisher import MessageBuilder, Row, group_of_series
 from titans_stream.stream.settings import InputConfig
 

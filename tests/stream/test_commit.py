@@ -8,11 +8,11 @@ import pytest
 from broker_clients import Clients, eventually, only, take, values
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from titans_stream.stream.client import KafkaClients
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.commit import ExactlyOnceOutput, OutputState
-from titans_stream.stream.dev_broker import DevBroker
-from titans_stream.stream.errors import AbortedError
-from titans_stream.stream.kafka_settings import KafkaConfig
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.errors import AbortedError
+from titans_stream.stream.kafka.settings import KafkaConfig
 
 
 @pytest.fixture(params=["dev", pytest.param("kafka", marks=pytest.mark.kafka)])

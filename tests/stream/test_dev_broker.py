@@ -18,9 +18,9 @@ import pytest
 from broker_clients import Clients, Member, batch, eventually, nothing_more, only, take, values
 from kafka import OffsetAndMetadata, errors
 
-from titans_stream.stream.dev.journal import Journal
-from titans_stream.stream.dev.log import PartitionLog, parse_batch
-from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.devbroker.broker import DevBroker
+from titans_stream.devbroker.journal import Journal
+from titans_stream.devbroker.log import PartitionLog, parse_batch
 
 BATCH_BYTES = len(batch([b"0"]))
 

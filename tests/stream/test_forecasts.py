@@ -16,12 +16,12 @@ from prometheus_client import generate_latest
 from tests.engine.streams import MODEL
 from tests.stream_harness import Kafka, Message, Running, Setup
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.engine.compiling import compile_kernels
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import Readings, Results
-from titans_stream.stream.dev_broker import DevBroker
 
 MINUTE = 60_000
 START_MS = 1_772_366_400_000

@@ -21,11 +21,11 @@ from tests.stream_harness import (
     expected_alerts,
     stream,
 )
-from titans_stream.stream.client import KafkaClients
-from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.encoding import decode_scores
-from titans_stream.stream.errors import ConnectError, FatalError
-from titans_stream.stream.kafka_settings import KafkaConfig
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.errors import ConnectError, FatalError
+from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.worker import WorkerState
 
 

@@ -24,12 +24,12 @@ from tests.stream_harness import (
     expected_alerts,
     stream,
 )
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.alert_reader import read_alerts
-from titans_stream.stream.codecs import Decoder
-from titans_stream.stream.deadline import call_within
-from titans_stream.stream.dev_broker import DevBroker
-from titans_stream.stream.errors import ConnectError, FatalError
+from titans_stream.stream.codec.decoder import Decoder
 from titans_stream.stream.inspect import inspect_connector
+from titans_stream.stream.kafka.deadline import call_within
+from titans_stream.stream.kafka.errors import ConnectError, FatalError
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.publisher import MessageBuilder, Pace, Row, publish, series_fields
 from titans_stream.stream.settings import InputConfig, OutputConfig

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     from titans_stream.commands.signals import terminated_by_signal
     from titans_stream.stream.alert_reader import read_alerts
-    from titans_stream.stream.client import KafkaClients
+    from titans_stream.stream.kafka.client import KafkaClients
 
     clients = KafkaClients(connector.kafka, patience=PATIENCE)
     found = read_alerts(

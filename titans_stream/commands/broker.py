@@ -53,9 +53,9 @@ def _topic(text: str) -> tuple[str, int]:
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from titans_stream.commands.signals import terminated_by_signal
-    from titans_stream.stream.dev_broker import DevBroker
+    from titans_stream.devbroker.broker import DevBroker
 
-    logging.getLogger("titans_stream.stream.dev_broker").setLevel(logging.ERROR)  # said below
+    logging.getLogger("titans_stream.devbroker.broker").setLevel(logging.ERROR)  # said below
     topics = {**_topics_of(args.connector), **dict(args.topic)}
     broker = DevBroker(args.host, args.port, topics=topics, data_dir=args.data_dir)
     with terminated_by_signal():

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
-    from titans_stream.stream.client import KafkaClients
     from titans_stream.stream.inspect import Inspection, MessageReport
+    from titans_stream.stream.kafka.client import KafkaClients
 
 PATIENCE = 10.0
 """Seconds to wait for a broker that does not answer."""
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     connector = load_connector(args.connector)
     _line(f"connector  {connector.name}: the settings are valid")
 
-    from titans_stream.stream.client import KafkaClients
     from titans_stream.stream.inspect import inspect_connector
+    from titans_stream.stream.kafka.client import KafkaClients
 
     clients = KafkaClients(connector.kafka, patience=PATIENCE)
     _topics(clients, connector)

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     _compile()
     began = time.monotonic()
-    logging.getLogger("titans_stream.stream.dev_broker").setLevel(logging.ERROR)
+    logging.getLogger("titans_stream.devbroker.broker").setLevel(logging.ERROR)
     series, recorded = _recorded(args)
     plain = args.plain or not sys.stdout.isatty()
     with terminated_by_signal():
@@ -83,7 +83,7 @@ def _compile() -> None:
     from titans_stream.jit import cache_is_empty
     from titans_stream.lifecycle.artifacts import base_model
 
-    if cache_is_empty():
+    if cache_is_empty("detection/kernels.py"):
         _line("compiling the kernels; this happens once and takes up to a minute")
     compile_kernels(base_model())
 

@@ -18,9 +18,9 @@ from titans_stream.commands.demo_reader import OutputReader
 from titans_stream.commands.demo_sources import Message, Source, live_messages
 from titans_stream.commands.demo_state import AlertState, DemoState, SeriesState, StreamState
 from titans_stream.config import Connector, load_connector
+from titans_stream.devbroker.broker import DevBroker
 from titans_stream.durations import SECOND
-from titans_stream.stream.client import KafkaClients
-from titans_stream.stream.dev_broker import DevBroker
+from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.times import parse_timestamp
 
 WARM_UP = 200

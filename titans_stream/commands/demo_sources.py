@@ -20,7 +20,7 @@ from titans_stream.files.csv_readings import (
     likely_time,
 )
 from titans_stream.records import Float64, Int64
-from titans_stream.stream.kafka_protocols import Producer
+from titans_stream.stream.kafka.protocols import Producer
 from titans_stream.synthetic import START, SyntheticSeries, generate_labelled
 from titans_stream.times import format_timestamps, load_zone, parse_timestamp
 

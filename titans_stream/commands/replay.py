@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     first = list(islice(rows, _CHECKED))
     _check(first, connector.input)
 
-    from titans_stream.stream.client import KafkaClients
+    from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.publisher import Pace, publish
 
     published = publish(
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(rows: list[Row], config: InputConfig) -> None:
     """See that the connector can use the messages. ValueError says why it cannot."""
-    from titans_stream.stream.codecs import Decoder
+    from titans_stream.stream.codec.decoder import Decoder
     from titans_stream.stream.messages import RawMessage
     from titans_stream.stream.publisher import MessageBuilder
 

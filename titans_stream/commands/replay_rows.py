@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.files.csv_readings import TIME_NAMES
-from titans_stream.stream.fields import format_path
+from titans_stream.stream.codec.fields import format_path
+from titans_stream.stream.codec.series_template import SeriesTemplate
+from titans_stream.stream.codec.timestamps import TimestampReader
 from titans_stream.stream.publisher import Row, series_fields
-from titans_stream.stream.series_template import SeriesTemplate
 from titans_stream.stream.settings import InputConfig
-from titans_stream.stream.timestamps import TimestampReader
 from titans_stream.times import load_zone
 
 KEY = "key"

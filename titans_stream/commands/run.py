@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.ops.health import health_file
     from titans_stream.ops.storage import LocalSnapshots
-    from titans_stream.stream.client import KafkaClients
-    from titans_stream.stream.errors import FatalError
+    from titans_stream.stream.kafka.client import KafkaClients
+    from titans_stream.stream.kafka.errors import FatalError
     from titans_stream.stream.worker import Worker, run_until_signalled
 
     model = load_model(connector.model)

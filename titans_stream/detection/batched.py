@@ -13,8 +13,8 @@ from titans_stream.detection import layout as L
 from titans_stream.detection.calibrate import calibrate
 from titans_stream.detection.heads import dense_heads, sparse_heads
 from titans_stream.detection.normalize import normalize
+from titans_stream.memory.rounds import run_rounds
 from titans_stream.records import Float64, Int64
-from titans_stream.titans.rounds import run_rounds
 
 
 class BatchedDetector:

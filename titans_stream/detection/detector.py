@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from titans_stream.detection import batched, kernels_cpu
+from titans_stream.detection import batched
+from titans_stream.detection import kernels as kernels_cpu
 from titans_stream.detection import layout as L
 from titans_stream.records import Float64, Int64
 

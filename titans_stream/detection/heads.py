@@ -12,7 +12,7 @@ from torch import Tensor
 
 from titans_stream.detection import layout as L
 from titans_stream.detection.keys import silu_key
-from titans_stream.titans.rule import update
+from titans_stream.memory.rule import update
 
 _WIDE = L.HOUR_BINS + L.MEAN_BINS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from titans_stream.titans.rows import ArraySpec
+from titans_stream.memory.rows import ArraySpec
 
 # Normaliser
 Y_CLIP = 20.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from titans_stream.engine import batching as B
+from titans_stream.engine import order as B
 from titans_stream.records import Float64, Int8, Scores
 
 VALUE_LIMIT = 1e100

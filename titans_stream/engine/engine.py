@@ -22,19 +22,19 @@ from titans_stream.detection.explain import causes, make_alert
 from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detection_state
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine import batching as B
+from titans_stream.engine import order as B
 from titans_stream.engine.blank import blank, blank_scores, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.host_state import fresh_host, host_state, rule_row, settings_vector
 from titans_stream.engine.model import Model
+from titans_stream.engine.rows import DeviceRows, HostRows, fresh_rows
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.engine.slots import DeviceRows, HostRows, fresh_rows
 from titans_stream.engine.snapshot import pack, state_schema, unpack
-from titans_stream.forecasting.forecaster import OneStepForecaster
-from titans_stream.forecasting.layout import state_layout as one_step_state
+from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
+from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.records import (
     Alert,

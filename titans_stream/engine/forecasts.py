@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from titans_stream.engine import rhythm
-from titans_stream.engine.batching import Columns
 from titans_stream.engine.blank import bounded
 from titans_stream.engine.model import Model
-from titans_stream.forecasting import multi_step
-from titans_stream.forecasting.multi_step import Forecasts, MultiStepForecaster
+from titans_stream.engine.order import Columns
+from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.forecasting.multi.forecaster import Forecasts, MultiStepForecaster
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Forecast, Int8, Int64, Source, Status
 from titans_stream.times import format_timestamp, format_timestamps
-from titans_stream.titans.rows import ArraySpec
 
 
 def is_taken(status: Int8) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ A reading of the group with a later time ends it in any case. Times are nanoseco
 
 from __future__ import annotations
 
-from titans_stream.engine import batching as B
+from titans_stream.engine import order as B
 from titans_stream.jit import njit
 from titans_stream.records import Int64
 

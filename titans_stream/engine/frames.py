@@ -13,8 +13,8 @@ import math
 from typing import NamedTuple
 
 from titans_stream.detection import episodes as E
-from titans_stream.engine import batching as B
 from titans_stream.engine import frame_clock as C
+from titans_stream.engine import order as B
 from titans_stream.jit import njit
 from titans_stream.records import Float64, Int8, Int64, Status
 

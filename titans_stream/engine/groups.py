@@ -15,13 +15,14 @@ from titans_stream.detection import episodes as E
 from titans_stream.detection import tail
 from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine import batching as B
 from titans_stream.engine import frame_clock as C
 from titans_stream.engine import frames as F
+from titans_stream.engine import order as B
 from titans_stream.engine.host_state import rule_row, settings_vector
+from titans_stream.engine.rows import Array, HostRows
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.engine.slots import Array, HostRows
+from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import (
     Alert,
     Channel,
@@ -34,7 +35,6 @@ from titans_stream.records import (
     Scores,
     Source,
 )
-from titans_stream.titans.rows import ArraySpec
 
 _PREFIX = "group_"
 _EVENTS = 256

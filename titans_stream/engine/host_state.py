@@ -11,9 +11,9 @@ import numpy.typing as npt
 from titans_stream.detection import episodes as E
 from titans_stream.detection import tail
 from titans_stream.detection.rules import AlertConfig, resolve_rule
-from titans_stream.engine import batching as B
+from titans_stream.engine import order as B
+from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64
-from titans_stream.titans.rows import ArraySpec
 
 _DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
 

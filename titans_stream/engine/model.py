@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from titans_stream.detection import layout as detection_layout
-from titans_stream.forecasting import layout as one_step_layout
-from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.forecasting.one_step import layout as one_step_layout
 from titans_stream.records import Float64, ModelRef
 
 

@@ -13,8 +13,8 @@ import math
 import numpy as np
 
 from titans_stream.jit import njit
+from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
-from titans_stream.titans.rows import ArraySpec
 
 FIRST_FORECAST = 50
 """Values of a series before its first forecast; from then on there are intervals."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.records import Snapshot, restorable
 
 LAYOUT_VERSION = 3

@@ -14,7 +14,7 @@ import yaml
 from titans_stream.durations import SECOND
 from titans_stream.evaluation.forecasting_data import ForecastSet, blocks_of
 from titans_stream.evaluation.forecasting_metrics import LEVELS, ForecastBlock
-from titans_stream.forecasting.multi_step import (
+from titans_stream.forecasting.multi.forecaster import (
     ForecastOptions,
     Forecasts,
     MultiStepForecaster,

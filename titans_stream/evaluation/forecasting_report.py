@@ -20,7 +20,7 @@ from titans_stream.evaluation.forecasting_ours import OurForecaster, ablations
 from titans_stream.evaluation.forecasting_scores import ModelScore, Task, make_task, score_model
 from titans_stream.evaluation.forecasting_statistical import EVERY, statistical_models
 from titans_stream.evaluation.tables import Cell, number, text_table
-from titans_stream.forecasting.multi_step import ForecastOptions
+from titans_stream.forecasting.multi.forecaster import ForecastOptions
 from titans_stream.records import Float64, Int64
 
 OURS = "titans-stream, streaming"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.detection import kernels_cpu
+from titans_stream.detection import kernels as kernels_cpu
 from titans_stream.detection import layout as L
 from titans_stream.detection.detector import Detector
 from titans_stream.jit import njit

@@ -13,7 +13,7 @@ import numpy as np
 from titans_stream.durations import SECOND
 from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.records import Float64, Int64, Readings
-from titans_stream.stream.timestamps import TimestampReader
+from titans_stream.stream.codec.timestamps import TimestampReader
 
 ASSUMED_INTERVAL = 300 * SECOND
 """Time between the readings of a series in a file without times."""

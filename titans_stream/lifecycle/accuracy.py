@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_stream.forecasting import kernels_cpu
-from titans_stream.forecasting import layout as L
+from titans_stream.forecasting.one_step import kernels as kernels_cpu
+from titans_stream.forecasting.one_step import layout as L
 from titans_stream.lifecycle.data import Series
 from titans_stream.records import Float64
 

@@ -22,7 +22,7 @@ import safetensors
 from safetensors.numpy import save
 
 from titans_stream.engine.model import Model, make_model
-from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.records import Float64, ModelRef
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from torch import Tensor
 from titans_stream.detection import layout as L
 from titans_stream.detection.keys import silu_key
 from titans_stream.detection.normalize import normalize
-from titans_stream.titans import rule
+from titans_stream.memory import rule
 
 
 @dataclass(frozen=True, slots=True)

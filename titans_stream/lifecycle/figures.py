@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from titans_stream.forecasting.layout import BAND_LEVEL
+from titans_stream.forecasting.one_step.layout import BAND_LEVEL
 from titans_stream.lifecycle.head_accuracy import STEPS
 from titans_stream.lifecycle.training import Heads, Trained
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from titans_stream.forecasting import layout as L
-from titans_stream.forecasting import one_step
-from titans_stream.titans import rule
+from titans_stream.forecasting.one_step import layout as L
+from titans_stream.forecasting.one_step import reference as one_step
+from titans_stream.memory import rule
 
 
 @dataclass(frozen=True, slots=True)

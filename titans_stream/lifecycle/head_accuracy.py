@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from titans_stream.forecasting import multi_step
+from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.lifecycle.data import Series
 from titans_stream.lifecycle.head_fitting import regular_values
 from titans_stream.records import Float64

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_stream.forecasting import multi_layout as L
-from titans_stream.forecasting import multi_step
-from titans_stream.forecasting.multi_training import head_statistics, window_samples
+from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.forecasting.multi import layout as L
+from titans_stream.forecasting.multi.statistics import head_statistics, window_samples
 from titans_stream.lifecycle.data import Series
 from titans_stream.records import Float64, Int64
 

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_stream.forecasting import mal, multi_step, period
-from titans_stream.forecasting import mal_residual as M
-from titans_stream.forecasting import multi_kernels as K
-from titans_stream.forecasting import multi_layout as L
-from titans_stream.forecasting import multi_rows as R
+from titans_stream.forecasting.mal import residual as M
+from titans_stream.forecasting.mal import weights as mal
+from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.forecasting.multi import kernels as K
+from titans_stream.forecasting.multi import layout as L
+from titans_stream.forecasting.multi import rows as R
+from titans_stream.forecasting.period import state as period
 from titans_stream.jit import njit
 from titans_stream.records import Float64, Int64
 

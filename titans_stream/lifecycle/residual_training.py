@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from titans_stream.forecasting import mal
-from titans_stream.forecasting import mal_kernels as K
-from titans_stream.forecasting import mal_residual as M
-from titans_stream.forecasting import multi_layout as L
+from titans_stream.forecasting.mal import block as K
+from titans_stream.forecasting.mal import residual as M
+from titans_stream.forecasting.mal import weights as mal
+from titans_stream.forecasting.multi import layout as L
 from titans_stream.lifecycle.data import Series
 from titans_stream.lifecycle.head_fitting import period_of, regular_values
 from titans_stream.lifecycle.residual_examples import Examples, examples

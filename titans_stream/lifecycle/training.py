@@ -19,8 +19,8 @@ from torch import Tensor
 
 from titans_stream.config import Recipe
 from titans_stream.engine.model import Model, make_model, untrained_weights
-from titans_stream.forecasting import layout as forecasting_layout
-from titans_stream.forecasting.multi_step import ForecastOptions
+from titans_stream.forecasting.multi.forecaster import ForecastOptions
+from titans_stream.forecasting.one_step import layout as forecasting_layout
 from titans_stream.lifecycle import fitting
 from titans_stream.lifecycle.accuracy import Accuracy, accuracy, by_family, forecast
 from titans_stream.lifecycle.artifacts import base_model

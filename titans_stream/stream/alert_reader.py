@@ -10,8 +10,8 @@ import msgspec
 from kafka import TopicPartition
 
 from titans_stream.records import Alert
-from titans_stream.stream.client import Clients, translated
-from titans_stream.stream.errors import ConnectError
+from titans_stream.stream.kafka.client import Clients, translated
+from titans_stream.stream.kafka.errors import ConnectError
 
 log = logging.getLogger(__name__)
 

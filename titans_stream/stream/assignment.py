@@ -11,9 +11,9 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from titans_stream.records import Engine
-from titans_stream.stream.client import translated
-from titans_stream.stream.deadline import Deadline
-from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.kafka.client import translated
+from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import (
     Committed,

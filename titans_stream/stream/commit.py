@@ -36,10 +36,10 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from titans_stream.stream.client import Clients, close_producer, user_error
-from titans_stream.stream.deadline import Deadline, call_within
-from titans_stream.stream.errors import AbortedError, ConnectError, FatalError
-from titans_stream.stream.kafka_protocols import Producer
+from titans_stream.stream.kafka.client import Clients, close_producer, user_error
+from titans_stream.stream.kafka.deadline import Deadline, call_within
+from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
+from titans_stream.stream.kafka.protocols import Producer
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any
 from kafka import TopicPartition
 
 from titans_stream.records import DeadLetter, Readings
-from titans_stream.stream.client import Clients, translated
-from titans_stream.stream.codecs import Decoder
-from titans_stream.stream.deadline import Deadline
-from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.codec.decoder import Decoder
+from titans_stream.stream.kafka.client import Clients, translated
+from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig, OutputConfig
 from titans_stream.stream.worker import check_topics, named_topics

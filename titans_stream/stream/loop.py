@@ -32,17 +32,17 @@ from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRange
 from titans_stream.durations import SECOND
 from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment, Offsets
-from titans_stream.stream.client import translated, user_error
-from titans_stream.stream.codecs import Decoder
+from titans_stream.stream.codec.decoder import Decoder
 from titans_stream.stream.commit import Output, OutputState, TooLargeError
-from titans_stream.stream.deadline import Deadline, call_within
-from titans_stream.stream.errors import (
+from titans_stream.stream.kafka.client import translated, user_error
+from titans_stream.stream.kafka.deadline import Deadline, call_within
+from titans_stream.stream.kafka.errors import (
     AbortedError,
     ConnectError,
     FatalError,
     UnansweredError,
 )
-from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox

@@ -17,10 +17,10 @@ import orjson
 from kafka.errors import KafkaError
 
 from titans_stream.durations import SECOND
-from titans_stream.stream.client import Clients, close_producer, translated
-from titans_stream.stream.errors import ConnectError
-from titans_stream.stream.fields import Path, format_path, parse_path
-from titans_stream.stream.series_template import SeriesTemplate
+from titans_stream.stream.codec.fields import Path, format_path, parse_path
+from titans_stream.stream.codec.series_template import SeriesTemplate
+from titans_stream.stream.kafka.client import Clients, close_producer, translated
+from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import format_timestamp
 

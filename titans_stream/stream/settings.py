@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from titans_stream.durations import DAY, SECOND, Duration, format_duration
-from titans_stream.stream.fields import parse_path
-from titans_stream.stream.series_template import SeriesTemplate
+from titans_stream.stream.codec.fields import parse_path
+from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.times import Timestamp, ZoneName, parse_timestamp
 
 MILLISECOND = SECOND // 1000

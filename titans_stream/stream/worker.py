@@ -16,12 +16,12 @@ from kafka.errors import KafkaError
 from titans_stream.durations import SECOND
 from titans_stream.records import Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
-from titans_stream.stream.client import Clients, TopicInfo
-from titans_stream.stream.codecs import Decoder
+from titans_stream.stream.codec.decoder import Decoder
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
-from titans_stream.stream.deadline import Deadline, call_within
-from titans_stream.stream.errors import ConnectError, FatalError, StoppedError
-from titans_stream.stream.kafka_protocols import Consumer
+from titans_stream.stream.kafka.client import Clients, TopicInfo
+from titans_stream.stream.kafka.deadline import Deadline, call_within
+from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.loop import Loop
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox

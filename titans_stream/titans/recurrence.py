@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn.functional import pad
 
+from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans.chunk import Gradients, Layers
 from titans_stream.titans.chunk_gradient import read_and_fold
 from titans_stream.titans.chunk_runs import fits, read_and_fold_run
-from titans_stream.titans.rule import clip_scale
 from titans_stream.titans.scan import Decays, decays, last
 from titans_stream.titans.state import RowState, concatenate, rows_by_count
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans import kernels_cpu, tokens_cpu
 from titans_stream.titans.chunk import Layers
 from titans_stream.titans.memory import NeuralMemory
 from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, Tokens, recur
-from titans_stream.titans.rule import clip_scale
 from titans_stream.titans.vectors import LANES
 
 try:

@@ -1,0 +1,1 @@
+"""Quantiles of the steps ahead, learned from matured errors."""

@@ -1,0 +1,1 @@
+"""The neural residual on top of the forecasts: memory, then attention (MAL)."""

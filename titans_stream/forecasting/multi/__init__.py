@@ -1,0 +1,1 @@
+"""Forecasts of many steps: slot memory, heads, own weights, fallback."""

@@ -1,0 +1,1 @@
+"""The finder of a series' period."""

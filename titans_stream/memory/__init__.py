@@ -1,0 +1,1 @@
+"""The Titans memory that serves every score: one update rule, its compiled twin, layout of rows."""

@@ -1,0 +1,1 @@
+"""Messages to readings: fields, time stamps, series ids."""

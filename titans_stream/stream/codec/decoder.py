@@ -1,0 +1,183 @@
+"""Decodes Kafka messages (JSON) to readings, and to dead letters where that is not possible.
+
+Two ways lead to the same readings. The typed one (typed.py) takes the usual message in a
+microsecond or two. Whatever it refuses, and arrays of readings, go the plain way (plain.py),
+which also finds the reason of a failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from titans_stream.records import DeadLetter, Readings
+from titans_stream.stream.codec.fields import UnusableError
+from titans_stream.stream.codec.plain import PlainDecoder
+from titans_stream.stream.codec.timestamps import TimestampReader
+from titans_stream.stream.codec.typed import TypedWay, typed_way
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.settings import InputConfig
+from titans_stream.times import load_zone
+
+_MILLISECOND = 1_000_000
+_MOST_NAMED_PROBLEMS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The readings of some messages in their order, and what could not be used."""
+
+    readings: Readings
+    dead: list[DeadLetter]
+
+
+class _Columns:
+    """The columns of `Readings` while they grow; None is a missing value."""
+
+    def __init__(self, grouped: bool) -> None:
+        self.group: list[str] | None = [] if grouped else None
+        self.series: list[str] = []
+        self.timestamp: list[int] = []
+        self.value: list[float | None] = []
+        self.partition: list[int] = []
+        self.offset: list[int] = []
+
+    def readings(self) -> Readings:
+        return Readings(
+            series=self.series,
+            timestamp=np.array(self.timestamp, dtype=np.int64),
+            value=np.array(self.value, dtype=np.float64),
+            partition=np.array(self.partition, dtype=np.int32),
+            offset=np.array(self.offset, dtype=np.int64),
+            group=self.group,
+        )
+
+
+class Decoder:
+    """Decodes the messages of one input. `clock` gives nanoseconds since the epoch."""
+
+    def __init__(self, config: InputConfig, clock: Callable[[], int] = time.time_ns) -> None:
+        self._clock = clock
+        self._read_time = TimestampReader(config.timestamp.unit, load_zone(config.timezone))
+        self._plain = PlainDecoder(config, self._read_time)
+        self._typed = typed_way(config, self._plain)
+        self._earliest = config.min_timestamp
+        self._several = len(config.value_names) > 1
+        self._grouped = config.group is not None
+
+    def decode(self, messages: Sequence[RawMessage]) -> Decoded:
+        """Readings in the order of the messages; never raises for what a message holds.
+
+        A message of which some readings cannot be used gives the others, and one dead letter that
+        names those.
+        """
+        now = self._clock()
+        columns = _Columns(self._grouped)
+        dead: list[DeadLetter] = []
+        if self._typed is None:
+            for message in messages:
+                self._decode_plain(message, now, columns, dead)
+        else:
+            self._decode_typed(self._typed, messages, now, columns, dead)
+        return Decoded(columns.readings(), dead)
+
+    def _decode_plain(
+        self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
+    ) -> None:
+        rows, problems = self._plain.decode(message, now)
+        for series, timestamp, value, group in rows:
+            if columns.group is not None:
+                columns.group.append(group)
+            columns.series.append(series)
+            columns.timestamp.append(timestamp)
+            columns.value.append(value)
+        columns.partition += [message.partition] * len(rows)
+        columns.offset += [message.offset] * len(rows)
+        if problems:
+            dead.append(_dead_letter(message, problems))
+
+    def _decode_typed(
+        self,
+        way: TypedWay,
+        messages: Sequence[RawMessage],
+        now: int,
+        columns: _Columns,
+        dead: list[DeadLetter],
+    ) -> None:
+        parse, get_fields, get_time, get_value = (
+            way.parse,
+            way.get_fields,
+            way.get_time,
+            way.get_value,
+        )
+        names, groups = way.names, way.groups
+        read_time, latest = self._read_time, self._plain.latest
+        needs_message, earliest = names.needs_message, self._earliest
+        for message in messages:
+            raw = message.value
+            try:
+                if raw is None or not (raw.isascii() or raw.decode()):
+                    raise ValueError("no value")
+                document = parse(raw)
+                key = get_fields(document)
+                if needs_message:
+                    key = names.message_key(message, key)
+                series = names[key]
+                group: Any = None if groups is None else groups[key]
+                timestamp = (
+                    message.timestamp_ms * _MILLISECOND
+                    if get_time is None
+                    else read_time(get_time(document))
+                )
+                if not earliest <= timestamp <= latest(message.timestamp_ms, now):
+                    raise ValueError("out of range")
+            except (ValueError, RecursionError):
+                self._decode_plain(message, now, columns, dead)
+                continue
+            value = get_value(document)
+            if columns.group is not None:
+                if self._several:
+                    columns.group += group
+                else:
+                    columns.group.append(group)
+            if self._several:
+                count = len(value)
+                columns.series += series
+                columns.value += value
+                columns.timestamp += [timestamp] * count
+                columns.partition += [message.partition] * count
+                columns.offset += [message.offset] * count
+            else:
+                columns.series.append(series)
+                columns.value.append(value)
+                columns.timestamp.append(timestamp)
+                columns.partition.append(message.partition)
+                columns.offset.append(message.offset)
+
+
+def _dead_letter(message: RawMessage, problems: list[UnusableError]) -> DeadLetter:
+    """One dead letter for everything that is wrong with a message; the first reason counts."""
+    reason = problems[0].reason
+    details = [
+        problem.detail if problem.reason == reason else f"{problem.detail} ({problem.reason})"
+        for problem in problems[:_MOST_NAMED_PROBLEMS]
+    ]
+    more = len(problems) - len(details)
+    if more:
+        details.append(f"and {more} more")
+    return DeadLetter(
+        reason=str(reason),
+        detail="; ".join(details),
+        key=message.key,
+        value=message.value,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+    )
+
+
+__all__ = ["Decoded", "Decoder", "RawMessage"]

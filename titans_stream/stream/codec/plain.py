@@ -1,0 +1,255 @@
+"""The plain way from a message to its readings: generic JSON, field by field.
+
+It knows every shape of message and finds the reason of every failure. The typed way of codecs.py
+gives the same readings faster.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from titans_stream.stream.codec.fields import (
+    MISSING,
+    Path,
+    Reason,
+    UnusableError,
+    find,
+    format_path,
+    json_type,
+    parse_path,
+)
+from titans_stream.stream.codec.timestamps import TimestampReader
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.settings import InputConfig
+from titans_stream.times import TimeRangeError
+
+Row = tuple[str, int, float, str]
+"""Series id, nanoseconds since the epoch, value (NaN where it is missing), group id or nothing."""
+
+_MILLISECOND = 1_000_000
+_LONGEST_INTEGER = 400
+"""More digits than any float has; such a number is read as infinite."""
+
+
+class PlainDecoder:
+    """Decodes one message at a time."""
+
+    def __init__(self, config: InputConfig, read_time: TimestampReader) -> None:
+        self._template = config.series_template
+        self._group_template = config.group_template
+        self._values = [(name, parse_path(name)) for name in config.value_names]
+        self._needs_object = all(path for _, path in self._values)
+        self._items = None if config.items is None else parse_path(config.items)
+        self._time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
+        self._read_time = read_time
+        self._earliest = config.min_timestamp
+        self._max_future = config.max_future
+
+    def decode(self, message: RawMessage, now: int) -> tuple[list[Row], list[UnusableError]]:
+        """The readings of a message and what is wrong with those that are none.
+
+        `now` is the present in nanoseconds since the epoch.
+        """
+        rows: list[Row] = []
+        problems: list[UnusableError] = []
+        try:
+            for prefix, find_field in self._scopes(message, problems):
+                self._reading(message, now, prefix, find_field, rows, problems)
+        except UnusableError as problem:
+            problems.append(problem)
+        return rows, problems
+
+    def latest(self, timestamp_ms: int, now: int) -> int:
+        """The latest time that a message may hold: `max_future` after it was sent.
+
+        The message's own Kafka timestamp decides, so that a replay decides the same; the present
+        where that timestamp is missing or absurd.
+        """
+        sent = timestamp_ms * _MILLISECOND
+        return (sent if self._earliest <= sent <= now else now) + self._max_future
+
+    def _scopes(
+        self, message: RawMessage, problems: list[UnusableError]
+    ) -> Iterator[tuple[str, Callable[[Path], Any]]]:
+        """For each reading of the message: its place in words, and how its fields are found."""
+        document = parse_json(message.value)
+        if self._items is None:
+            self._check_object("", document)
+            yield "", lambda path: find(document, path)
+            return
+        items = find(document, self._items)
+        name = format_path(self._items)
+        if items is MISSING:
+            self._check_object("", document)
+            raise UnusableError(Reason.MISSING_FIELD, f"{name}: not there")
+        if type(items) is not list:
+            raise UnusableError(
+                Reason.WRONG_TYPE, f"{name}: an array is needed, not {json_type(items)}"
+            )
+        place = "" if name == "." else name
+        for index, item in enumerate(items):
+            try:
+                self._check_object(f"{place}[{index}]: ", item)
+            except UnusableError as problem:
+                problems.append(problem)
+                continue
+            yield f"{place}[{index}].", _item_finder(item, document)
+
+    def _check_object(self, prefix: str, document: object) -> None:
+        if self._needs_object and type(document) is not dict:
+            detail = f"{prefix}an object is needed, not {json_type(document)}"
+            raise UnusableError(Reason.NOT_AN_OBJECT, detail)
+
+    def _reading(
+        self,
+        message: RawMessage,
+        now: int,
+        prefix: str,
+        find_field: Callable[[Path], Any],
+        rows: list[Row],
+        problems: list[UnusableError],
+    ) -> None:
+        """Add the values found in one scope to `rows`, and what is wrong to `problems`."""
+        try:
+            timestamp = self._timestamp(message, now, find_field)
+        except UnusableError as problem:
+            problems.append(UnusableError(problem.reason, prefix + problem.detail))
+            return
+        needed = partial(_needed, find_field)
+        for name, path in self._values:
+            try:
+                series = self.series(message, name, needed)
+                group = self.group(message, name, needed)
+                rows.append((series, timestamp, _number(path, _present(find_field, path)), group))
+            except UnusableError as problem:
+                problems.append(UnusableError(problem.reason, prefix + problem.detail))
+
+    def series(self, message: RawMessage, value_name: str, field: Callable[[Path], object]) -> str:
+        """The series id of a value; UnusableError where it cannot be rendered."""
+        return self._template.render(field, partial(_special, message, value_name))
+
+    def group(self, message: RawMessage, value_name: str, field: Callable[[Path], object]) -> str:
+        """The group id of a value, nothing where there are no groups; raises as `series`."""
+        if self._group_template is None:
+            return ""
+        return self._group_template.render(field, partial(_special, message, value_name))
+
+    def _timestamp(self, message: RawMessage, now: int, find_field: Callable[[Path], Any]) -> int:
+        if self._time is None:
+            if message.timestamp_ms < 0:
+                raise UnusableError(Reason.INVALID_TIMESTAMP, "the Kafka message has no timestamp")
+            name, timestamp = "Kafka timestamp", message.timestamp_ms * _MILLISECOND
+        else:
+            name = format_path(self._time)
+            try:
+                timestamp = self._read_time(_needed(find_field, self._time))
+            except UnusableError as problem:
+                if problem.reason in (Reason.MISSING_FIELD, Reason.NOT_AN_OBJECT):
+                    raise
+                raise UnusableError(problem.reason, f"{name}: {problem.detail}") from problem
+            except TimeRangeError as error:
+                raise UnusableError(Reason.TIMESTAMP_OUT_OF_RANGE, f"{name}: {error}") from error
+            except ValueError as error:
+                raise UnusableError(Reason.INVALID_TIMESTAMP, f"{name}: {error}") from error
+        if timestamp < self._earliest:
+            raise UnusableError(
+                Reason.TIMESTAMP_OUT_OF_RANGE, f"{name}: earlier than min_timestamp"
+            )
+        if timestamp > self.latest(message.timestamp_ms, now):
+            raise UnusableError(
+                Reason.TIMESTAMP_OUT_OF_RANGE,
+                f"{name}: later than max_future after the message was sent",
+            )
+        return timestamp
+
+
+def parse_json(value: bytes | None) -> Any:
+    """The JSON document of a message's bytes.
+
+    The literals NaN and Infinity, which some writers emit, are taken, and numbers beyond the range
+    of a float become infinite. UnusableError for anything else that is not JSON in UTF-8.
+    """
+    if not value:
+        raise UnusableError(Reason.EMPTY_MESSAGE, "the message has no value")
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(value.decode(), parse_int=_integer)
+    except RecursionError as error:
+        raise UnusableError(Reason.INVALID_JSON, "nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise UnusableError(Reason.INVALID_JSON, f"not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        detail = f"{error.msg} at character {error.pos}"
+        raise UnusableError(Reason.INVALID_JSON, detail) from error
+
+
+def _special(message: RawMessage, value_name: str, name: str) -> str:
+    if name == "key":
+        return key_text(message.key)
+    if name == "value_name":
+        return value_name
+    return message.topic if name == "topic" else str(message.partition)
+
+
+def key_text(key: bytes | None) -> str:
+    """The key of a message as text; UnusableError where there is none or it is not UTF-8."""
+    if key is None:
+        raise UnusableError(Reason.MISSING_KEY, "key: the series id needs it, the message has none")
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise UnusableError(Reason.INVALID_KEY, f"key: not UTF-8 at byte {error.start}") from error
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
+def _item_finder(item: object, document: object) -> Callable[[Path], Any]:
+    def find_field(path: Path) -> Any:
+        value = find(item, path)
+        return find(document, path) if value is MISSING else value
+
+    return find_field
+
+
+def _present(find_field: Callable[[Path], Any], path: Path) -> Any:
+    value = find_field(path)
+    if value is MISSING:
+        raise UnusableError(Reason.MISSING_FIELD, f"{format_path(path)}: not there")
+    return value
+
+
+def _needed(find_field: Callable[[Path], Any], path: Path) -> Any:
+    value = _present(find_field, path)
+    if value is None:
+        raise UnusableError(Reason.MISSING_FIELD, f"{format_path(path)}: null")
+    return value
+
+
+def _number(path: Path, value: object) -> float:
+    if value is None:
+        return math.nan
+    if type(value) is not float and type(value) is not int:
+        raise UnusableError(
+            Reason.WRONG_TYPE,
+            f"{format_path(path)}: a number or null is needed, not {json_type(value)}",
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):
+        raise UnusableError(
+            Reason.VALUE_NOT_FINITE, f"{format_path(path)}: beyond the range of a 64-bit float"
+        )
+    return number

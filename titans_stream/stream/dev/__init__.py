@@ -1,1 +1,0 @@
-"""The parts of the development broker: an Apache Kafka look-alike in one process, on loopback."""

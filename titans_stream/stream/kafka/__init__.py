@@ -1,0 +1,1 @@
+"""The Kafka client: settings, protocols, deadlines, errors."""

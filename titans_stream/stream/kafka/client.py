@@ -1,0 +1,337 @@
+"""Consumer, producer and admin client of kafka-python, opened from a `KafkaConfig`.
+
+The worker uses these clients through protocols (kafka_protocols.py). Every error that the user
+has to mend becomes a `ConnectError` of one line.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+
+from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.errors import (
+    ConnectError,
+    FatalError,
+    StoppedError,
+    UnansweredError,
+)
+from titans_stream.stream.kafka.protocols import Consumer, Producer
+from titans_stream.stream.kafka.settings import ClientKind, KafkaConfig
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MESSAGE_LIMIT = 1_048_588
+"""Kafka's default of max.message.bytes, where a topic's own cannot be asked for."""
+
+_BOOTSTRAP_SECONDS = 3.0
+_LONGEST_BOOTSTRAP_SECONDS = 10.0
+_LONGEST_PAUSE = 15.0
+_LINGER_MS = 10
+_RETRY_BACKOFF_MS = 25
+"""kafka-python waits this long on the way into each transaction and group, even without errors."""
+
+Client = TypeVar("Client")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic that exists: its partitions, and what this user may do (None: not told)."""
+
+    partitions: tuple[int, ...]
+    operations: frozenset[str] | None
+
+    def allows(self, operation: str) -> bool:
+        """Whether READ or WRITE is allowed, as far as the broker tells."""
+        return self.operations is None or operation in self.operations
+
+
+class Clients(Protocol):
+    """Opens clients of one Kafka cluster."""
+
+    @property
+    def servers(self) -> str:
+        """The addresses, for messages."""
+
+    def consumer(self, group_id: str | None) -> Consumer:
+        """A consumer that reads committed messages and never commits by itself."""
+
+    def producer(
+        self, transactional_id: str | None = None, transaction_timeout: float = 60.0
+    ) -> Producer:
+        """An idempotent producer, transactional where an id is given (timeout in seconds)."""
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
+        """What there is to know of topics; None for one that does not exist."""
+
+    def message_limit(self, topic: str) -> int:
+        """Bytes of the largest message that producer and topic take."""
+
+
+class KafkaClients:
+    """Opens kafka-python's clients; waits for a cluster that cannot be reached.
+
+    It tries again for ever, or for `patience` seconds where given, and ends with StoppedError as
+    soon as `stop` is set.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        *,
+        patience: float | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._config = config
+        self._patience = patience
+        self._stop = stop if stop is not None else threading.Event()
+
+    @property
+    def servers(self) -> str:
+        """The addresses, for messages."""
+        return self._config.bootstrap_servers
+
+    def consumer(self, group_id: str | None) -> Consumer:
+        """A consumer that reads committed messages and never commits by itself."""
+        settings = {
+            "metrics_enabled": False,
+            "retry_backoff_ms": _RETRY_BACKOFF_MS,
+            "allow_auto_create_topics": False,
+            **self._config.client_settings("consumer"),
+            "group_id": group_id,
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "partition_assignment_strategy": (StickyPartitionAssignor,),
+        }
+        client: Consumer = self._open("consumer", lambda more: KafkaConsumer(**settings, **more))
+        return client
+
+    def producer(
+        self, transactional_id: str | None = None, transaction_timeout: float = 60.0
+    ) -> Producer:
+        """An idempotent producer, transactional where an id is given (timeout in seconds)."""
+        settings = {
+            "metrics_enabled": False,
+            "retry_backoff_ms": _RETRY_BACKOFF_MS,
+            "allow_auto_create_topics": False,
+            "linger_ms": _LINGER_MS,
+            "transaction_timeout_ms": int(transaction_timeout * 1000),
+            **self._config.client_settings("producer"),
+            "acks": "all",
+            "enable_idempotence": True,
+            "transactional_id": transactional_id,
+        }
+        client: Producer = self._open("producer", lambda more: KafkaProducer(**settings, **more))
+        return client
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
+        """What there is to know of topics; None for one that does not exist."""
+        wanted = list(dict.fromkeys(names))
+        found: dict[str, TopicInfo | None] = dict.fromkeys(wanted)
+        with self._admin() as admin, translated("describe topics"):
+            described = admin.describe_topics(wanted)
+        for topic in described:
+            error = kafka_errors.for_code(topic["error_code"])
+            if issubclass(error, kafka_errors.AuthorizationError):
+                raise ConnectError(f"no permission to see topic {topic['name']}")
+            if error is kafka_errors.NoError:
+                partitions = tuple(sorted(p["partition_index"] for p in topic["partitions"]))
+                operations = topic.get("authorized_operations")
+                told = frozenset(operations) if isinstance(operations, list) else None
+                found[topic["name"]] = TopicInfo(partitions, told or None)
+        return found
+
+    def message_limit(self, topic: str) -> int:
+        """Bytes of the largest message that producer and topic take."""
+        sendable: int = self._config.client_settings("producer").get(
+            "max_request_size", KafkaProducer.DEFAULT_CONFIG["max_request_size"]
+        )
+        limit = DEFAULT_MESSAGE_LIMIT
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        with self._admin() as admin, suppress(kafka_errors.KafkaError, KeyError, ValueError):
+            answer = admin.describe_configs([resource], config_filter="all")
+            limit = int(answer["topic"][topic]["max.message.bytes"]["value"])
+        return min(sendable, limit)
+
+    @contextmanager
+    def _admin(self) -> Iterator[Any]:
+        settings = self._config.client_settings("admin")
+        admin = self._open("admin", lambda more: KafkaAdminClient(**settings, **more))
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+    def _open(self, kind: ClientKind, build: Callable[[dict[str, Any]], Client]) -> Client:
+        """Build a client, as often as it takes."""
+        given = self._config.client_settings(kind)
+        _check_user(given)
+        deadline = None if self._patience is None else Deadline(self._patience)
+        pause, most = 1.0, _BOOTSTRAP_SECONDS
+        while True:
+            wait = min(most, math.inf if deadline is None else max(0.2, deadline.remaining))
+            more: dict[str, Any] = {
+                "bootstrap_timeout_ms": given.get("bootstrap_timeout_ms", int(wait * 1000))
+            }
+            with _heard_reasons() as reasons:
+                opened: list[Any] = []
+                more["kafka_client"] = _recorder(opened)
+                try:
+                    return build(more)
+                except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError):
+                    for each in opened:
+                        each.close()
+                except (
+                    kafka_errors.KafkaConfigurationError,
+                    AssertionError,
+                    ImportError,
+                    OSError,
+                    RuntimeError,
+                    TypeError,
+                    ValueError,
+                ) as error:
+                    raise ConnectError(f"kafka: {error}") from error
+            reason = _reason(reasons)
+            problem = f"cannot reach Kafka at {self.servers}: {reason}"
+            if deadline is not None and deadline.remaining <= pause:
+                raise ConnectError(problem)
+            log.warning("%s; trying again in %g s", problem, pause)
+            if self._stop.wait(pause):
+                raise StoppedError(problem)
+            pause, most = min(2 * pause, _LONGEST_PAUSE), _LONGEST_BOOTSTRAP_SECONDS
+
+
+def _recorder(opened: list[Any]) -> Callable[..., Any]:
+    """A factory of network clients that keeps them: kafka-python leaves those that fail running."""
+
+    def build(*arguments: Any, **settings: Any) -> Any:
+        opened.append(KafkaConsumer.DEFAULT_CONFIG["kafka_client"](*arguments, **settings))
+        return opened[-1]
+
+    return build
+
+
+def _check_user(given: dict[str, Any]) -> None:
+    """See that SASL has the user and password that it needs; kafka-python does so too late."""
+    mechanism = str(given.get("sasl_mechanism", ""))
+    if mechanism == "PLAIN" or mechanism.startswith("SCRAM"):
+        for name in ("sasl_plain_username", "sasl_plain_password"):
+            if not given.get(name):
+                raise ConnectError(f"kafka.{name}: needed for sasl_mechanism {mechanism}")
+
+
+class _Reasons(logging.Handler):
+    """Keeps the errors that kafka-python names in its log: it raises a bare timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        self.errors += [each for each in arguments if isinstance(each, BaseException)]
+
+
+@contextmanager
+def _heard_reasons() -> Iterator[list[BaseException]]:
+    """Listen to kafka-python's log, and keep it from the user: one line of ours says it all."""
+    logger = logging.getLogger("kafka")
+    handler, propagate, level = _Reasons(), logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield handler.errors
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        logger.setLevel(level)
+
+
+def _reason(errors: list[BaseException]) -> str:
+    """Why no connection came about. ConnectError for what will not mend itself."""
+    for error in errors:
+        if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
+            raise ConnectError("kafka.sasl_mechanism: the broker does not offer this mechanism")
+        if isinstance(error, kafka_errors.IllegalSaslStateError):
+            raise ConnectError("kafka.security_protocol: the broker does not expect SASL here")
+        if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+            raise ConnectError(
+                f"Kafka refuses kafka.sasl_plain_username and its password: {_described(error)}"
+            )
+    told = [error for error in errors if not isinstance(error, kafka_errors.KafkaTimeoutError)]
+    reason = _described(told[-1]) if told else "no answer"
+    if "socket disconnected" in reason or "SSL" in reason:
+        reason += " (is kafka.security_protocol right?)"
+    return reason
+
+
+def _described(error: BaseException) -> str:
+    """An error in a few words."""
+    name = type(error).__name__
+    text = " ".join(str(each) for each in error.args).removeprefix(f"{name}: ")
+    return text.replace("111 ECONNREFUSED", "connection refused") or name.removesuffix("Error")
+
+
+def close_producer(producer: Producer, timeout: float) -> None:
+    """Close within `timeout` seconds.
+
+    kafka-python leaves a producer open whose messages cannot be sent in that time: its daemon
+    thread goes on until the broker fences it or the process ends.
+    """
+    try:
+        producer.close(timeout)
+    except kafka_errors.KafkaTimeoutError:
+        log.debug("a producer was left behind with messages that could not be sent")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn errors of kafka-python into this package's.
+
+    ConnectError for what the user has to mend, UnansweredError for what may pass, else FatalError.
+    """
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        kind = UnansweredError if error.retriable else FatalError
+        raise user_error(error) or kind(f"{what}: {error}") from error
+
+
+def user_error(error: BaseException) -> ConnectError | None:
+    """The ConnectError for an error that the user has to mend, else None."""
+    permissions = {
+        kafka_errors.TopicAuthorizationFailedError: "no permission for topic",
+        kafka_errors.GroupAuthorizationFailedError: "no permission for consumer group",
+        kafka_errors.TransactionalIdAuthorizationFailedError: "no permission for transactional id",
+        kafka_errors.ClusterAuthorizationFailedError: "no permission to write (idempotent write)",
+    }
+    for kind, text in permissions.items():
+        if isinstance(error, kind):
+            return ConnectError(f"{text} {_names(error)}".rstrip())
+    if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+        return ConnectError(f"authentication failed: {_described(error)}")
+    if isinstance(error, kafka_errors.InvalidTransactionTimeoutError):
+        return ConnectError(
+            "kafka.producer.transaction_timeout_ms: more than the broker's "
+            "transaction.max.timeout.ms"
+        )
+    return None
+
+
+def _names(error: BaseException) -> str:
+    names: list[str] = []
+    for each in error.args:
+        names += sorted(map(str, each)) if isinstance(each, set | frozenset) else [str(each)]
+    return ", ".join(names)
