@@ -18,6 +18,7 @@ BASE = {
     "durations",
     "times",
     "jit",
+    "jit_cuda",
     "calendar_features",
     "__init__",
     "synthetic",

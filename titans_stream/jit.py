@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import caching, compiler, typed_passes
 from numba.core.compiler_machinery import PassManager, register_pass
 
@@ -42,7 +44,7 @@ def _imported(source: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    found = set()
+    found: set[Path] = set()
     for name in names:
         package, *inside = name.split(".")
         if package == PACKAGE.name and inside:
@@ -70,7 +72,9 @@ def _place(source: Path) -> Path:
 
 @functools.cache
 def cache_folder(source: Path) -> Path | None:
-    """Where the compiled kernels of a source are kept; None where no folder can be written."""
+    """Where a source's compiled kernels are kept; None: there is no file, or no place."""
+    if not source.is_file():
+        return None
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_sources(source), key=_place):
@@ -165,3 +169,29 @@ def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
         return dispatcher  # type: ignore[no-any-return]
 
     return decorate
+
+
+SCRATCH: dict[Callable[[], Any], tuple[tuple[int, ...], np.dtype[Any]]] = {}
+"""What `scratch` has declared, for a compiler of another device."""
+
+
+def scratch(
+    shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float64
+) -> Callable[[], npt.NDArray[Any]]:
+    """A function for kernels that gives space of a fixed shape with anything in it.
+
+    On the CPU that is an array of its own; a device takes it from the thread's local memory, so it
+    is only for arrays of some KB, and does not outlive the kernel.
+    """
+    size = shape if isinstance(shape, tuple) else (shape,)
+    element = np.dtype(dtype)
+
+    def make() -> npt.NDArray[Any]:
+        return np.empty(size, element)
+
+    @numba.extending.overload(make)  # type: ignore[untyped-decorator]
+    def _make() -> Callable[[], npt.NDArray[Any]]:
+        return lambda: np.empty(size, element)
+
+    SCRATCH[make] = (size, element)
+    return make

@@ -22,6 +22,8 @@ Int16 = npt.NDArray[np.int16]
 Int8 = npt.NDArray[np.int8]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Records = npt.NDArray[np.void]
+"""Rows of state whose columns have names (`memory.rows.Record`)."""
 
 SCHEMA_VERSION = 1
 """Version of the published messages; raised when a field changes its meaning or goes away."""

@@ -1,0 +1,73 @@
+"""Records of state: their layout, their plain form, and kernels that read them on either device."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import pytest
+
+from titans_stream.jit import njit, scratch
+from titans_stream.memory.rows import ArraySpec, Record, dtype_of, plain
+from titans_stream.records import Float64, Records
+
+
+class _State(Record):
+    count: float
+    last: Annotated[Float64, 3]
+    peak: float
+
+
+_space = scratch(5)
+
+
+@njit(inner=True)
+def _take(state: _State, value: float) -> float:
+    past = _space()
+    for i in range(5):
+        past[i] = i * value
+    state.count += 1.0
+    state.last[1] = past[2]
+    state.peak = max(state.peak, value)
+    return state.last[1] + state.peak
+
+
+@njit()
+def _run(states: Records, slots: np.ndarray, values: Float64, out: Float64) -> None:
+    for i in range(slots.shape[0]):
+        out[i] = _take(states[slots[i]], values[i])
+
+
+def test_a_kernel_reads_and_writes_the_columns_by_name() -> None:
+    states = ArraySpec.of(_State).rows(3)
+    out = np.empty(3)
+    _run(states, np.array([2, 0, 2]), np.array([1.0, 5.0, 2.0]), out)
+    assert out.tolist() == [3.0, 15.0, 6.0]
+    columns = plain(states)
+    assert columns.tolist() == [[1, 0, 10, 0, 5], [0, 0, 0, 0, 0], [2, 0, 4, 0, 2]]
+
+
+def test_the_plain_form_is_the_same_bytes_and_comes_back() -> None:
+    spec = ArraySpec.of(_State)
+    states = spec.rows(2)
+    states["last"][1] = [1.0, 2.0, 3.0]
+    columns = plain(states)
+    assert columns.dtype == np.float64 and columns.tobytes() == states.tobytes()
+    assert (spec.from_plain("state", columns, 2) == states).all()
+    assert spec.nbytes == 40
+    with pytest.raises(ValueError, match="'state' has shape"):
+        spec.from_plain("state", columns[:, 1:], 2)
+
+
+def test_the_device_compiler_takes_the_same_kernel_with_its_scratch_space() -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is for Linux")
+    from titans_stream import jit_cuda
+
+    jit_cuda.compile_without_device((9, 0))
+
+    def kernel(states: Records, values: Float64, out: Float64) -> None:
+        out[0] = _take(states[0], values[0])
+
+    numbers = jit_cuda.array_of(np.float64)
+    code = jit_cuda.ptx(kernel, (jit_cuda.array_of(dtype_of(_State)), numbers, numbers), (9, 0))
+    assert jit_cuda.local_bytes(code) in (0, 40)

@@ -1,0 +1,90 @@
+"""The kernels of jit.py compiled for NVIDIA GPUs by numba-cuda: the same functions, one source.
+
+A CUDA kernel that calls an `njit` function gets it as a device function. What differs is scratch
+space, which comes from the thread's local memory here. Needs the package numba-cuda, but no GPU:
+PTX can be made and looked at on any machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import cuda
+from numba.cuda import cudaimpl
+from numba.cuda import dispatcher as _dispatcher
+from numba.cuda.cudadrv import nvvm
+from numba.cuda.extending import intrinsic, overload
+from numba.np.numpy_support import from_dtype
+
+from titans_stream.jit import SCRATCH
+
+_LOCAL = re.compile(r"__local_depot\d+\[(\d+)\]")
+
+
+@functools.cache
+def _register(make: Callable[[], Any]) -> None:
+    """Let a function of `jit.scratch` take local memory in device code."""
+    shape, dtype = SCRATCH[make]
+    element = from_dtype(dtype)
+    array = numba.types.Array(element, len(shape), "C")
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def allocate(_context: Any) -> Any:
+        def code(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+            return cudaimpl._generic_array(
+                context, builder, shape=shape, dtype=element, symbol_name="_cudapy_lmem",
+                addrspace=nvvm.ADDRSPACE_LOCAL, can_dynsized=False,
+            )  # fmt: skip
+
+        return array(), code
+
+    # typed by an intrinsic and lowered into the caller: a function cannot return a local array
+    @overload(make, target="cuda", inline="always")  # type: ignore[untyped-decorator]
+    def _make() -> Any:
+        return lambda: allocate()
+
+
+def array_of(dtype: Any, dimensions: int = 1) -> Any:
+    """numba's type of a C-ordered array, also of records."""
+    return numba.types.Array(from_dtype(np.dtype(dtype)), dimensions, "C")
+
+
+def type_of(value: Any) -> Any:
+    """numba's type of an argument; NamedTuples of arrays and numbers are taken apart."""
+    return numba.typeof(value)
+
+
+def ptx(
+    kernel: Callable[..., None], arguments: tuple[Any, ...], capability: tuple[int, int]
+) -> str:
+    """The PTX of a kernel for a compute capability; `arguments` are numba types.
+
+    Raises numba's errors where the kernel does what a device cannot.
+    """
+    for make in SCRATCH:
+        _register(make)
+    code, _ = cuda.compile_ptx(kernel, arguments, device=False, cc=capability)
+    return str(code)
+
+
+def local_bytes(code: str) -> int:
+    """Bytes of local memory a thread that PTX declares."""
+    return sum(int(size) for size in _LOCAL.findall(code))
+
+
+class _Capability:
+    """Stands in for a device while code is only compiled."""
+
+    def __init__(self, capability: tuple[int, int]) -> None:
+        self.compute_capability = capability
+        self.arch = f"sm_{capability[0]}{capability[1]}"
+
+
+def compile_without_device(capability: tuple[int, int]) -> None:
+    """Let numba-cuda compile on a machine without a driver, for a compute capability."""
+    _dispatcher.get_current_device = lambda: _Capability(capability)
