@@ -12,7 +12,6 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "titans_stream"
 
 BASE = {
-    "config_hash",
     "yaml_loading",
     "records",
     "durations",
@@ -33,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "stream": set(),
     "devbroker": set(),
     "files": {"stream.codec"},
-    "config": {"detection", "forecasting", "engine", "stream", "lifecycle.settings"},
+    "recipe_settings": set(),
+    "config": {"detection", "forecasting", "engine", "stream", "recipe_settings"},
     "lifecycle": {
         "memory",
         "titans",
@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine",
         "stream",
         "files",
+        "recipe_settings",
         "config",
         "evaluation",
     },

@@ -21,12 +21,11 @@ from pydantic import (
     model_validator,
 )
 
-from titans_stream.config_hash import config_hash
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
-from titans_stream.lifecycle.settings import DataConfig, TrackingConfig, TrainingConfig
+from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
     DeliveryConfig,
@@ -230,7 +229,7 @@ def _owner(kind: type[BaseModel], location: Location) -> type[BaseModel] | None:
 def _keys(kind: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
     """The keys of a model and the models of their values."""
     for name, field in kind.model_fields.items():
-        yield field.alias or name, next(_models(field.annotation), None)
+        yield field.alias or name, next(models_in(field.annotation), None)
 
 
 def _all_keys(kind: type[BaseModel], prefix: Location) -> Iterator[Location]:
@@ -240,11 +239,12 @@ def _all_keys(kind: type[BaseModel], prefix: Location) -> Iterator[Location]:
             yield from _all_keys(inner, (*prefix, name))
 
 
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """The pydantic models that a type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models(argument)
+        yield from models_in(argument)
 
 
 __all__ = [
@@ -252,7 +252,7 @@ __all__ = [
     "ConfigError",
     "Connector",
     "Recipe",
-    "config_hash",
     "load_connector",
     "load_recipe",
+    "models_in",
 ]

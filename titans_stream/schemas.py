@@ -10,12 +10,12 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from titans_stream.config import Connector, Recipe
+from titans_stream.config import Connector, Recipe, models_in
 from titans_stream.message_fields import (
     ALERT_FIELDS,
     CHANNEL_FIELDS,
@@ -168,14 +168,8 @@ def _models(kind: type[BaseModel]) -> list[type[BaseModel]]:
     found = [kind]
     for model in found:
         for field in model.model_fields.values():
-            found += [inner for inner in _models_in(field.annotation) if inner not in found]
+            found += [inner for inner in models_in(field.annotation) if inner not in found]
     return found
-
-
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 def _named(schema: dict[str, Any], name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from titans_stream.lifecycle.data import load_data, stack
-from titans_stream.lifecycle.settings import DataConfig
+from titans_stream.recipe_settings import DataConfig
 from titans_stream.synthetic import FAMILIES, HELD_OUT
 
 

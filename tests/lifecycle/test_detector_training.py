@@ -11,12 +11,10 @@ import torch
 from tests.lifecycle.conftest import quick_recipe
 from titans_stream.calendar_features import calendar_features
 from titans_stream.detection import layout as L
-from titans_stream.detection.heads import dense_heads
-from titans_stream.detection.normalize import normalize
 from titans_stream.engine.model import untrained_weights
 from titans_stream.evaluation.metrics import average_precision
 from titans_stream.evaluation.ours import OurDetector
-from titans_stream.lifecycle import detector_fitting as fitting
+from titans_stream.lifecycle import detector_recurrence as fitting
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.lifecycle.data import load_data
 from titans_stream.lifecycle.detector_selection import Quality, load_labelled, quality
@@ -64,22 +62,67 @@ def calendar() -> torch.Tensor:
     return torch.from_numpy(one).expand(SERIES, -1, -1)
 
 
+def normalised(value: np.ndarray) -> np.ndarray:
+    """One series in past deviations, a reading at a time (docs/method.md)."""
+    out = np.zeros(len(value))
+    mean, var, last = value[0], 0.0, 0.0
+    for n in range(1, len(value)):
+        deviation = value[n] - mean
+        sd = max(np.sqrt(var), 1e-3 * abs(mean) + 1e-9)
+        out[n] = min(L.Y_CLIP, max(-L.Y_CLIP, deviation / sd))
+        bound = max(L.OUTLIER_CLIP * sd, abs(last))
+        taken = min(bound, max(-bound, deviation)) if n > L.OUTLIER_AFTER else deviation
+        mean += taken / (n + 1)
+        var = (1 - 1 / (n + 1)) * (var + taken**2 / (n + 1))
+        last = deviation
+    return out
+
+
+def stepped(value: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Surprises [T, 5] and memories [3, K] of one series, a reading at a time."""
+    w = {name: tensor.numpy() for name, tensor in weights().items()}
+
+    def key(name: str, x: np.ndarray) -> np.ndarray:
+        z = x @ w[f"detect.key_{name}_weight"] + w[f"detect.key_{name}_bias"]
+        k = np.append(z / (1.0 + np.exp(-z)), L.KEY_CONSTANT)
+        return k / np.linalg.norm(k)
+
+    y = normalised(value)
+    M, S = np.zeros((2, L.MEMORIES, L.KEY))
+    level, means, out = np.ones(L.MEMORIES), np.zeros(2), []
+    for t in range(len(value)):
+        past = np.zeros(L.LAGS)
+        past[: min(t, L.LAGS)] = y[:t][::-1][: L.LAGS]
+        key_a = key("a", np.concatenate((past.clip(-8, 8), 0.5 * times[t])))
+        key_t = key("t", times[t])
+        targets = [
+            y[max(0, t + 1 - L.HORIZON_A) : t + 1].mean(),
+            y[max(0, t + 1 - L.HORIZON_T) : t + 1].mean(),
+            y[t],
+        ]
+        theta = max(L.THETA_FLOOR, L.THETA * np.sqrt(L.THETA_DECAY / (t + L.THETA_DECAY)))
+        errors = np.zeros(L.MEMORIES)
+        for h, (k, target) in enumerate(zip((key_a, key_t, key_a), targets, strict=True)):
+            errors[h] = M[h] @ k - target
+            gradient = 2.0 * errors[h] * k
+            norm, clip = np.linalg.norm(gradient), L.CLIP_FACTOR * max(level[h], L.CLIP_FLOOR)
+            S[h] = L.ETA * S[h] - theta * gradient * min(1.0, clip / max(norm, 1e-300))
+            M[h] += S[h]
+            level[h] += L.CLIP_EMA * (min(norm, clip) - level[h])
+        means += np.array([L.EMA_SHORT, L.EMA_LONG]) * (errors[0] - means)
+        out.append([errors[0], *means, errors[1], errors[2]])
+    return np.abs(out), M
+
+
 def test_unrolling_is_stepping() -> None:
     errors, carry = fitting.unroll(
         fitting.prepare(values(), calendar()), fitting.fresh_carry(SERIES), weights()
     )
-    core = torch.from_numpy(L.fresh_core()).expand(SERIES, -1).clone()
-    history = torch.zeros(SERIES, L.HISTORY, dtype=torch.float64)
-    memory = torch.zeros(SERIES, L.MEMORIES, 2, L.KEY, dtype=torch.float64)
-    for t in range(READINGS):
-        core[:, L.T] = t
-        y = normalize(core, values()[:, t])
-        past, history = history, torch.cat([y[:, None], history[:, :-1]], dim=1)
-        surprises, memory = dense_heads(core, past, history, memory, y, calendar()[:, t], weights())
-        torch.testing.assert_close(errors[t].abs(), surprises, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(carry.memory.squeeze(2), memory[:, :, 0])
-    torch.testing.assert_close(carry.surprise.squeeze(2), memory[:, :, 1])
-    assert memory.abs().sum() > 0.1
+    for row, value in enumerate(values().numpy()):
+        surprises, memory = stepped(value, calendar()[row, :, : L.TIME_FEATURES].numpy())
+        np.testing.assert_allclose(errors[:, row].abs().numpy(), surprises, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(carry.memory[row, :, 0].numpy(), memory, rtol=1e-9, atol=1e-12)
+    assert carry.memory.abs().sum() > 0.1
 
 
 def test_two_unrolls_are_one_and_padding_counts_for_nothing() -> None:

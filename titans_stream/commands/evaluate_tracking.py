@@ -44,17 +44,10 @@ def recorded(
     tags = {"kind": "evaluation", "benchmark": str(settings["benchmark"])}
     name = f"{settings['benchmark']} {settings['detector']}"
     recorder = RunRecorder(server, EXPERIMENT, name, tags)
-    status = "KILLED"
-    try:
+    with recorder:
         recorder.parameters(settings)
         outcome = evaluate()
         _record(recorder, outcome)
-        status = "FINISHED"
-    except (ValueError, ArithmeticError, OSError):
-        status = "FAILED"
-        raise
-    finally:
-        recorder.finish(status)
     return outcome, f"run {recorder.run_id} of {EXPERIMENT} at {server.shown}"
 
 

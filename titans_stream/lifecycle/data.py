@@ -17,7 +17,7 @@ from titans_stream.calendar_features import COLUMNS, calendar_features
 from titans_stream.engine.clock import LocalTime
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns
-from titans_stream.lifecycle.settings import CsvData, DataConfig, SyntheticData
+from titans_stream.recipe_settings import CsvData, DataConfig, SyntheticData
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
 from titans_stream.times import load_zone

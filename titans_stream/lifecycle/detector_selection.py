@@ -18,7 +18,7 @@ from titans_stream.evaluation.normal import from_synthetic, made_sets
 from titans_stream.evaluation.ours import OurDetector
 from titans_stream.evaluation.pairs import SLACK
 from titans_stream.evaluation.protocol import Detector, LabelledSeries
-from titans_stream.lifecycle.settings import SelectionConfig, SyntheticData
+from titans_stream.recipe_settings import SelectionConfig, SyntheticData
 from titans_stream.synthetic import FAMILIES, HELD_OUT, generate_labelled
 
 LABELLED_SEED = 2**32

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,9 +31,8 @@ FIRST = 10 * L.COARSE
 """Readings before the first token that is learned from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Tokens of series whose period is 24 readings."""
+class Examples(NamedTuple):
+    """Tokens of series whose period is 24 readings; of one series without the axis B."""
 
     tokens: Float64
     """[B, T, INPUTS]"""
@@ -55,9 +54,7 @@ def examples(series: Sequence[Float64], weights: Mapping[str, Float64], seed: in
     return Examples(*(np.stack(column) for column in zip(*parts, strict=True)))
 
 
-def _of_series(
-    values: Float64, weights: Mapping[str, Float64], ages: Int64
-) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+def _of_series(values: Float64, weights: Mapping[str, Float64], ages: Int64) -> Examples:
     w, gram, window = (weights[name] for name in L.weight_shapes())
     shared = R.Shared(w, gram, window, True, True, True, True)
     arrays = {
@@ -68,26 +65,16 @@ def _of_series(
     own = M.Residual(*(arrays[name] for name in mal.state_layout()))
     fine, middle, coarse, found = (arrays[name] for name in period.state_layout())
     count = max(0, (len(values) - FIRST) // M.LENGTH)
-    tokens = np.zeros((count, M.INPUTS))
-    errors = np.full((count, M.ROWS), np.nan)
-    cross = np.zeros((count, M.ROWS, M.CORRECTIONS))
-    square = np.zeros((count, M.ROWS, PAIRS))
-    scale = np.ones(count)
-    values = np.ascontiguousarray(values, np.float64)
-    _gather(
-        row,
-        own,
-        (fine, middle, coarse, found),
-        shared,
-        values,
-        ages,
-        tokens,
-        errors,
-        cross,
-        square,
-        scale,
+    made = Examples(
+        tokens=np.zeros((count, M.INPUTS)),
+        errors=np.full((count, M.ROWS), np.nan),
+        cross=np.zeros((count, M.ROWS, M.CORRECTIONS)),
+        square=np.zeros((count, M.ROWS, PAIRS)),
+        scale=np.ones(count),
     )
-    return tokens, errors, cross, square, scale
+    values = np.ascontiguousarray(values, np.float64)
+    _gather(row, own, (fine, middle, coarse, found), shared, values, ages, made)
+    return made
 
 
 @njit()
@@ -98,11 +85,7 @@ def _gather(
     shared: R.Shared,
     values: Float64,
     ages: Int64,
-    tokens: Float64,
-    errors: Float64,
-    cross: Float64,
-    square: Float64,
-    scale: Float64,
+    out: Examples,
 ) -> None:
     view = R.new_view()
     meta = row.meta
@@ -120,13 +103,13 @@ def _gather(
             own.meta[M.NEWEST] = newest
             M.token(own, row, view, x)
             own.meta[M.COUNT] += 1.0
-            if t >= FIRST and made < tokens.shape[0] and own.meta[M.SCALE] > M.TINIEST:
-                tokens[made] = x
-                scale[made] = own.meta[M.SCALE]
+            if t >= FIRST and made < out.tokens.shape[0] and own.meta[M.SCALE] > M.TINIEST:
+                out.tokens[made] = x
+                out.scale[made] = own.meta[M.SCALE]
                 due = t + ages[made]
         if t == due:
             unit = own.meta[M.SCALE] / meta[L.UNIT]
-            _moments(row, shared, view, values, t, unit, errors[made], cross[made], square[made])
+            _moments(row, shared, view, values, t, unit, out, made)
             made += 1
 
 
@@ -138,11 +121,11 @@ def _moments(
     values: Float64,
     t: int,
     scale: float,
-    errors: Float64,
-    cross: Float64,
-    square: Float64,
+    out: Examples,
+    made: int,
 ) -> None:
     meta = row.meta
+    errors, cross, square = out.errors[made], out.cross[made], out.square[made]
     period = meta[L.PERIOD]
     fine, coarse = R.fine_cells(period), R.coarse_cells(period)
     x, u = np.empty(L.FEATURES), np.ones(M.CORRECTIONS)

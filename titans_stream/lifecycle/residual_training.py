@@ -20,9 +20,10 @@ from titans_stream.forecasting.mal import residual as M
 from titans_stream.forecasting.mal import weights as mal
 from titans_stream.forecasting.multi import layout as L
 from titans_stream.lifecycle.data import Series
+from titans_stream.lifecycle.gradient_fit import Descent
 from titans_stream.lifecycle.head_fitting import period_of, regular_values
 from titans_stream.lifecycle.residual_examples import Examples, examples
-from titans_stream.lifecycle.settings import ResidualConfig
+from titans_stream.recipe_settings import ResidualConfig
 from titans_stream.records import Float64
 from titans_stream.titans.recurrence import MemoryConfig
 from titans_stream.titans.variants import MAL, MALConfig
@@ -162,26 +163,14 @@ def train_residual(
     learned = _Moments(examples(mixed(training, seed), heads, seed))
     kept = _Moments(examples(mixed(validation, seed + 1), heads, seed + 1))
     block = ResidualBlock()
-    optimizer = torch.optim.AdamW(
-        block.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.steps + 1, pct_start=0.1
-    )
+    descent = Descent(block.parameters(), config, config.steps, "training.residual")
     best, weights = 0.0, mal.plain_weights()
     begin, losses = time.perf_counter(), []
     everything = torch.arange(len(kept.tokens))
     for number in range(1, config.steps + 1):
         rows = torch.randperm(len(learned.tokens))[: config.batch]
         loss = learned.loss(block(learned.tokens[rows]), rows)
-        if not torch.isfinite(loss):
-            raise ArithmeticError("training diverged: lower training.residual.learning_rate")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(block.parameters(), config.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
+        losses.append(descent.step(loss))
         if number % config.report_every == 0 or number == config.steps:
             with torch.no_grad():
                 measured = kept.loss(block(kept.tokens), everything).item()

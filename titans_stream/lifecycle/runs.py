@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from titans_stream.config import Recipe
@@ -12,14 +11,13 @@ from titans_stream.durations import SECOND
 from titans_stream.engine.model import Model
 from titans_stream.lifecycle import detector_training as detector
 from titans_stream.lifecycle.data import TrainingData, load_data
-from titans_stream.lifecycle.detector_figure import detector_figure
 from titans_stream.lifecycle.detector_training import Candidate, TrainedDetector, train_detector
 from titans_stream.lifecycle.environment import environment
-from titans_stream.lifecycle.figures import heads_figure, training_figure
+from titans_stream.lifecycle.figures import detector_figure, heads_figure, training_figure
+from titans_stream.lifecycle.forecaster_training import Epoch, Heads, metrics_of, train
 from titans_stream.lifecycle.registry import RegisteredVersion, check_model_name, register
 from titans_stream.lifecycle.residual_training import ResidualStep
 from titans_stream.lifecycle.tracking import RunRecorder, connect
-from titans_stream.lifecycle.training import Epoch, Heads, metrics_of, train
 from titans_stream.times import format_timestamp
 
 Progress = Epoch | Candidate | ResidualStep
@@ -67,7 +65,7 @@ def run_training(
     tags = {**recipe.tracking.tags, "kind": recipe.kind, "recipe": recipe.name}
     recorder = RunRecorder(server, recipe.tracking.experiment, recipe.name, tags)
 
-    with _finished(recorder):
+    with recorder:
         recorder.parameters(_parameters(recipe) | {"data.fingerprint": data.fingerprint})
         recorder.document("recipe.yaml", _public(recipe))
         run = _detector_run if recipe.kind == "detector" else _forecaster_run
@@ -173,20 +171,6 @@ def _with_card(model: Model, recipe: Recipe) -> Model:
         "created": format_timestamp(time.time_ns() // SECOND * SECOND),
     }
     return replace(model, card=card)
-
-
-@contextmanager
-def _finished(recorder: RunRecorder) -> Iterator[None]:
-    """Mark the run as what became of it."""
-    status = "KILLED"
-    try:
-        yield
-        status = "FINISHED"
-    except (ValueError, ArithmeticError, OSError):
-        status = "FAILED"
-        raise
-    finally:
-        recorder.finish(status)
 
 
 def _public(recipe: Recipe) -> dict[str, object]:

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from matplotlib.figure import Figure
 from sqlalchemy.exc import SQLAlchemyError
 
 from titans_stream.engine.model import Model
 from titans_stream.lifecycle.artifacts import write_model
 from titans_stream.lifecycle.mlflow_library import Metric, MlflowClient, MlflowException, Param
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MODEL_FOLDER = "model"
@@ -83,7 +85,10 @@ def connect(given: str | None = None, *, must_exist: bool = False) -> TrackingSe
 
 
 class RunRecorder:
-    """Writes one run: parameters first, metrics after each epoch, artefacts at the end."""
+    """Writes one run: parameters first, metrics after each epoch, artefacts at the end.
+
+    A context: at its end the run is marked as what became of it.
+    """
 
     def __init__(
         self, server: TrackingServer, experiment: str, name: str, tags: Mapping[str, str]
@@ -136,8 +141,15 @@ class RunRecorder:
                 self._server.client.log_artifacts(self.run_id, written, folder)
         return f"{self.artifact_uri}/{folder}"
 
-    def finish(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the run as FINISHED, FAILED or, where nothing foreseen went wrong, KILLED."""
+        status = "FINISHED"
+        if kind is not None:
+            foreseen = issubclass(kind, ValueError | ArithmeticError | OSError)
+            status = "FAILED" if foreseen else "KILLED"
         with self._server.errors("tracking"):
             self._server.client.set_terminated(self.run_id, status)
 

@@ -1,0 +1,232 @@
+"""Gradient descent on slow weights; one for all recipes.
+
+`Descent` is the optimiser. `RecurrentFit` follows the gradient through the recurrence of a memory:
+what a reading looks like from its past does not depend on slow weights, so it is computed once;
+keys of a whole unroll are one matrix product; only reading and updating the memory are
+sequential. Unrolls are truncated: the memory is carried on from one to the next, the gradient is
+not.
+
+Letters: B series, T readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from titans_stream.lifecycle.data import Series, TrainingData, stack
+from titans_stream.recipe_settings import ResidualConfig, TrainingConfig
+from titans_stream.records import Float64
+
+RISE = 0.1
+"""Share of all steps in which the learning rate rises."""
+
+Weights = Mapping[str, Tensor]
+"""Slow weights by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """Tensors that are cut and detached together."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """`change` of each."""
+        return type(self)(*(change(getattr(self, one.name)) for one in fields(self)))
+
+    def detach(self) -> Self:
+        """The same values, cut from the graph."""
+        return self.map(Tensor.detach)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs(Tensors):
+    """T readings of B series as a memory sees them; a recurrence adds its own."""
+
+    target: Tensor
+    """[T, B, ...]"""
+    counts: Tensor
+    """[T, B] bool: the reading counts in the loss; padding never does."""
+
+    def part(self, rows: Tensor, times: slice) -> Self:
+        """The readings `times` of the series `rows`."""
+        return self.map(lambda column: column[times, rows])
+
+    @property
+    def readings(self) -> int:
+        """T."""
+        return self.target.shape[0]
+
+    @property
+    def series(self) -> int:
+        """B."""
+        return self.target.shape[1]
+
+
+I = TypeVar("I", bound=Inputs)  # noqa: E741
+C = TypeVar("C", bound=Tensors)
+
+
+class Recurrence(Protocol[I, C]):
+    """What is trained: a module with these functions."""
+
+    def prepare(self, values: Tensor, calendar: Tensor, /) -> I:
+        """Inputs of series values [B, T] (NaN after a series' end) with calendar [B, T, 10]."""
+
+    def fresh_carry(self, series: int, /) -> C:
+        """Empty memories."""
+
+    def unroll(self, inputs: I, carry: C, weights: Weights, /) -> tuple[Tensor, C]:
+        """Predict and learn T readings in turn: outputs [T, B, ...] and what is carried on."""
+
+    def yardsticks(self, inputs: I, weights: Weights, /) -> tuple[Tensor, ...]:
+        """What the loss of each series is relative to, [B, ...] each; `weights` are the first."""
+
+    def loss(self, outputs: Tensor, inputs: I, yardsticks: tuple[Tensor, ...], /) -> Tensor:
+        """The mean over readings and series."""
+
+
+class Descent:
+    """AdamW over one cycle of the learning rate, with the gradient's norm bounded."""
+
+    def __init__(
+        self,
+        weights: Iterable[Tensor],
+        config: TrainingConfig | ResidualConfig,
+        steps: int,
+        setting: str = "training",
+    ) -> None:
+        """`setting` is the recipe's that `config` comes from."""
+        self._setting = setting
+        self._weights = list(weights)
+        self._clip = config.gradient_clip
+        self._optimizer = torch.optim.AdamW(
+            self._weights, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, config.learning_rate, total_steps=steps + 1, pct_start=RISE
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return float(self._schedule.get_last_lr()[0])
+
+    def step(self, loss: Tensor) -> float:
+        """Take one step; returns the loss. ArithmeticError where it is not finite."""
+        if not torch.isfinite(loss):
+            raise ArithmeticError(
+                f"training diverged: the loss is not finite; lower {self._setting}.learning_rate"
+            )
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._weights, self._clip)
+        self._optimizer.step()
+        self._schedule.step()
+        return loss.item()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass over the training series."""
+
+    number: int
+    training_loss: float
+    validation_loss: float
+    learning_rate: float
+    weights: dict[str, Float64]
+
+
+class RecurrentFit(Generic[I, C]):
+    """Fits the weights of one recurrence, from `start`."""
+
+    def __init__(
+        self,
+        recurrence: Recurrence[I, C],
+        config: TrainingConfig,
+        data: TrainingData,
+        start: Mapping[str, Float64],
+        seed: int,
+        *,
+        skip_padding: bool = False,
+    ) -> None:
+        """With `skip_padding` no step is taken for an unroll in which no reading counts."""
+        self._recurrence = recurrence
+        self._config = config
+        self._skip_padding = skip_padding
+        self._training = self._prepared(data.training)
+        self._validation = self._prepared(data.validation)
+        self._weights = {n: torch.from_numpy(a.copy()).requires_grad_() for n, a in start.items()}
+        with torch.no_grad():
+            self._yardsticks = recurrence.yardsticks(self._training, self._weights)
+            self._reference = recurrence.yardsticks(self._validation, self._weights)
+        readings = self._training.readings
+        self._unrolls = [
+            slice(first, min(first + config.unroll, readings))
+            for first in range(0, readings, config.unroll)
+        ]
+        batches = -(-self._training.series // config.batch)
+        steps = config.epochs * batches * len(self._unrolls)
+        self._descent = Descent(self._weights.values(), config, steps)
+        self._order = torch.Generator().manual_seed(seed)
+
+    def passes(self) -> Iterator[Pass]:
+        """Train; one item after each epoch, until patience ends."""
+        waited, lowest = 0, float("inf")
+        for number in range(1, self._config.epochs + 1):
+            training_loss = self._pass()
+            weights = {n: tensor.detach().numpy().copy() for n, tensor in self._weights.items()}
+            loss = self.validation_loss(weights)
+            waited, lowest = (0, loss) if loss < lowest else (waited + 1, lowest)
+            yield Pass(number, training_loss, loss, self._descent.learning_rate, weights)
+            if self._config.patience is not None and waited >= self._config.patience:
+                return
+
+    @torch.no_grad()
+    def validation_loss(self, weights: Mapping[str, Float64]) -> float:
+        """The loss on the validation series."""
+        tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+        carry = self._recurrence.fresh_carry(self._validation.series)
+        outputs, _ = self._recurrence.unroll(self._validation, carry, tensors)
+        return self._recurrence.loss(outputs, self._validation, self._reference).item()
+
+    def _pass(self) -> float:
+        losses = []
+        order = torch.randperm(self._training.series, generator=self._order)
+        for first in range(0, len(order), self._config.batch):
+            rows = order[first : first + self._config.batch]
+            carry = self._recurrence.fresh_carry(len(rows))
+            yardsticks = tuple(one[rows] for one in self._yardsticks)
+            for times in self._unrolls:
+                inputs = self._training.part(rows, times)
+                outputs, carry = self._recurrence.unroll(inputs, carry, self._weights)
+                carry = carry.detach()
+                if inputs.counts.any() or not self._skip_padding:
+                    loss = self._recurrence.loss(outputs, inputs, yardsticks)
+                    losses.append(self._descent.step(loss))
+        return float(np.mean(losses))
+
+    def _prepared(self, series: Sequence[Series]) -> I:
+        values, calendar = stack(series)
+        return self._recurrence.prepare(torch.from_numpy(values), torch.from_numpy(calendar))
+
+
+def pseudo_huber(error: Tensor) -> Tensor:
+    """Half the square of a small error, the size of a large one."""
+    return (1.0 + error.square()).sqrt() - 1.0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch: sums in parallel may differ in the last bit from run to run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,214 @@
+"""The one-step forecaster as gradients see it: what serves is `forecasting.one_step.kernels`.
+
+The loss is that of the forecast the service publishes, the memory's forecast blended with
+repeating the last value, as a pseudo-Huber error in deviations of the series' changes, divided by
+that of repeating the last value: every series counts alike, and 1 is no better than that.
+
+Letters: B series, T readings, K key width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from titans_stream.forecasting.one_step import layout as L
+from titans_stream.lifecycle import gradient_fit
+from titans_stream.lifecycle.gradient_fit import Tensors, Weights, pseudo_huber
+from titans_stream.memory import rule
+
+LEAST_DIFFICULTY = 0.02
+"""Added to the loss of repeating the last value, so that a series at rest does not count much."""
+
+Sums = tuple[Tensor, Tensor, Tensor, Tensor]
+"""cross, square, error_memory and error_last of `Carry`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs(gradient_fit.Inputs):
+    """`target` [T, B] is the next change, in deviations of the changes, clipped; the memory learns
+    from readings that count: the scales are known by then."""
+
+    x: Tensor
+    """[T, B, INPUTS]"""
+    seen: Tensor
+    """[T, B]: readings seen before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carry(Tensors):
+    """The part of the state that weights shape."""
+
+    memory: Tensor
+    """[B, 1, K]"""
+    surprise: Tensor
+    """[B, 1, K]: the past surprise S."""
+    cross: Tensor
+    """[B]: decayed sum over the past of target x forecast, as the following ones are."""
+    square: Tensor
+    """forecast^2"""
+    error_memory: Tensor
+    """|target - shrunk forecast|"""
+    error_last: Tensor
+    """|target|, the error of repeating the last value"""
+
+
+@dataclass(slots=True)
+class _Past:
+    """Running statistics of B series, [B] each."""
+
+    count: Tensor
+    mean: Tensor
+    var: Tensor
+    change_var: Tensor
+    last: Tensor
+    changes: Tensor
+    """[B, LAGS], newest first."""
+
+    def where(self, chosen: Tensor, other: _Past) -> _Past:
+        """`other` where `chosen` [B]."""
+        pairs = ((getattr(other, f.name), getattr(self, f.name)) for f in fields(self))
+        return _Past(
+            *(torch.where(chosen if a.ndim == 1 else chosen[:, None], a, b) for a, b in pairs)
+        )
+
+
+def fresh_carry(series: int) -> Carry:
+    """Empty memories."""
+    empty = torch.zeros(series, 1, L.KEY, dtype=torch.float64)
+    zero = torch.zeros(series, dtype=torch.float64)
+    return Carry(empty, empty, zero, zero, zero, zero)
+
+
+@torch.no_grad()
+def prepare(values: Tensor, calendar: Tensor) -> Inputs:
+    """Inputs of series values [B, T] (NaN after a series' end) with calendar [B, T, 10]."""
+    known = values.isfinite()
+    filled = torch.where(known, values, 0.0).clamp(-L.VALUE_LIMIT, L.VALUE_LIMIT)
+    zero = torch.zeros(len(values), dtype=torch.float64)
+    past = _Past(zero, zero, zero, zero, zero, zero[:, None].expand(-1, L.LAGS))
+    xs, targets, counts = [], [], []
+    for value in filled.unbind(1):
+        sd = past.var.sqrt().maximum(1e-9 * past.mean.abs() + 1e-12)
+        change_scale = past.change_var.sqrt().maximum(1e-3 * sd)
+        change = value - past.last
+        level = (past.last - past.mean) / sd
+        x = torch.cat((past.changes / change_scale[:, None], level[:, None]), dim=1)
+        xs.append(x.clamp(-L.INPUT_CLIP, L.INPUT_CLIP))
+        targets.append((change / change_scale).clamp(-L.INPUT_CLIP, L.INPUT_CLIP))
+        counts.append(past.count)
+        past = _taken(past, value, change, change_scale)
+    seen = torch.stack(counts)
+    times = 0.5 * calendar[:, :, : L.TIME_FEATURES].transpose(0, 1)
+    return Inputs(
+        target=torch.stack(targets),
+        counts=(seen > L.SCALE_READINGS) & known.mT,
+        x=torch.cat((torch.stack(xs), times), dim=2),
+        seen=seen,
+    )
+
+
+def _taken(past: _Past, value: Tensor, change: Tensor, change_scale: Tensor) -> _Past:
+    """Statistics with one reading of each row in them; a lone outlier enters bounded."""
+    count = past.count
+    n = (count + 1.0).clamp_max(L.COUNT_CAP)
+    previous = past.changes[:, :2].abs().amin(1)
+    bound = (previous / change_scale).clamp(L.CHANGE_BOUND, L.ESCAPE_BOUND) * change_scale
+    limit = L.DEVIATION_BOUND * past.var.sqrt().maximum(change_scale)
+    free = count < L.SCALE_READINGS
+    bounded = torch.where(free, change, change.clamp(-bound, bound))
+    deviation = value - past.mean
+    deviation = torch.where(free, deviation, deviation.clamp(-limit, limit))
+    new = _Past(
+        count=count + 1.0,
+        mean=past.mean + deviation / n,
+        var=(1.0 - 1.0 / n) * (past.var + deviation.square() / n),
+        change_var=past.change_var + (bounded.square() - past.change_var) / (n - 1.0),
+        last=value,
+        changes=torch.cat((change[:, None], past.changes[:, :-1]), dim=1),
+    )
+    new = new.where((count == 1.0) & (change == 0.0), past)  # a sensor that is not in use yet
+    first = _Past(count + 1.0, value, past.var, past.change_var, value, past.changes)
+    return new.where(count == 0.0, first)
+
+
+def unroll(inputs: Inputs, carry: Carry, weights: Weights) -> tuple[Tensor, Carry]:
+    """Forecast and learn T readings in turn.
+
+    Returns the forecasts [T, B] in units of the change scale, as they are published, and the
+    carry.
+    """
+    keys, (alphas, etas, thetas) = keys_and_gates(inputs.x, weights)
+    thetas = thetas * inputs.counts  # M and S stay zero until a series learns
+    M, S = carry.memory, carry.surprise
+    sums = (carry.cross, carry.square, carry.error_memory, carry.error_last)
+    forecasts = []
+    columns = (keys, inputs.target, inputs.seen, inputs.counts, alphas, etas, thetas)
+    for key, target, seen, learns, alpha, eta, theta in zip(
+        *(column.unbind(0) for column in columns), strict=True
+    ):
+        forecast = rule.read(M, key).squeeze(-1).clamp(-L.INPUT_CLIP, L.INPUT_CLIP)
+        blended, (cross, square, error_memory, error_last) = blend(sums, forecast, target, seen)
+        forecasts.append(blended)
+        sums = (
+            torch.where(learns, cross, sums[0]),
+            torch.where(learns, square, sums[1]),
+            torch.where(learns, error_memory, sums[2]),
+            torch.where(learns, error_last, sums[3]),
+        )
+        M, S, _, _ = rule.update(M, S, key, target.unsqueeze(-1), alpha, eta, theta, L.CLIP)
+    return torch.stack(forecasts), Carry(M, S, *sums)
+
+
+def keys_and_gates(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Keys [..., K] of unit length, and alpha (forgetting), eta (momentum) and theta (step) [...],
+    from inputs x [..., INPUTS]."""
+    z = F.silu(x @ weights["forecast.key_weight"] + weights["forecast.key_bias"])
+    constant = torch.full_like(z[..., :1], L.KEY_CONSTANT)
+    key = F.normalize(torch.cat((z, constant), dim=-1), dim=-1)
+    open_ = torch.sigmoid(key @ weights["forecast.gate_weight"].mT + weights["forecast.gate_bias"])
+    alpha, eta, theta = (open_[..., i] * maximum for i, maximum in enumerate(L.GATE_MAXIMA))
+    return key, (alpha, eta, theta)
+
+
+def blend(sums: Sums, forecast: Tensor, target: Tensor, seen: Tensor) -> tuple[Tensor, Sums]:
+    """What is published of the memory's forecast [...], and the sums with this reading in them.
+
+    The forecast is shrunk by its past least-squares factor and dropped where repeating the last
+    value has had the smaller absolute error.
+    """
+    cross, square, error_memory, error_last = sums
+    mass = square * (1.0 + L.BLEND_MASS / seen.clamp_max(1_000.0))
+    shrunk = _ratio(cross, mass, 0.0).clamp(0.0, 1.0) * forecast
+    full, none = L.FALLBACK
+    worse = _ratio(error_memory, error_last, full)
+    blended = ((none - worse) / (none - full)).clamp(0.0, 1.0) * shrunk
+    return blended, (
+        L.BLEND_DECAY * cross + target * forecast,
+        L.BLEND_DECAY * square + forecast * forecast,
+        L.BLEND_DECAY * error_memory + (target - shrunk).abs(),
+        L.BLEND_DECAY * error_last + target.abs(),
+    )
+
+
+def _ratio(above: Tensor, below: Tensor, unknown: float) -> Tensor:
+    known = below > L.BLEND_FLOOR
+    return torch.where(known, above / torch.where(known, below, 1.0), unknown)
+
+
+def yardsticks(inputs: Inputs, _: Weights) -> tuple[Tensor, ...]:
+    """[B]: mean error of repeating the last value, over all readings of each series."""
+    counts = inputs.counts.double()
+    total = (pseudo_huber(inputs.target) * counts).sum(0)
+    return (total / counts.sum(0).clamp_min(1.0) + LEAST_DIFFICULTY,)
+
+
+def loss(forecasts: Tensor, inputs: Inputs, yardsticks: tuple[Tensor, ...]) -> Tensor:
+    """Mean over readings and series; 1 is no better than repeating the last value."""
+    (difficulty,) = yardsticks
+    counts = inputs.counts.double()
+    errors = pseudo_huber(forecasts - inputs.target) * counts
+    return (errors / difficulty).sum() / counts.sum().clamp_min(1.0)
