@@ -6,8 +6,9 @@ T is the number of readings of a series.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.one_step import kernels as kernels_cpu
 from titans_stream.forecasting.one_step import layout as L
 from titans_stream.lifecycle.data import Series
-from titans_stream.lifecycle.head_fitting import regular_values
+from titans_stream.lifecycle.head_fitting import regular_values, run_forecaster
 from titans_stream.records import Float64
 
 STEPS = 96
@@ -26,6 +27,9 @@ MEASURED_SHARE = 0.2
 """The last part of each series, on which forecasts are measured; as `data.validation_share`."""
 LEAST_CHANGE = 1e-12
 """Mean square below which a series is at rest and says nothing."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,10 @@ def accuracy(series: Sequence[Series], weights: Mapping[str, Float64]) -> Accura
     return Accuracy(float(np.mean(ratios)), float(np.mean(coverages)))
 
 
-def by_family(series: Sequence[Series], weights: Mapping[str, Float64]) -> dict[str, Accuracy]:
-    """The accuracy on the series of each family."""
+def by_family(series: Sequence[Series], measure: Callable[[Sequence[Series]], T]) -> dict[str, T]:
+    """`measure` of the series of each family."""
     names = sorted({one.family for one in series})
-    return {n: accuracy([one for one in series if one.family == n], weights) for n in names}
+    return {name: measure([one for one in series if one.family == name]) for name in names}
 
 
 def head_error(
@@ -96,16 +100,7 @@ def head_error(
     origins = origins[place[origins] + STEPS < len(regular)]
     if not len(origins):
         return np.nan
-    steps = np.zeros(count, np.int64)
-    steps[origins] = STEPS
-    arrays = {
-        name: np.zeros((1, *spec.shape), spec.dtype)
-        for name, spec in multi_step.state_layout().items()
-    }
-    made = multi_step.MultiStepForecaster(weights, (0.5,), options=options).run(
-        arrays, np.zeros(count, np.int64), value, series.seconds,
-        np.full(count, series.interval), series.timestamp, steps,
-    )  # fmt: skip
+    _, made = run_forecaster(series, weights, origins, STEPS, options)
     true = regular[place[origins, None] + np.arange(1, STEPS + 1)]
     known = np.isfinite(true)
     repeated = np.square(true - value[origins, None])[known].mean()
@@ -122,11 +117,3 @@ def mean_head_error(
     """Mean of `head_error` over the series that it can be told of; 1 where there are none."""
     errors = np.array([head_error(one, weights, options) for one in series])
     return float(np.nanmean(errors)) if np.isfinite(errors).any() else 1.0
-
-
-def head_error_by_family(
-    series: Sequence[Series], weights: Mapping[str, Float64]
-) -> dict[str, float]:
-    """`mean_head_error` of the series of each family."""
-    names = sorted({one.family for one in series})
-    return {n: mean_head_error([one for one in series if one.family == n], weights) for n in names}

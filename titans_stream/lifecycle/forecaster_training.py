@@ -20,7 +20,6 @@ from titans_stream.lifecycle.accuracy import (
     accuracy,
     by_family,
     forecast,
-    head_error_by_family,
     mean_head_error,
 )
 from titans_stream.lifecycle.artifacts import base_model
@@ -142,7 +141,7 @@ def train(
         tuple(epoch for epoch, _ in made),
         best,
         accuracy(data.validation, start),
-        by_family([*data.validation, *data.held_out], weights),
+        by_family([*data.validation, *data.held_out], lambda part: accuracy(part, weights)),
         Example(shown.name, shown.value, forecast(shown, weights)),
         heads,
     )
@@ -162,7 +161,7 @@ def _measured(
             linear = mean_head_error(series, weights, ForecastOptions(mal=False))
             metrics[f"long_{name}_linear_mse_ratio"] = linear
     measured = [*data.whole_validation, *data.whole_held_out]
-    return Heads(fit, metrics, head_error_by_family(measured, weights))
+    return Heads(fit, metrics, by_family(measured, lambda part: mean_head_error(part, weights)))
 
 
 def _residual(

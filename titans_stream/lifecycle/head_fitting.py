@@ -7,7 +7,7 @@ alike, in units of its variance; the statistics come from the kernels that serve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,17 +71,31 @@ def regular_values(series: Series) -> tuple[Float64, Int64]:
 
 def period_of(series: Series) -> float:
     """The period in readings that the forecaster has at the end of a series, 0: none."""
+    arrays, _ = run_forecaster(series, multi_step.plain_weights(), np.zeros(0, np.int64), 0)
+    return float(arrays["forecast_meta"][0, L.PERIOD])
+
+
+def run_forecaster(
+    series: Series,
+    weights: Mapping[str, Float64],
+    origins: Int64,
+    steps: int,
+    options: multi_step.ForecastOptions | None = None,
+) -> tuple[dict[str, np.ndarray], multi_step.Forecasts]:
+    """Read a series with the forecaster that serves: its state at the end, and medians of `steps`
+    steps after each of the readings `origins`."""
     count = len(series.value)
+    wanted = np.zeros(count, np.int64)
+    wanted[origins] = steps
     arrays = {
         name: np.zeros((1, *spec.shape), spec.dtype)
         for name, spec in multi_step.state_layout().items()
     }
-    none = np.zeros(count, np.int64)
-    multi_step.MultiStepForecaster(multi_step.plain_weights(), (0.5,)).run(
-        arrays, none, series.value, series.seconds, np.full(count, series.interval),
-        series.timestamp, none,
+    made = multi_step.MultiStepForecaster(weights, (0.5,), options=options).run(
+        arrays, np.zeros(count, np.int64), series.value, series.seconds,
+        np.full(count, series.interval), series.timestamp, wanted,
     )  # fmt: skip
-    return float(arrays["forecast_meta"][0, L.PERIOD])
+    return arrays, made
 
 
 def _fit_rows(

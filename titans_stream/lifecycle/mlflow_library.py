@@ -21,7 +21,7 @@ for _name, _value in {
 
 try:
     from mlflow import MlflowClient, artifacts
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
 except ImportError as error:
     raise ImportError("MLflow is not installed: pip install 'mlflow>=3.10,<4'") from error
@@ -29,4 +29,4 @@ except ImportError as error:
 for _name in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-__all__ = ["Metric", "MlflowClient", "MlflowException", "Param", "Run", "artifacts"]
+__all__ = ["Metric", "MlflowClient", "MlflowException", "Param", "artifacts"]

@@ -9,7 +9,7 @@ Letters: B series, T readings, K key width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -56,26 +56,6 @@ class Carry(Tensors):
     """|target|, the error of repeating the last value"""
 
 
-@dataclass(slots=True)
-class _Past:
-    """Running statistics of B series, [B] each."""
-
-    count: Tensor
-    mean: Tensor
-    var: Tensor
-    change_var: Tensor
-    last: Tensor
-    changes: Tensor
-    """[B, LAGS], newest first."""
-
-    def where(self, chosen: Tensor, other: _Past) -> _Past:
-        """`other` where `chosen` [B]."""
-        pairs = ((getattr(other, f.name), getattr(self, f.name)) for f in fields(self))
-        return _Past(
-            *(torch.where(chosen if a.ndim == 1 else chosen[:, None], a, b) for a, b in pairs)
-        )
-
-
 def fresh_carry(series: int) -> Carry:
     """Empty memories."""
     empty = torch.zeros(series, 1, L.KEY, dtype=torch.float64)
@@ -85,54 +65,50 @@ def fresh_carry(series: int) -> Carry:
 
 @torch.no_grad()
 def prepare(values: Tensor, calendar: Tensor) -> Inputs:
-    """Inputs of series values [B, T] (NaN after a series' end) with calendar [B, T, 10]."""
+    """Inputs of series values [B, T] (NaN after a series' end) with calendar [B, T, 10].
+
+    Running mean, deviation and size of changes take a reading in after it is described by them; a
+    lone outlier enters bounded.
+    """
     known = values.isfinite()
-    filled = torch.where(known, values, 0.0).clamp(-L.VALUE_LIMIT, L.VALUE_LIMIT)
-    zero = torch.zeros(len(values), dtype=torch.float64)
-    past = _Past(zero, zero, zero, zero, zero, zero[:, None].expand(-1, L.LAGS))
-    xs, targets, counts = [], [], []
-    for value in filled.unbind(1):
-        sd = past.var.sqrt().maximum(1e-9 * past.mean.abs() + 1e-12)
-        change_scale = past.change_var.sqrt().maximum(1e-3 * sd)
-        change = value - past.last
-        level = (past.last - past.mean) / sd
-        x = torch.cat((past.changes / change_scale[:, None], level[:, None]), dim=1)
+    values = torch.where(known, values, 0.0).clamp(-L.VALUE_LIMIT, L.VALUE_LIMIT)
+    mean = last = values[:, 0]
+    var = change_var = torch.zeros_like(last)
+    count = torch.ones_like(last)
+    changes = torch.zeros(len(values), L.LAGS, dtype=torch.float64)
+    nothing = torch.zeros(len(values), L.LAGS + 1, dtype=torch.float64)
+    xs, targets, seen = [nothing], [var], [var]
+    for value in values.unbind(1)[1:]:
+        sd = var.sqrt().maximum(1e-9 * mean.abs() + 1e-12)
+        change_scale = change_var.sqrt().maximum(1e-3 * sd)
+        change = value - last
+        x = torch.cat((changes / change_scale[:, None], ((last - mean) / sd)[:, None]), dim=1)
         xs.append(x.clamp(-L.INPUT_CLIP, L.INPUT_CLIP))
         targets.append((change / change_scale).clamp(-L.INPUT_CLIP, L.INPUT_CLIP))
-        counts.append(past.count)
-        past = _taken(past, value, change, change_scale)
-    seen = torch.stack(counts)
+        seen.append(count)
+
+        free = count < L.SCALE_READINGS
+        previous = changes[:, :2].abs().amin(1)
+        bound = (previous / change_scale).clamp(L.CHANGE_BOUND, L.ESCAPE_BOUND) * change_scale
+        bounded = torch.where(free, change, change.clamp(-bound, bound))
+        limit = L.DEVIATION_BOUND * var.sqrt().maximum(change_scale)
+        deviation = value - mean
+        deviation = torch.where(free, deviation, deviation.clamp(-limit, limit))
+        n = (count + 1.0).clamp_max(L.COUNT_CAP)
+        change_var = change_var + (bounded.square() - change_var) / (n - 1.0)
+        mean = mean + deviation / n
+        var = (1.0 - 1.0 / n) * (var + deviation.square() / n)
+        changes = torch.cat((change[:, None], changes[:, :-1]), dim=1)
+        last = value
+        # a sensor that has not changed yet is not in use
+        count = torch.where((count == 1.0) & (change == 0.0), count, count + 1.0)
     times = 0.5 * calendar[:, :, : L.TIME_FEATURES].transpose(0, 1)
     return Inputs(
         target=torch.stack(targets),
-        counts=(seen > L.SCALE_READINGS) & known.mT,
+        counts=(torch.stack(seen) > L.SCALE_READINGS) & known.mT,
         x=torch.cat((torch.stack(xs), times), dim=2),
-        seen=seen,
+        seen=torch.stack(seen),
     )
-
-
-def _taken(past: _Past, value: Tensor, change: Tensor, change_scale: Tensor) -> _Past:
-    """Statistics with one reading of each row in them; a lone outlier enters bounded."""
-    count = past.count
-    n = (count + 1.0).clamp_max(L.COUNT_CAP)
-    previous = past.changes[:, :2].abs().amin(1)
-    bound = (previous / change_scale).clamp(L.CHANGE_BOUND, L.ESCAPE_BOUND) * change_scale
-    limit = L.DEVIATION_BOUND * past.var.sqrt().maximum(change_scale)
-    free = count < L.SCALE_READINGS
-    bounded = torch.where(free, change, change.clamp(-bound, bound))
-    deviation = value - past.mean
-    deviation = torch.where(free, deviation, deviation.clamp(-limit, limit))
-    new = _Past(
-        count=count + 1.0,
-        mean=past.mean + deviation / n,
-        var=(1.0 - 1.0 / n) * (past.var + deviation.square() / n),
-        change_var=past.change_var + (bounded.square() - past.change_var) / (n - 1.0),
-        last=value,
-        changes=torch.cat((change[:, None], past.changes[:, :-1]), dim=1),
-    )
-    new = new.where((count == 1.0) & (change == 0.0), past)  # a sensor that is not in use yet
-    first = _Past(count + 1.0, value, past.var, past.change_var, value, past.changes)
-    return new.where(count == 0.0, first)
 
 
 def unroll(inputs: Inputs, carry: Carry, weights: Weights) -> tuple[Tensor, Carry]:

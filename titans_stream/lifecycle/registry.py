@@ -8,6 +8,7 @@ two files of a model (`artifacts.py`) are ever fetched: nothing in a version is 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def _fetch(server: TrackingServer, source: str, folder: Path) -> None:
         )
 
 
-def _find(get: Any, *arguments: Any) -> Any:
+def _find(get: Callable[..., Any], *arguments: str | None) -> Any:
     """What `get` returns, None where MLflow has no such thing."""
     try:
         return get(*arguments)
