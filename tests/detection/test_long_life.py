@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from titans_stream.calendar_features import calendar_features
 from titans_stream.detection import layout as L
 from titans_stream.detection.detector import Detector
 from titans_stream.engine.model import untrained_weights
 
-CPU = torch.device("cpu")
-
 
 def old_state(t: float) -> dict[str, np.ndarray]:
     """One row that has seen 3,000 readings of noise, with its counters moved on to `t`."""
-    arrays = {
-        name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in L.state_layout().items()
-    }
+    arrays = {name: spec.rows(1) for name, spec in L.state_layout().items()}
     arrays["core"][:] = L.fresh_core()
     score(arrays, np.random.default_rng(0).standard_normal(30_000))
-    arrays["core"][0, L.T] = t
-    arrays["core"][0, L.COUNT] = min(t, L.COUNT_CAP)
+    arrays["core"]["t"] = t
+    arrays["core"]["count"] = min(t, L.COUNT_CAP)
     return arrays
 
 
 def score(arrays: dict[str, np.ndarray], values: np.ndarray) -> np.ndarray:
     n = len(values)
     calendar = calendar_features(np.arange(n) * 300.0)
-    detector = Detector(untrained_weights(0), CPU)
+    detector = Detector(untrained_weights(0))
     return detector.run(arrays, np.zeros(n, np.int64), values, calendar)[0]
 
 
@@ -54,7 +49,7 @@ def test_one_huge_value_does_not_blind_a_series() -> None:
     assert np.isfinite(s).all()
     assert s[500] > 1.0
     assert s[1500] > 0.8
-    assert arrays["core"][0, L.VAR] < 4.0
+    assert arrays["core"]["var"][0] < 4.0
 
 
 def test_a_stuck_sensor_stays_finite_and_moves_again() -> None:

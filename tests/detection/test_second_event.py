@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from titans_stream.calendar_features import calendar_features
 from titans_stream.detection import layout as L
@@ -16,11 +15,9 @@ def peaks(first_rows: list[int], n: int = 5_000) -> tuple[list[float], np.ndarra
     values = np.random.default_rng(0).standard_normal(n)
     for first in first_rows:
         values[first : first + 20] += 6.0
-    arrays = {
-        name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in L.state_layout().items()
-    }
+    arrays = {name: spec.rows(1) for name, spec in L.state_layout().items()}
     arrays["core"][:] = L.fresh_core()
-    detector = Detector(untrained_weights(0), torch.device("cpu"))
+    detector = Detector(untrained_weights(0))
     calendar = calendar_features(np.full(n, np.nan))
     s = detector.run(arrays, np.zeros(n, np.int64), values, calendar)[0]
     return [float(s[first : first + 30].max()) for first in first_rows], arrays["core"][0]
@@ -45,8 +42,8 @@ def test_what_keeps_coming_becomes_usual() -> None:
 
 def test_sums_are_those_of_the_counted_blocks() -> None:
     _, core = peaks([4_630], 5_000)
-    bits = int(core[L.NOTABLE_BITS])
+    bits = int(core["notable_bits"])
     assert bits & 0b1000 and not bits & 0b11
     counted = [age for age in range(49) if not (bits >> age) & 1]
     expected = sum(L.BLOCK_DECAY**age for age in counted)
-    np.testing.assert_allclose(core[L.W_SUM], expected, rtol=1e-6)
+    np.testing.assert_allclose(core["w_sum"], expected, rtol=1e-6)

@@ -23,7 +23,6 @@ def engine(
     bound: float = 0,
     slots: int = 1000,
     budget: float = 5.0,
-    compiled: bool = True,
     forecast: dict[str, object] | None = None,
     model: Model = MODEL,
     settings: dict[str, object] | None = None,
@@ -37,7 +36,6 @@ def engine(
         AlertConfig.model_validate({"false_alarms_per_series_per_day": budget, **alerts}),
         model,
         topic="input",
-        compiled=compiled,
         forecast=None if forecast is None else ForecastConfig.model_validate(forecast),
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from tests.engine.streams import MODEL
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.order import ANEW, segments
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.records import Readings, Scores, Status
 
@@ -127,22 +128,110 @@ def test_a_series_that_was_silent_for_long_starts_anew() -> None:
     np.testing.assert_array_equal(again.surprise, fresh.surprise)
 
 
-def test_expired_series_are_freed_with_the_snapshot() -> None:
-    one = make(expire_after="1h")
-    names = ["old", "b", "c"]
-    for t in (0, 10_000):
-        n = 3 if t == 0 else 2
-        one.process(
-            Readings(
-                names[-n:],
-                np.full(n, START + t * SECOND),
-                np.ones(n),
-                np.zeros(n, np.int32),
-                np.zeros(n, np.int64),
-            )
+def test_a_snapshot_frees_no_series() -> None:
+    """One that reports regularly with a clock 400 days behind the others' has not expired."""
+    behind = -400 * 86_400.0
+    times = [(name, base + 60.0 * k) for k in range(600) for name, base in
+             (("a", 0.0), ("b", 0.0), ("behind", behind))]  # fmt: skip
+    saved, never = make(), make()
+    n = len(times)
+    readings = Readings(
+        [name for name, _ in times],
+        np.array([START + round(s * SECOND) for _, s in times], np.int64),
+        np.sin(np.arange(n) / 5.0),
+        np.zeros(n, np.int32),
+        np.arange(n),
+    )
+    for one in (saved, never):
+        one.process(readings)
+    assert saved.snapshot(0).meta["series"] == ["a", "b", "behind"]
+    after = Readings(
+        ["behind"], np.array([START + round((behind + 36_000) * SECOND)]), np.ones(1),
+        np.zeros(1, np.int32), np.array([n]),
+    )  # fmt: skip
+    one, other = saved.process(after).scores, never.process(after).scores
+    assert labels(one) == ["scored"]
+    np.testing.assert_array_equal(one.surprise, other.surprise)
+
+
+def test_a_snapshot_keeps_readings_that_wait_for_order() -> None:
+    one = make(max_out_of_orderness="5m")
+    times = [(name, base + 60 * k) for k in range(20) for name, base in
+             (("a", 0), ("b", 0), ("backfill", -40 * 86_400))]  # fmt: skip
+    n = len(times)
+    one.process(
+        Readings(
+            [name for name, _ in times],
+            np.array([START + s * SECOND for _, s in times]),
+            np.ones(n),
+            np.zeros(n, np.int32),
+            np.arange(n),
         )
-    assert one.snapshot(0).meta["series"] == ["b", "c"]
-    assert one.series_count() == 2
+    )
+    one.snapshot(0)
+    assert one.flush().scores.series.count("backfill") == 5
+
+
+def trained(one: StreamEngine, n: int = 400) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    feed(one, [float(s) for s in range(n)], rng.standard_normal(n).tolist())
+    return rng.standard_normal(n)
+
+
+def test_one_wild_time_does_not_cost_a_series_its_memory() -> None:
+    one, other = make(), make()
+    values = trained(one)[:5].tolist()
+    trained(other)
+    scores = feed(one, [400, 3e8, 401, 402, 403], values)
+    assert labels(scores) == ["scored", "warming_up", *(["scored"] * 3)]
+    plain = feed(other, [400, 401, 402, 403], [values[0], *values[2:]])
+    np.testing.assert_array_equal(scores.surprise[[0, 2, 3, 4]], plain.surprise)
+
+
+def test_a_clock_that_starts_in_another_year_keeps_the_memory() -> None:
+    one = make()
+    trained(one)
+    boot = feed(one, [-7e8 + s for s in range(30)], [0.1] * 30)
+    assert labels(boot)[:20] == ["late"] * 19 + ["scored"]
+    assert labels(feed(one, [430.0, 431.0, 432.0], [0.1] * 3)) == ["scored"] * 3
+
+
+def test_an_open_episode_of_a_series_that_starts_anew_is_resolved() -> None:
+    rule = {"series": "*", "valid_range": (None, 50.0)}
+    one = StreamEngine(
+        EngineConfig.model_validate({"device": "cpu"}),
+        AlertConfig.model_validate({"rules": [rule]}),
+        MODEL,
+    )
+    times = [60 * k for k in range(303)]
+    back = [40 * 86_400 + 60 * k for k in range(50)]
+    values = [*np.sin(np.arange(300) / 5.0), 99.0, 99.0, 99.0, *np.sin(np.arange(50) / 5.0)]
+    n = len(values)
+    alerts = one.process(
+        Readings(
+            ["a"] * n,
+            np.array([START + s * SECOND for s in [*times, *back]]),
+            np.array(values),
+            np.zeros(n, np.int32),
+            np.arange(n),
+        )
+    ).alerts
+    first = next(alert for alert in alerts if alert.reason == "valid_range")
+    mine = [alert.status for alert in alerts if alert.alert_id == first.alert_id]
+    assert (mine[0], mine[-1]) == ("opened", "resolved")
+    assert one.snapshot(0).arrays["episode"][0, 1] == 0.0
+
+
+def test_a_months_pause_of_many_series_is_one_part() -> None:
+    uids = np.tile(np.arange(50), 3)
+    expired = np.zeros(150, np.int8)
+    expired[50:100] = ANEW
+    assert segments(uids, expired) == [(0, 50, []), (50, 150, list(range(50, 100)))]
+    expired[120] = ANEW
+    parts = segments(uids, expired)
+    assert [part[:2] for part in parts] == [(0, 50), (50, 120), (120, 150)]
+    assert parts[-1][2] == [120]
+    assert segments(uids[:50], np.ones(50, np.int8) * ANEW) == [(0, 50, list(range(50)))]
 
 
 def test_the_interval_is_learned_in_spite_of_gaps() -> None:

@@ -169,24 +169,6 @@ def test_a_changed_threshold_keeps_the_memory() -> None:
     assert kept.scores.onset.sum() < changed.scores.onset.sum()
 
 
-def test_the_torch_path_gives_the_same_scores_and_alerts() -> None:
-    stream = make_stream(11, series=7, readings=7 * 700)
-    compiled = run(engine(), stream, [])
-    reference = run(engine(compiled=False), stream, [1234, 1300])
-    for name in FLOATS:
-        a, b = getattr(compiled.scores, name), getattr(reference.scores, name)
-        scale = 1e-5 * np.maximum(1.0, np.abs(np.nan_to_num(a)))
-        assert np.array_equal(np.isnan(a), np.isnan(b)), name
-        assert (np.abs(a - b) <= scale)[~np.isnan(a)].all(), name
-    p, q = compiled.scores.p_value, reference.scores.p_value
-    np.testing.assert_allclose(np.log(p), np.log(q), atol=1e-5)
-    for name in ("status", "alert", "onset"):
-        np.testing.assert_array_equal(
-            getattr(compiled.scores, name), getattr(reference.scores, name)
-        )
-    assert compiled.scores.onset.sum() > 0
-
-
 def test_an_empty_call_is_fine() -> None:
     result: Results = run(engine(), make_stream(0, series=1, readings=10).slice(0, 0), [])
     assert len(result.scores) == 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from titans_stream.engine import rhythm as R
+from titans_stream.engine import rhythm
+from titans_stream.memory.rows import ArraySpec
 
 SECOND = 1_000_000_000
 START = 1_772_366_400 * SECOND
@@ -15,8 +16,9 @@ class Series:
     """One series' turns and rhythm."""
 
     def __init__(self, **settings: float) -> None:
-        self.turns = np.zeros((1, R.TURN), np.int64)
-        self.rhythms = np.zeros((1, R.RHYTHM))
+        self.turns = rhythm.Turns(
+            ArraySpec.of(rhythm.Turn).rows(1), ArraySpec.of(rhythm.Rhythm).rows(1)
+        )
         self.settings = {
             "expected": 0.0, "every": 10, "steps": 0, "horizon": 0.0, "most": 10_000, **settings,
         }  # fmt: skip
@@ -28,10 +30,12 @@ class Series:
         n = len(times)
         interval, steps = np.empty(n), np.empty(n, np.int64)
         s = self.settings
-        R.take_turns(
+        schedule = rhythm.Schedule(
+            s["expected"], int(s["every"]), int(s["steps"]), s["horizon"], int(s["most"])
+        )
+        rhythm.take_turns(
             np.zeros(n, np.int64), np.asarray(times, np.int64),
-            np.ones(n) if values is None else values, np.full(n, pace), self.turns, self.rhythms,
-            s["expected"], int(s["every"]), int(s["steps"]), s["horizon"], int(s["most"]),
+            np.ones(n) if values is None else values, np.full(n, pace), self.turns, schedule,
             interval, steps,
         )  # fmt: skip
         return interval, steps
@@ -66,8 +70,8 @@ def test_splits_change_nothing() -> None:
     right = [parts.take(part) for part in np.split(times, [1, 2, 77, 78, 300])]
     for one, many in zip(left, zip(*right, strict=True), strict=True):
         np.testing.assert_array_equal(one, np.concatenate(many))
-    np.testing.assert_array_equal(whole.rhythms, parts.rhythms)
-    np.testing.assert_array_equal(whole.turns, parts.turns)
+    np.testing.assert_array_equal(whole.turns.rhythm, parts.turns.rhythm)
+    np.testing.assert_array_equal(whole.turns.turn, parts.turns.turn)
 
 
 def test_a_regular_series_has_its_interval_exactly_whatever_is_missing() -> None:

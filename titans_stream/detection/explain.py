@@ -9,10 +9,17 @@ from typing import Literal
 
 import numpy as np
 
-from titans_stream.detection import episodes as E
 from titans_stream.detection import tail
+from titans_stream.detection.episodes import (
+    EXPIRED,
+    OPENED,
+    RESOLVED,
+    UPDATED,
+    Episode,
+    EpisodeTimes,
+)
 from titans_stream.detection.layout import DENSE_CHANNELS
-from titans_stream.records import Alert, Channel, Float64, Int8, Int64, ModelRef, Source
+from titans_stream.records import Alert, Channel, Float64, Int8, ModelRef, Source
 from titans_stream.times import format_timestamp
 
 CAUSES = (
@@ -34,9 +41,10 @@ NAMED_SHARE = 0.8
 MOST_NAMED = 3
 """... but no more than this."""
 _STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
-    E.OPENED: "opened",
-    E.UPDATED: "updated",
-    E.RESOLVED: "resolved",
+    OPENED: "opened",
+    UPDATED: "updated",
+    RESOLVED: "resolved",
+    EXPIRED: "resolved",
 }
 
 
@@ -55,8 +63,8 @@ def alert_id(series_id: str, partition: int, onset: int, group: bool = False) ->
 
 def make_alert(
     event: int,
-    state: Float64,
-    times: Int64,
+    state: Episode,
+    times: EpisodeTimes,
     timestamp: int,
     series_id: str,
     model: ModelRef,
@@ -65,76 +73,81 @@ def make_alert(
 ) -> Alert:
     """The message about an event; `state` and `times` as `episodes.run` wrote them.
 
-    `channels` are those of a group, the driving one first; `state` is then the group's.
+    EXPIRED: the series starts anew with the reading at `timestamp`. `channels` are those of a
+    group, the driving one first; `state` is then the group's.
     """
-    violation = state[E.VIOLATION] == 1.0
+    violation = state.violation == 1.0
     per_day = _rate_per_day(state)
     return Alert(
-        alert_id=alert_id(series_id, source.partition, int(times[E.ONSET_TIME]), bool(channels)),
+        alert_id=alert_id(series_id, source.partition, int(times.onset), bool(channels)),
         status=_STATUS[event],
         series_id=series_id,
-        severity="critical" if state[E.CRITICAL] == 1.0 else "warning",
+        severity="critical" if state.critical == 1.0 else "warning",
         reason="valid_range" if violation else "surprise",
-        onset=format_timestamp(int(times[E.ONSET_TIME])),
+        onset=format_timestamp(int(times.onset)),
         timestamp=format_timestamp(timestamp),
-        peak_timestamp=format_timestamp(int(times[E.PEAK_TIME])),
-        value=float(state[E.PEAK_VALUE]),
-        expected=_finite(state[E.PEAK_EXPECTED]),
-        lower=_finite(state[E.PEAK_LOWER]),
-        upper=_finite(state[E.PEAK_UPPER]),
+        peak_timestamp=format_timestamp(int(times.peak)),
+        value=float(state.peak_value),
+        expected=_finite(state.peak_expected),
+        lower=_finite(state.peak_lower),
+        upper=_finite(state.peak_upper),
         band_level=BAND_LEVEL,
         direction=_direction(state),
-        score=None if math.isnan(state[E.PEAK_S]) else float(tail.score(state[E.PEAK_S])),
-        p_value=_finite(state[E.PEAK_P]),
-        surprise=_finite(state[E.PEAK_S]),
+        score=None if math.isnan(state.peak_s) else float(tail.score(state.peak_s)),
+        p_value=_finite(state.peak_p),
+        surprise=_finite(state.peak_s),
         rate_per_day=per_day,
-        extrapolated=bool(state[E.EXTRAPOLATED] == 1.0),
-        explanation=_explain(state, per_day, series_id, channels),
-        duration_s=(timestamp - int(times[E.ONSET_TIME])) / 1e9,
-        readings=int(state[E.READINGS]),
+        extrapolated=bool(state.extrapolated == 1.0),
+        explanation=_explain(state, per_day, series_id, channels) + _ended(event),
+        duration_s=(timestamp - int(times.onset)) / 1e9,
+        readings=int(state.readings),
         model=model,
         source=source,
         channels=list(channels),
     )
 
 
+def _ended(event: int) -> str:
+    return "; it was silent for too long and starts anew" if event == EXPIRED else ""
+
+
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _rate_per_day(state: Float64) -> float | None:
-    c = state[E.PEAK_C]
-    return None if math.isnan(c) else float(10.0**-c * state[E.PER_DAY] / 100.0)
+def _rate_per_day(state: Episode) -> float | None:
+    c = state.peak_c
+    return None if math.isnan(c) else float(10.0**-c * state.per_day / 100.0)
 
 
-def _direction(state: Float64) -> Literal["above", "below", "pattern"]:
-    value, lower, upper = state[E.PEAK_VALUE], state[E.PEAK_LOWER], state[E.PEAK_UPPER]
+def _direction(state: Episode) -> Literal["above", "below", "pattern"]:
+    value, lower, upper = state.peak_value, state.peak_lower, state.peak_upper
     if value > upper:
         return "above"
     return "below" if value < lower else "pattern"
 
 
 def _explain(
-    state: Float64, per_day: float | None, series_id: str, channels: Sequence[Channel]
+    state: Episode, per_day: float | None, series_id: str, channels: Sequence[Channel]
 ) -> str:
     parts = []
-    value = f"{state[E.PEAK_VALUE]:.6g}"
+    value = f"{state.peak_value:.6g}"
     what = "series"
     if channels:
         what = "group"
         parts.append(f"driven by {_shares(series_id, channels)}")
         value = f"{_short(series_id, channels[0].series_id)} {value}"
-    if state[E.VIOLATION] == 1.0:
+    if state.violation == 1.0:
         parts.append("the value left its valid range")
-    if math.isfinite(state[E.PEAK_EXPECTED]):
-        band = f"{state[E.PEAK_LOWER]:.6g} to {state[E.PEAK_UPPER]:.6g}"
-        parts.append(f"{value} where {state[E.PEAK_EXPECTED]:.6g} ({band}) was expected")
+    if math.isfinite(state.peak_expected):
+        band = f"{state.peak_lower:.6g} to {state.peak_upper:.6g}"
+        parts.append(f"{value} where {state.peak_expected:.6g} ({band}) was expected")
     else:
         parts.append(f"value {value}")
     if per_day is not None:
-        parts.append(CAUSES[int(state[E.CAUSE])])
+        parts.append(CAUSES[int(state.cause)])
         parts.append(f"this strange about {_how_often(per_day)} for this {what}")
-        if state[E.EXTRAPOLATED] == 1.0:
+        if state.extrapolated == 1.0:
             parts.append("extrapolated from a short history")
     return "; ".join(parts)
 

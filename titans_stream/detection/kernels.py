@@ -1,94 +1,144 @@
-"""The detector for one row at a time, compiled by numba: the serving path on CPU.
+"""The detector for one series at a time, compiled by numba.
 
-Each function is the twin of a batched torch function (normalize.py, keys.py, heads.py,
-calibrate.py), which is the reference. Rows are computed one after another by the same
-instructions, so no output depends on what shares its batch.
+Series are computed one after another by the same instructions, so no output depends on what
+shares a batch. tests/detection/reference.py is the same step written plainly.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.detection import layout as L
-from titans_stream.jit import ASSOCIATIVE, njit
+from titans_stream.detection import layout
+from titans_stream.detection.layout import Core
+from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.memory.rule_cpu import exp64, read, silu_key, update
-from titans_stream.records import Float64, Int16, Int64
+from titans_stream.records import Float32, Float64, Int16, Int64, Records
 
-_WIDE = L.HOUR_BINS + L.MEAN_BINS
+_WIDE = layout.HOUR_BINS + layout.MEAN_BINS
+_inputs = scratch(layout.LAGS + layout.TIME_FEATURES)
+_key = scratch(layout.KEY)
+
+
+class State(NamedTuple):
+    """The arrays of `layout.state_layout()`, [slots, ...]."""
+
+    core: Records
+    history: Float64
+    memory: Float64
+    cells: Int16
+    blocks: Float32
+
+
+class Series(NamedTuple):
+    """The state of one series: a row of each array of `State`."""
+
+    core: Core
+    history: Float64
+    memory: Float64
+    cells: Int16
+    blocks: Float32
+
+
+class Weights(NamedTuple):
+    """Slow weights of the keys A and T, and the weights of the RING newest blocks, float32."""
+
+    key_a_weight: Float64
+    key_a_bias: Float64
+    key_t_weight: Float64
+    key_t_bias: Float64
+    blocks: Float32
+
+
+class Space(NamedTuple):
+    """Scratch space: a key's inputs and the key."""
+
+    inputs: Float64
+    key: Float64
+
+
+@njit(inline="always")
+def new_space() -> Space:
+    """Scratch space for any series."""
+    return Space(_inputs(), _key())
+
+
+@njit(inline="always")
+def series_of(state: State, slot: int) -> Series:
+    """The state of the series in a slot."""
+    return Series(
+        state.core[slot], state.history[slot], state.memory[slot], state.cells[slot],
+        state.blocks[slot],
+    )  # fmt: skip
 
 
 @njit()
-def normalize(core: Float64, value: float) -> float:
+def normalize(core: Core, value: float) -> float:
     """y: the value in past standard deviations, clipped; then mean and variance take it in."""
-    n = core[L.COUNT]
-    mean = core[L.MEAN]
+    n = core.count
+    mean = core.mean
     deviation = value - mean
     if n == 0.0:
-        core[L.COUNT] = 1.0
-        core[L.MEAN] = value
-        core[L.VAR] = 0.0
-        core[L.LAST_DEVIATION] = 0.0
+        core.count = 1.0
+        core.mean = value
+        core.var = 0.0
+        core.last_deviation = 0.0
         return 0.0
-    sd = max(math.sqrt(core[L.VAR]), 1e-3 * abs(mean) + 1e-9)
-    y: float = min(L.Y_CLIP, max(-L.Y_CLIP, deviation / sd))
-    bound = max(L.OUTLIER_CLIP * sd, abs(core[L.LAST_DEVIATION]))
-    core[L.LAST_DEVIATION] = deviation
-    if n > L.OUTLIER_AFTER:
+    sd = max(math.sqrt(core.var), 1e-3 * abs(mean) + 1e-9)
+    y: float = min(layout.Y_CLIP, max(-layout.Y_CLIP, deviation / sd))
+    bound = max(layout.OUTLIER_CLIP * sd, abs(core.last_deviation))
+    core.last_deviation = deviation
+    if n > layout.OUTLIER_AFTER:
         deviation = min(bound, max(-bound, deviation))
-    n = min(n + 1.0, L.COUNT_CAP)
-    core[L.COUNT] = n
-    core[L.MEAN] = mean + deviation / n
-    core[L.VAR] = (1.0 - 1.0 / n) * (core[L.VAR] + deviation * deviation / n)
+    n = min(n + 1.0, layout.COUNT_CAP)
+    core.count = n
+    core.mean = mean + deviation / n
+    core.var = (1.0 - 1.0 / n) * (core.var + deviation * deviation / n)
     return y
 
 
 @njit()
 def dense_heads(
-    core: Float64,
-    history: Float64,
-    memory: Float64,
-    y: float,
-    times: Float64,
-    weights_a: Float64,
-    bias_a: Float64,
-    weights_t: Float64,
-    bias_t: Float64,
-    x: Float64,
-    key: Float64,
-    surprise: Float64,
+    series: Series, weights: Weights, space: Space, y: float, times: Float64, surprise: Float64
 ) -> None:
     """Memories A, T and N: predict, take the surprises, then learn. Writes surprise[0:5].
 
-    `history` holds y_t-1 ... newest first, and is shifted here; x and key are scratch.
+    `series.history` holds y_t-1 ... newest first, and is shifted here; `times` [9] are the
+    features of time.
     """
-    t = core[L.T]
-    n_past = min(t, float(L.HISTORY))
-    for i in range(L.LAGS):
+    core, history, memory = series.core, series.history, series.memory
+    x, key = space.inputs, space.key
+    t = core.t
+    n_past = min(t, float(layout.HISTORY))
+    for i in range(layout.LAGS):
         x[i] = min(8.0, max(-8.0, history[i]))
-    for i in range(L.TIME_FEATURES):
-        x[L.LAGS + i] = 0.5 * times[i]
-    for i in range(L.HISTORY - 1, 0, -1):
+    for i in range(layout.TIME_FEATURES):
+        x[layout.LAGS + i] = 0.5 * times[i]
+    for i in range(layout.HISTORY - 1, 0, -1):
         history[i] = history[i - 1]
     history[0] = y
     n = n_past + 1.0
     sum_a = 0.0
-    for i in range(L.HORIZON_A):
+    for i in range(layout.HORIZON_A):
         sum_a += history[i]
     sum_t = sum_a
-    for i in range(L.HORIZON_A, L.HORIZON_T):
+    for i in range(layout.HORIZON_A, layout.HORIZON_T):
         sum_t += history[i]
-    target_a = sum_a / min(n, float(L.HORIZON_A))
-    target_t = sum_t / min(n, float(L.HORIZON_T))
-    theta = max(L.THETA_FLOOR, L.THETA * math.sqrt(L.THETA_DECAY / (t + L.THETA_DECAY)))
+    target_a = sum_a / min(n, float(layout.HORIZON_A))
+    target_t = sum_t / min(n, float(layout.HORIZON_T))
+    theta = max(
+        layout.THETA_FLOOR,
+        layout.THETA * math.sqrt(layout.THETA_DECAY / (t + layout.THETA_DECAY)),
+    )
 
-    silu_key(weights_a, bias_a, x, L.KEY_CONSTANT, key)
+    silu_key(weights.key_a_weight, weights.key_a_bias, x, layout.KEY_CONSTANT, key)
     error_a = read(memory[0, 0], key) - target_a
     error_n = read(memory[2, 0], key) - y
     _learn(core, memory[0], key, error_a, theta, 0)
     _learn(core, memory[2], key, error_n, theta, 2)
-    silu_key(weights_t, bias_t, times, L.KEY_CONSTANT, key)
+    silu_key(weights.key_t_weight, weights.key_t_bias, times, layout.KEY_CONSTANT, key)
     error_t = read(memory[1, 0], key) - target_t
     _learn(core, memory[1], key, error_t, theta, 1)
 
@@ -97,67 +147,61 @@ def dense_heads(
 
 @njit()
 def dense_surprises(
-    core: Float64, error_a: float, error_t: float, error_n: float, surprise: Float64
+    core: Core, error_a: float, error_t: float, error_n: float, surprise: Float64
 ) -> None:
     """The five dense channels from the errors of A, T and N; A's running means take it in."""
-    core[L.EMA24] += L.EMA_SHORT * (error_a - core[L.EMA24])
-    core[L.EMA192] += L.EMA_LONG * (error_a - core[L.EMA192])
+    core.ema24 += layout.EMA_SHORT * (error_a - core.ema24)
+    core.ema192 += layout.EMA_LONG * (error_a - core.ema192)
     surprise[0] = abs(error_a)
-    surprise[1] = abs(core[L.EMA24])
-    surprise[2] = abs(core[L.EMA192])
+    surprise[1] = abs(core.ema24)
+    surprise[2] = abs(core.ema192)
     surprise[3] = abs(error_t)
     surprise[4] = abs(error_n)
 
 
 @njit()
 def _learn(
-    core: Float64, memory: Float64, key: Float64, error: float, theta: float, index: int
+    core: Core, memory: Float64, key: Float64, error: float, theta: float, index: int
 ) -> None:
-    level = core[L.GRADIENT + index]
-    clip = L.CLIP_FACTOR * max(level, L.CLIP_FLOOR)
-    norm = update(memory[0], memory[1], key, 1.0, error, 0.0, L.ETA, theta, clip)
-    core[L.GRADIENT + index] = level + L.CLIP_EMA * (min(norm, clip) - level)
+    level = core.gradient[index]
+    clip = layout.CLIP_FACTOR * max(level, layout.CLIP_FLOOR)
+    norm = update(memory[0], memory[1], key, 1.0, error, 0.0, layout.ETA, theta, clip)
+    core.gradient[index] = level + layout.CLIP_EMA * (min(norm, clip) - level)
 
 
 @njit()
-def sparse_heads(
-    core: Float64,
-    history: Float64,
-    cells: Int16,
-    y: float,
-    day_fraction: float,
-    surprise: Float64,
-) -> None:
+def sparse_heads(series: Series, y: float, day_fraction: float, surprise: Float64) -> None:
     """Familiarity of this value in its contexts, then the cells learn. Writes surprise[5:9].
 
-    `history` already holds y_t at index 0.
+    `series.history` already holds y_t at index 0.
     """
+    core, history, cells = series.core, series.history, series.cells
     u = math.asinh(y)
-    hour = L.HOUR_BINS * day_fraction
+    hour = layout.HOUR_BINS * day_fraction
     total = 0.0
-    for i in range(L.MEAN_WINDOW, 2 * L.MEAN_WINDOW):
+    for i in range(layout.MEAN_WINDOW, 2 * layout.MEAN_WINDOW):
         total += history[i]
-    seen = min(max(core[L.T] + 1.0 - L.MEAN_WINDOW, 1.0), float(L.MEAN_WINDOW))
+    seen = min(max(core.t + 1.0 - layout.MEAN_WINDOW, 1.0), float(layout.MEAN_WINDOW))
     mean = math.asinh(total / seen)
-    n0 = core[L.N0]
-    unit = 1.0 / L.CELL_UNIT
+    n0 = core.n0
+    unit = 1.0 / layout.CELL_UNIT
     for w in range(2):
-        width, bins, origin = L.VALUE_WIDTHS[w], L.VALUE_BINS[w], L.VALUE_ORIGIN[w]
-        c1 = L.CELLS_C1_FINE if w == 0 else L.CELLS_C1_COARSE
-        c0 = L.CELLS_C0_FINE if w == 0 else L.CELLS_C0_COARSE
+        width, bins, origin = layout.VALUE_WIDTHS[w], layout.VALUE_BINS[w], layout.VALUE_ORIGIN[w]
+        c1 = layout.CELLS_C1_FINE if w == 0 else layout.CELLS_C1_COARSE
+        c0 = layout.CELLS_C0_FINE if w == 0 else layout.CELLS_C0_COARSE
         p_hour = 0.0
         p_mean = 0.0
-        for k in range(L.TILINGS):
+        for k in range(layout.TILINGS):
             bin_v = int(math.floor(u / width + 0.25 * k)) + origin
             shift = 0.25 * ((3 * k) % 4)
-            bin_h = int(math.floor(hour + shift)) % L.HOUR_BINS
-            bin_m = int(math.floor(mean + shift)) + L.MEAN_ORIGIN + L.HOUR_BINS
+            bin_h = int(math.floor(hour + shift)) % layout.HOUR_BINS
+            bin_m = int(math.floor(mean + shift)) + layout.MEAN_ORIGIN + layout.HOUR_BINS
             i0 = c0 + k * bins + bin_v
             ih = c1 + (k * _WIDE + bin_h) * bins + bin_v
             im = c1 + (k * _WIDE + bin_m) * bins + bin_v
-            nh = L.CELLS_N1 + k * _WIDE + bin_h
-            nm = L.CELLS_N1 + k * _WIDE + bin_m
-            p1 = (cells[i0] * unit + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
+            nh = layout.CELLS_N1 + k * _WIDE + bin_h
+            nm = layout.CELLS_N1 + k * _WIDE + bin_m
+            p1 = (cells[i0] * unit + layout.PRIOR_FAMILIARITY) / (n0 + 1.0)
             p_hour += (cells[ih] * unit + p1) / (cells[nh] * unit + 1.0)
             p_mean += (cells[im] * unit + p1) / (cells[nm] * unit + 1.0)
             visit(cells, i0)
@@ -167,17 +211,19 @@ def sparse_heads(
                 visit(cells, nh)
                 visit(cells, nm)
         for c in range(2):
-            p = (p_hour if c == 0 else p_mean) / L.TILINGS
+            p = (p_hour if c == 0 else p_mean) / layout.TILINGS
             j = 2 * w + c
-            core[L.P_SMOOTH + j] += L.P_EMA * (-math.log(p) - core[L.P_SMOOTH + j])
-            surprise[L.DENSE_CHANNELS + j] = core[L.P_SMOOTH + j]
-    core[L.N0] = L.MASS_DECAY * n0 + 1.0
+            core.p_smooth[j] += layout.P_EMA * (-math.log(p) - core.p_smooth[j])
+            surprise[layout.DENSE_CHANNELS + j] = core.p_smooth[j]
+    core.n0 = layout.MASS_DECAY * n0 + 1.0
 
 
 @njit(inline="always")
 def visit(cells: Int16, at: int) -> None:
     """A cell was seen once more."""
-    cells[at] = ((np.int32(cells[at]) * L.CELL_DECAY) >> L.CELL_DECAY_SHIFT) + L.CELL_UNIT
+    cells[at] = (
+        (np.int32(cells[at]) * layout.CELL_DECAY) >> layout.CELL_DECAY_SHIFT
+    ) + layout.CELL_UNIT
 
 
 @njit(inline="always")
@@ -205,151 +251,152 @@ def _exp32(x: np.float32) -> np.float32:
 
 
 @njit(fastmath=ASSOCIATIVE)
-def exceedance(blocks: Float64, n: int, weights: Float64, x: np.float32) -> float:
-    """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING]."""
+def exceedance(blocks: Float32, n: int, weights: Float32, withheld: int, x: np.float32) -> float:
+    """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING].
+
+    `withheld`: bits of the ages of the blocks that do not count.
+    """
     total = np.float32(0.0)
-    inverse = np.float32(1.0 / L.SOFTNESS)
+    inverse = np.float32(1.0 / layout.SOFTNESS)
     for i in range(n):
         total += weights[i] / (np.float32(1.0) + _exp32((x - blocks[i]) * inverse))
+    if withheld != 0:
+        total = np.float32(0.0)
+        for i in range(n):
+            weight = weight_of(weights, withheld, i)
+            total += weight / (np.float32(1.0) + _exp32((x - blocks[i]) * inverse))
     return float(total)
 
 
+@njit(inline="always")
+def weight_of(weights: Float32, withheld: int, age: int) -> np.float32:
+    """Weight of the block of an age, zero where it does not count now."""
+    if age < layout.RECENT and (withheld >> age) & 1:
+        return np.float32(0.0)
+    return np.float32(weights[age])
+
+
 @njit()
-def calibrate(
-    core: Float64, blocks: Float64, block_weights: Float64, surprise: Float64, timed: bool
-) -> float:
+def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: bool) -> float:
     """The statistic S of a reading from its nine surprises; NaN while warming up.
 
     Ranks each log surprise among the channel's past block maxima, beside a logistic prior
     around the channel's level, and puts the channel's score in its place; then takes the reading
     into the current block. `timed`: the reading has a time of day.
     """
-    t = core[L.T]
-    W = core[L.W_SUM]
-    n_ring = min(int(core[L.N_BLOCKS]), L.RING)
-    weights = _counted(_withheld(core), block_weights)
+    core, blocks = series.core, series.blocks
+    t = core.t
+    W = core.w_sum
+    n_ring = min(int(core.n_blocks), layout.RING)
+    withheld = _withheld(core)
     total = 0.0
-    for c in range(L.CHANNELS):
+    for c in range(layout.CHANNELS):
         magnitude = surprise[c]
-        x = math.log(max(magnitude, L.LOG_FLOOR))
-        if t >= L.WARM_UP:
-            level = math.log(max(core[L.LEVEL + c], L.LOG_FLOOR)) + 1.0
-            wb = core[L.WB_SUM + c]
+        x = math.log(max(magnitude, layout.LOG_FLOOR))
+        if t >= layout.WARM_UP:
+            level = math.log(max(core.level[c], layout.LOG_FLOOR)) + 1.0
+            wb = core.wb_sum[c]
             mu = (2.0 * level + wb) / (2.0 + W)
-            spread = core[L.WBB_SUM + c] - 2.0 * mu * wb + mu * mu * W
+            spread = core.wbb_sum[c] - 2.0 * mu * wb + mu * mu * W
             var = (2.0 * (0.35**2 + (level - mu) ** 2) + max(spread, 0.0)) / (2.0 + W)
             G = 1.0 / (1.0 + math.exp(min(69.0, 1.8138 * (x - mu) / math.sqrt(var))))
-            ge = exceedance(blocks[c], n_ring, weights, np.float32(x))
-            partial = core[L.PARTIAL + c]
+            ge = exceedance(blocks[c], n_ring, block_weights, withheld, np.float32(x))
+            partial = core.partial[c]
             if partial > -1e300:
-                ge += 1.0 / (1.0 + exp64((x - partial) / L.SOFTNESS))
+                ge += 1.0 / (1.0 + exp64((x - partial) / layout.SOFTNESS))
             score = -math.log10(ge + 0.5 * G) + math.log10(0.5 + W)
-            total += (L.WEIGHTS[c] if timed else L.WEIGHTS_WITHOUT_TIME[c]) * score
+            total += (layout.WEIGHTS[c] if timed else layout.WEIGHTS_WITHOUT_TIME[c]) * score
             surprise[c] = score
-        n = min(t + 1.0, L.COUNT_CAP)
-        core[L.LEVEL + c] += (magnitude - core[L.LEVEL + c]) / n
-        if t >= L.BLOCK:
-            core[L.PARTIAL + c] = max(core[L.PARTIAL + c], x)
-    if t >= L.WARM_UP:
-        core[L.PEAK_S] = max(core[L.PEAK_S], total)
+        n = min(t + 1.0, layout.COUNT_CAP)
+        core.level[c] += (magnitude - core.level[c]) / n
+        if t >= layout.BLOCK:
+            core.partial[c] = max(core.partial[c], x)
+    if t >= layout.WARM_UP:
+        core.peak_s = max(core.peak_s, total)
     t += 1.0
-    core[L.T] = t
-    if t > L.BLOCK and t % L.BLOCK == 0.0:
+    core.t = t
+    if t > layout.BLOCK and t % layout.BLOCK == 0.0:
         _close_block(core, blocks, block_weights)
-    return total if t > L.WARM_UP else math.nan
+    return total if t > layout.WARM_UP else math.nan
 
 
 @njit()
-def _close_block(core: Float64, blocks: Float64, block_weights: Float64) -> None:
+def _close_block(core: Core, blocks: Float32, block_weights: Float32) -> None:
     """The block's maxima enter the ring, newest first; the sums over the counted blocks follow."""
-    core[L.N_BLOCKS] += 1.0
-    notable = 1 if core[L.PEAK_S] >= L.NOTABLE else 0
-    core[L.NOTABLE_BITS] = (2 * int(core[L.NOTABLE_BITS]) + notable) % (1 << L.RECENT)
-    core[L.PEAK_S] = -np.inf
-    n = min(int(core[L.N_BLOCKS]), L.RING)
-    weights = _counted(_withheld(core), block_weights)
-    core[L.W_SUM] = 0.0
+    core.n_blocks += 1.0
+    notable = 1 if core.peak_s >= layout.NOTABLE else 0
+    core.notable_bits = (2 * int(core.notable_bits) + notable) % (1 << layout.RECENT)
+    core.peak_s = -np.inf
+    n = min(int(core.n_blocks), layout.RING)
+    withheld = _withheld(core)
+    core.w_sum = 0.0
     for i in range(n):
-        core[L.W_SUM] += weights[i]
-    for c in range(L.CHANNELS):
-        row = blocks[c]
+        core.w_sum += weight_of(block_weights, withheld, i)
+    for c in range(layout.CHANNELS):
+        maxima = blocks[c]
         for i in range(n - 1, 0, -1):
-            row[i] = row[i - 1]
-        row[0] = np.float32(core[L.PARTIAL + c])
-        core[L.PARTIAL + c] = -np.inf
+            maxima[i] = maxima[i - 1]
+        maxima[0] = np.float32(core.partial[c])
+        core.partial[c] = -np.inf
         total = 0.0
         squares = 0.0
         for i in range(n):
-            b = float(row[i])
-            total += weights[i] * b
-            squares += weights[i] * b * b
-        core[L.WB_SUM + c] = total
-        core[L.WBB_SUM + c] = squares
+            b = float(maxima[i])
+            weight = weight_of(block_weights, withheld, i)
+            total += weight * b
+            squares += weight * b * b
+        core.wb_sum[c] = total
+        core.wbb_sum[c] = squares
 
 
 @njit()
-def _withheld(core: Float64) -> int:
+def _withheld(core: Core) -> int:
     """Bits of the ages of the blocks that do not count now."""
-    notable = int(core[L.NOTABLE_BITS])
+    notable = int(core.notable_bits)
     found = 0
-    for age in range(L.RECENT):
+    for age in range(layout.RECENT):
         found += (notable >> age) & 1
-    if found > L.FEW:
+    if found > layout.FEW:
         return 0
-    return (notable >> L.WITHHELD_FROM) << L.WITHHELD_FROM
+    return (notable >> layout.WITHHELD_FROM) << layout.WITHHELD_FROM
 
 
 @njit()
-def _counted(withheld: int, block_weights: Float64) -> Float64:
-    """Weights of the blocks with those withheld at zero; [RING]."""
-    if withheld == 0:
-        return block_weights
-    weights = block_weights.copy()
-    for age in range(L.RECENT):
-        if (withheld >> age) & 1:
-            weights[age] = 0.0
-    return weights
+def score(
+    series: Series, weights: Weights, space: Space, value: float, calendar: Float64,
+    channels: Float64,
+) -> float:  # fmt: skip
+    """S of one reading, NaN while warming up; then the series learns from it.
+
+    calendar [10] as `calendar_features` gives it. Writes the channels' scores [9].
+    """
+    y = normalize(series.core, value)
+    dense_heads(series, weights, space, y, calendar[: layout.TIME_FEATURES], channels)
+    sparse_heads(series, y, calendar[layout.TIME_FEATURES], channels)
+    return calibrate(series, weights.blocks, channels, has_time(calendar))
+
+
+@njit(inline="always")
+def has_time(calendar: Float64) -> bool:
+    """Whether a reading has a time of day."""
+    return bool(calendar[0] != 0.0 or calendar[1] != 0.0)
 
 
 @njit(nogil=True)
 def run(
-    rows: Int64,
-    values: Float64,
-    calendar: Float64,
-    core: Float64,
-    history: Float64,
-    memory: Float64,
-    cells: Int16,
-    blocks: Float64,
-    weights_a: Float64,
-    bias_a: Float64,
-    weights_t: Float64,
-    bias_t: Float64,
-    block_weights: Float64,
-    statistic: Float64,
-    weight: Float64,
-    channels: Float64,
-) -> None:
-    """Score N readings in order; rows [N] names each reading's row of the state arrays.
+    slots: Int64, values: Float64, calendar: Float64, state: State, weights: Weights,
+    statistic: Float64, channels: Float64,
+) -> None:  # fmt: skip
+    """Score N readings in order; slots [N] names the slot of each reading's series.
 
-    calendar [N, 10] as `calendar_features` gives it. Writes S [N], the weight of the block
-    history behind it [N] and the channels' scores [N, 9].
+    calendar [N, 10]. Writes S [N] and the channels' scores [N, 9].
     """
-    x = np.empty(L.LAGS + L.TIME_FEATURES)
-    key = np.empty(L.KEY)
-    for i in range(rows.shape[0]):
-        r = rows[i]
-        y = normalize(core[r], values[i])
-        dense_heads(
-            core[r], history[r], memory[r], y, calendar[i, : L.TIME_FEATURES],
-            weights_a, bias_a, weights_t, bias_t, x, key, channels[i],
-        )  # fmt: skip
-        sparse_heads(core[r], history[r], cells[r], y, calendar[i, L.TIME_FEATURES], channels[i])
-        weight[i] = core[r, L.W_SUM]
-        timed = calendar[i, 0] != 0.0 or calendar[i, 1] != 0.0
-        statistic[i] = calibrate(core[r], blocks[r], block_weights, channels[i], timed)
+    space = new_space()
+    for i in range(slots.shape[0]):
+        series = series_of(state, slots[i])
+        statistic[i] = score(series, weights, space, values[i], calendar[i], channels[i])
 
 
-def block_weights() -> Float64:
+def block_weights() -> Float32:
     """Weights of the RING newest blocks, newest first; [RING] float32."""
-    return np.power(L.BLOCK_DECAY, np.arange(L.RING)).astype(np.float32)
+    return np.power(layout.BLOCK_DECAY, np.arange(layout.RING)).astype(np.float32)

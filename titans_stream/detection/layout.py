@@ -5,10 +5,12 @@ A series' state is one row of each array in `state_layout()`; its size is consta
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import Annotated
 
-from titans_stream.memory.rows import ArraySpec
+import numpy as np
+
+from titans_stream.memory.rows import ArraySpec, Record
+from titans_stream.records import Float64, Records
 
 # Normaliser
 Y_CLIP = 20.0
@@ -94,32 +96,44 @@ CELLS_C0_COARSE = CELLS_C0_FINE + TILINGS * VALUE_BINS[0]
 CELLS_N1 = CELLS_C0_COARSE + TILINGS * VALUE_BINS[1]
 CELLS = CELLS_N1 + TILINGS * _WIDE
 
-# Columns of `core`
-T = 0
-COUNT = 1
-MEAN = 2
-VAR = 3
-LAST_DEVIATION = 4
-EMA24 = 5
-EMA192 = 6
-GRADIENT = 7
-P_SMOOTH = GRADIENT + MEMORIES
-LEVEL = P_SMOOTH + SPARSE_CHANNELS
-PARTIAL = LEVEL + CHANNELS
-W_SUM = PARTIAL + CHANNELS
-WB_SUM = W_SUM + 1
-WBB_SUM = WB_SUM + CHANNELS
-N_BLOCKS = WBB_SUM + CHANNELS
-N0 = N_BLOCKS + 1
-PEAK_S = N0 + 1
-NOTABLE_BITS = PEAK_S + 1
-CORE = NOTABLE_BITS + 1
+
+class Core(Record):
+    """The numbers of one series."""
+
+    t: float
+    """Readings so far."""
+    count: float
+    """Readings that the running mean and deviation count for, at most COUNT_CAP."""
+    mean: float
+    var: float
+    last_deviation: float
+    ema24: float
+    """Running means of A's error over 24 and 192 readings."""
+    ema192: float
+    gradient: Annotated[Float64, MEMORIES]
+    """Usual size of each memory's gradient."""
+    p_smooth: Annotated[Float64, SPARSE_CHANNELS]
+    level: Annotated[Float64, CHANNELS]
+    """Mean surprise of each channel."""
+    partial: Annotated[Float64, CHANNELS]
+    """Largest log surprise of the block that is being filled."""
+    w_sum: float
+    """Weight of the counted block maxima, and per channel their weighted sum and square sum."""
+    wb_sum: Annotated[Float64, CHANNELS]
+    wbb_sum: Annotated[Float64, CHANNELS]
+    n_blocks: float
+    n0: float
+    """Mass of the cells without context."""
+    peak_s: float
+    """Highest S of the block that is being filled."""
+    notable_bits: float
+    """Which of the RECENT newest blocks were notable: bit i is the block of age i."""
 
 
 def state_layout() -> dict[str, ArraySpec]:
-    """The arrays of the detector's state on the device, by name."""
+    """The arrays of the detector's state, by name."""
     return {
-        "core": ArraySpec((CORE,), np.float64),
+        "core": ArraySpec.of(Core),
         "history": ArraySpec((HISTORY,), np.float64),
         "memory": ArraySpec((MEMORIES, 2, KEY), np.float64),
         "cells": ArraySpec((CELLS,), np.int16),
@@ -127,12 +141,12 @@ def state_layout() -> dict[str, ArraySpec]:
     }
 
 
-def fresh_core() -> npt.NDArray[np.float64]:
-    """The first `core` of a series; every other array starts at zero."""
-    core = np.zeros(CORE)
-    core[GRADIENT : GRADIENT + MEMORIES] = 1.0
-    core[PARTIAL : PARTIAL + CHANNELS] = -np.inf
-    core[PEAK_S] = -np.inf
+def fresh_core() -> Records:
+    """The first `core` of a series, [1]; every other array starts at zero."""
+    core = ArraySpec.of(Core).rows(1)
+    core["gradient"] = 1.0
+    core["partial"] = -np.inf
+    core["peak_s"] = -np.inf
     return core
 
 

@@ -12,8 +12,10 @@ code, one row after another.
 from __future__ import annotations
 
 import math
+from typing import Annotated, NamedTuple
 
-from titans_stream.jit import njit
+from titans_stream.jit import njit, scratch
+from titans_stream.memory.rows import Record
 from titans_stream.records import Float64
 
 BLOCK = 100.0
@@ -35,24 +37,29 @@ WAIT_ABOVE = 0.5
 """The rarity from which it waits."""
 _WINSOR_FACTOR = 1.0 / (1.0 - math.exp(-WINSOR))
 
-# Columns of the tail state
-SEEN = 0
-BLOCK_MAX = 1
-K_SUM = 2
-N_SUM = 3
-E = 4
-M = 7
-BLOCKS = 10
-WAITING = 11
-TAIL = WAITING + WAIT
+
+class Tail(Record):
+    """What the second stage keeps of one series' block maxima."""
+
+    seen: float
+    """Readings so far."""
+    block_max: float
+    """Highest S of the block that is being filled."""
+    k_sum: float
+    """Decaying number of maxima, and of those above U."""
+    n_sum: float
+    excess: Annotated[Float64, 3]
+    """Per piece of the tail: decaying sum of lengths, and number of maxima that end in it."""
+    ended: Annotated[Float64, 3]
+    blocks: float
+    waiting: Annotated[Float64, WAIT]
+    """Rare maxima that wait to enter the tail, by block modulo WAIT; 0: none."""
+
 
 # Histogram of S for the p-value
 BINS = 96
 BIN_WIDTH = 0.05
 BIN_ORIGIN = -1.0
-MASS = BINS
-UNIT = BINS + 1
-HISTOGRAM = BINS + 2
 PRIOR_COUNT = 50.0
 HISTOGRAM_DECAY = 1.0 - 1.0 / 20_000.0
 # Survival of S in the population: logistic body, exponential tail
@@ -62,21 +69,48 @@ PRIOR_TAIL_AT = 0.25
 PRIOR_TAIL = 0.16
 
 
+class Histogram(Record):
+    """The distribution of one series' S."""
+
+    bins: Annotated[Float64, BINS]
+    mass: float
+    """Sum of the bins."""
+    unit: float
+    """What one new reading counts: it grows instead of every bin shrinking."""
+
+
+_sigma = scratch(3)
+_weight = scratch(3)
+
+
+class Space(NamedTuple):
+    """Scratch space: the scales of the tail's three pieces and the weights behind them."""
+
+    sigma: Float64
+    weight: Float64
+
+
+@njit(inline="always")
+def new_space() -> Space:
+    """Scratch space for any series."""
+    return Space(_sigma(), _weight())
+
+
 @njit()
-def rarity(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> float:
-    """C of a statistic; sigma and mass are scratch [3]."""
-    r = max(RATE_FLOOR, (PRIOR_BLOCKS * PRIOR_RATE + state[N_SUM]) / (PRIOR_BLOCKS + state[K_SUM]))
+def rarity(state: Tail, statistic: float, space: Space) -> float:
+    """C of a statistic."""
+    r = max(RATE_FLOOR, (PRIOR_BLOCKS * PRIOR_RATE + state.n_sum) / (PRIOR_BLOCKS + state.k_sum))
     d = statistic - U
     log_rate = math.log(r)
     if d <= 0.0:
         return -(log_rate - d / BULK_SCALE) / math.log(10.0)
-    scales(state, sigma, mass)
+    scales(state, space)
     start = 0.0
     for j in range(3):
         length = d - start
         if j < 2:
             length = min(length, WIDTHS[j])
-        log_rate -= mass[j] * math.log1p(length / (mass[j] * sigma[j]))
+        log_rate -= space.weight[j] * math.log1p(length / (space.weight[j] * space.sigma[j]))
         if j == 2 or d <= start + WIDTHS[j]:
             break
         start += WIDTHS[j]
@@ -84,63 +118,63 @@ def rarity(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> f
 
 
 @njit()
-def scales(state: Float64, sigma: Float64, mass: Float64) -> None:
+def scales(state: Tail, space: Space) -> None:
     """Write the scales of the three pieces and the weights behind them."""
-    guess = PRIOR_SCALE * (1.0 + 0.3 / (1.0 + state[BLOCKS]))
+    guess = PRIOR_SCALE * (1.0 + 0.3 / (1.0 + state.blocks))
     for j in range(3):
-        mass[j] = PRIOR_MASS[j] + state[M + j]
-        sigma[j] = (PRIOR_MASS[j] * guess + state[E + j]) / mass[j]
-        guess = 0.95 * sigma[j]
+        space.weight[j] = PRIOR_MASS[j] + state.ended[j]
+        space.sigma[j] = (PRIOR_MASS[j] * guess + state.excess[j]) / space.weight[j]
+        guess = 0.95 * space.sigma[j]
 
 
 @njit()
-def learn(state: Float64, statistic: float, sigma: Float64, mass: Float64) -> None:
+def learn(state: Tail, statistic: float, space: Space) -> None:
     """Take a reading into the current block; at the block's end, its maximum into the tail.
 
     A rare maximum waits for WAIT blocks, so that an event does not hide the next one; where maxima
     come in no order, a delay changes no rate.
     """
-    if state[SEEN] % BLOCK == 0.0:
-        state[BLOCK_MAX] = statistic
+    if state.seen % BLOCK == 0.0:
+        state.block_max = statistic
     else:
-        state[BLOCK_MAX] = max(state[BLOCK_MAX], statistic)
-    state[SEEN] += 1.0
-    if state[SEEN] % BLOCK != 0.0:
+        state.block_max = max(state.block_max, statistic)
+    state.seen += 1.0
+    if state.seen % BLOCK != 0.0:
         return
-    top = state[BLOCK_MAX]
-    rare = rarity(state, top, sigma, mass) >= WAIT_ABOVE
-    scales(state, sigma, mass)
-    state[BLOCKS] += 1.0
-    state[K_SUM] *= COUNT_DECAY
-    state[N_SUM] *= COUNT_DECAY
+    top = state.block_max
+    rare = rarity(state, top, space) >= WAIT_ABOVE
+    scales(state, space)
+    state.blocks += 1.0
+    state.k_sum *= COUNT_DECAY
+    state.n_sum *= COUNT_DECAY
     for j in range(3):
-        state[E + j] *= TAIL_DECAY
-        state[M + j] *= TAIL_DECAY
-    slot = WAITING + int(state[BLOCKS]) % WAIT
-    if state[slot] > 0.0:
-        _enter(state, state[slot], sigma[2])
-    state[slot] = top if rare else 0.0  # a rare maximum is above 0
+        state.excess[j] *= TAIL_DECAY
+        state.ended[j] *= TAIL_DECAY
+    place = int(state.blocks) % WAIT
+    if state.waiting[place] > 0.0:
+        _enter(state, state.waiting[place], space.sigma[2])
+    state.waiting[place] = top if rare else 0.0  # a rare maximum is above 0
     if not rare:
-        _enter(state, top, sigma[2])
+        _enter(state, top, space.sigma[2])
 
 
 @njit()
-def _enter(state: Float64, top: float, last_scale: float) -> None:
+def _enter(state: Tail, top: float, last_scale: float) -> None:
     """Take a block's maximum into the tail; the last piece is winsorised at 3 of its scales."""
-    state[K_SUM] += 1.0
+    state.k_sum += 1.0
     d = top - U
     if d <= 0.0:
         return
-    state[N_SUM] += 1.0
+    state.n_sum += 1.0
     start = 0.0
     for j in range(2):
-        state[E + j] += min(d - start, WIDTHS[j])
+        state.excess[j] += min(d - start, WIDTHS[j])
         if d <= start + WIDTHS[j]:
-            state[M + j] += 1.0
+            state.ended[j] += 1.0
             return
         start += WIDTHS[j]
-    state[E + 2] += min(d - start, WINSOR * last_scale) * _WINSOR_FACTOR
-    state[M + 2] += 1.0
+    state.excess[2] += min(d - start, WINSOR * last_scale) * _WINSOR_FACTOR
+    state.ended[2] += 1.0
 
 
 @njit()
@@ -153,38 +187,36 @@ def prior_survival(statistic: float) -> float:
 
 
 @njit()
-def p_value(counts: Float64, statistic: float) -> float:
+def p_value(histogram: Histogram, statistic: float) -> float:
     """Share of the series' normal readings with at least this statistic, in (0, 1).
 
-    counts [HISTOGRAM]: bins of S, their mass, and the size of one new reading (see `remember`).
     The population's survival enters as PRIOR_COUNT readings, so that the tail beyond what was
     seen stays strictly ordered.
     """
-    prior_mass = PRIOR_COUNT * max(counts[UNIT], 1.0)
+    prior_mass = PRIOR_COUNT * max(histogram.unit, 1.0)
     position = (statistic - BIN_ORIGIN) / BIN_WIDTH
     i = int(math.floor(min(max(position, 0.0), BINS - 1.0)))
     inside = min(max(position - i, 0.0), 1.0)
-    above = counts[i] * (1.0 - inside)
+    above = histogram.bins[i] * (1.0 - inside)
     for j in range(i + 1, BINS):
-        above += counts[j]
-    share: float = (prior_mass * prior_survival(statistic) + above) / (prior_mass + counts[MASS])
-    return share
+        above += histogram.bins[j]
+    return (prior_mass * prior_survival(statistic) + above) / (prior_mass + histogram.mass)
 
 
 @njit()
-def remember(counts: Float64, statistic: float) -> None:
+def remember(histogram: Histogram, statistic: float) -> None:
     """Take a reading into the histogram; also one inside an episode, else p would drift down."""
     position = (statistic - BIN_ORIGIN) / BIN_WIDTH
     i = int(math.floor(min(max(position, 0.0), BINS - 1.0)))
-    # the unit grows instead of every bin shrinking
-    unit = max(counts[UNIT], 1.0) / HISTOGRAM_DECAY
+    unit = max(histogram.unit, 1.0) / HISTOGRAM_DECAY
     if unit > 1e6:
-        for j in range(MASS + 1):
-            counts[j] /= unit
+        for j in range(BINS):
+            histogram.bins[j] /= unit
+        histogram.mass /= unit
         unit = 1.0
-    counts[UNIT] = unit
-    counts[i] += unit
-    counts[MASS] += unit
+    histogram.unit = unit
+    histogram.bins[i] += unit
+    histogram.mass += unit
 
 
 @njit()

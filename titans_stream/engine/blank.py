@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from titans_stream.engine import order as B
+from titans_stream.engine.order import Columns, no_columns
 from titans_stream.records import Float64, Int8, Scores
 
 VALUE_LIMIT = 1e100
 """Larger values are taken as this; squares of it are still finite."""
 
 
-def blank(columns: B.Columns, names: list[str], status: Int8, gap: Int8) -> Scores:
+def blank(columns: Columns, names: list[str], status: Int8, gap: Int8) -> Scores:
     """Scores of readings whose status alone is known; numbers are NaN."""
     n = len(columns)
     empty = {
@@ -34,7 +34,7 @@ def blank(columns: B.Columns, names: list[str], status: Int8, gap: Int8) -> Scor
 
 def blank_scores() -> Scores:
     """No scores."""
-    return blank(B.no_columns(), [], np.empty(0, np.int8), np.empty(0, np.int8))
+    return blank(no_columns(), [], np.empty(0, np.int8), np.empty(0, np.int8))
 
 
 def bounded(values: Float64) -> Float64:

@@ -8,34 +8,51 @@ group, so that the division of readings into calls changes nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from operator import itemgetter
 
 import numpy as np
-import torch
 
 from titans_stream.calendar_features import calendar_features
-from titans_stream.detection import episodes as E
-from titans_stream.detection.detector import Detector
+from titans_stream.detection import episodes
+from titans_stream.detection.detector import Detector, Scorer
+from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
 from titans_stream.detection.explain import causes, make_alert
-from titans_stream.detection.layout import fresh_core
-from titans_stream.detection.layout import state_layout as detection_state
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine import order as B
 from titans_stream.engine.blank import blank, blank_scores, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
 from titans_stream.engine.groups import Groups
-from titans_stream.engine.host_state import fresh_host, host_state, rule_row, settings_vector
 from titans_stream.engine.model import Model
-from titans_stream.engine.rows import DeviceRows, HostRows, fresh_rows
+from titans_stream.engine.order import (
+    DEFAULT_INTERVAL,
+    UNCONFIRMED,
+    Arrivals,
+    Columns,
+    Judgements,
+    OrderSettings,
+    ReorderBuffer,
+    judge,
+    segments,
+)
+from titans_stream.engine.rows import Rows, Slots
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.snapshot import pack, state_schema, unpack
+from titans_stream.engine.state import (
+    LATER,
+    alert_settings,
+    clock_state,
+    clocks_of,
+    fresh_series,
+    judged_tables,
+    rule_of,
+    series_state,
+)
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
-from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.memory.rows import ArraySpec, plain
 from titans_stream.records import (
     Alert,
     Float64,
@@ -44,6 +61,7 @@ from titans_stream.records import (
     Int8,
     Int64,
     Readings,
+    Records,
     Results,
     Scores,
     Snapshot,
@@ -53,21 +71,23 @@ from titans_stream.records import (
 )
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a configured name; ValueError where cuda is asked for and missing."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("engine.device: cuda was asked for, but this machine has none")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Readings in order, their slots, what became of them and what is said of them."""
+
+    columns: Columns
+    slots: Int64
+    judged: Judgements
+    scores: Scores
+    cause: Int8
 
 
 class StreamEngine:
-    """Implements `records.Engine` for many series on one device.
+    """Implements `records.Engine` for many series.
 
-    `topic` is named in alerts. `calendar` False: timestamps carry no time of day. `compiled`
-    False: the torch path on the CPU too, which is the reference and much slower. `forecast`
-    None: no forecasts of many steps, nor the state for them.
+    `topic` is named in alerts. `calendar` False: timestamps carry no time of day. `forecast`
+    None: no forecasts of many steps, nor the state for them. `detector` takes the place of the
+    model's own. ValueError for a device that this engine does not have.
     """
 
     def __init__(
@@ -77,26 +97,32 @@ class StreamEngine:
         model: Model,
         topic: str = "",
         calendar: bool = True,
-        compiled: bool = True,
         forecast: ForecastConfig | None = None,
+        detector: Scorer | None = None,
     ) -> None:
+        if config.device == "cuda":
+            raise ValueError(
+                "engine.device: cuda needs the device engine, which this version does not have; "
+                "use cpu or auto"
+            )
         self._config = config
         self._alerts = alerts
         self._model = model
         self._topic = topic
         self._calendar = calendar
-        self._device = choose_device(config.device)
         self._local_time = LocalTime(config.timezone)
-        self._settings = settings_vector(alerts)
-        self._detector = Detector(model.weights, self._device, compiled)
-        self._forecaster = OneStepForecaster(model.weights, self._device, compiled)
-        specs = {**detection_state(), **one_step_state()}
-        self._rows = DeviceRows(specs, config.slots, self._device, {"core": fresh_core()})
-        forecasting = {} if forecast is None else forecast_state()
-        self._host = HostRows({**host_state(), **forecasting}, fresh_host())
+        self._settings = alert_settings(alerts)
+        self._limits = OrderSettings(
+            float(config.expected_interval or 0), config.gap_factor, config.expire_after
+        )
+        self._detector = detector or Detector(model.weights)
+        self._forecaster = OneStepForecaster(model.weights)
+        specs = series_state() | ({} if forecast is None else forecast_state())
+        self._slots = Slots(specs, config.slots, fresh_series(), later=LATER)
+        self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._series = SeriesTable(self._admit)
-        self._order = B.ReorderBuffer(config.max_out_of_orderness)
-        self._groups = Groups(config, alerts, self._series.name, model.ref, topic)
+        self._order = ReorderBuffer(config.max_out_of_orderness)
+        self._groups = Groups(self._limits, alerts, self._series.name, model.ref, topic)
         self._forecasts: SeriesForecasts | None = None
         if forecast is not None:
             interval = config.expected_interval or 0
@@ -115,8 +141,8 @@ class StreamEngine:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of state per series, device and host together."""
-        return self._rows.row_bytes + self._host.row_bytes
+        """Bytes of state per series."""
+        return self._slots.row_bytes + self._rules.row_bytes
 
     def series_count(self) -> int:
         """Series known, resident or spilled."""
@@ -125,12 +151,12 @@ class StreamEngine:
     def info(self) -> dict[str, int | str]:
         """Figures for people and metrics."""
         return {
-            "device": str(self._device),
+            "device": "cpu",
             "series": len(self._series),
-            "resident": self._rows.resident,
-            "spilled": self._rows.spilled,
-            "spills": self._rows.spills,
-            "slots": self._rows.slots,
+            "resident": self._slots.resident,
+            "spilled": self._slots.spilled,
+            "spills": self._slots.spills,
+            "slots": self._slots.limit,
             "waiting_for_order": self._order.waiting(),
             "on_two_partitions": self._series.on_two_partitions,
             "state_bytes_per_series": self.state_bytes,
@@ -140,7 +166,7 @@ class StreamEngine:
     def process(self, readings: Readings) -> Results:
         """Score readings in arrival order and learn from them."""
         uids = self._series.uids(readings.series, readings.partition)
-        columns = B.Columns(
+        columns = Columns(
             uids,
             readings.timestamp,
             readings.value,
@@ -157,7 +183,7 @@ class StreamEngine:
         """Score what still waits for order; for the end of a finite stream."""
         return self._process(self._order.flush())
 
-    def _process(self, columns: B.Columns) -> Results:
+    def _process(self, columns: Columns) -> Results:
         parts = []
         frames: list[GroupScores] = []
         alerts: list[Alert] = []
@@ -172,152 +198,163 @@ class StreamEngine:
             concatenate(GroupScores, frames) if frames else None, forecasts,
         )  # fmt: skip
 
-    def _fitting(self, columns: B.Columns) -> list[B.Columns]:
-        """Cut a call so that no part touches more series than the device has slots."""
+    def _fitting(self, columns: Columns) -> list[Columns]:
+        """Cut a call so that no part touches more series than there are slots."""
         if len(columns) == 0:
             return []
-        slots = self._rows.slots
-        if len(columns) <= slots or len(np.unique(columns.row)) <= slots:
+        slots = self._slots.limit
+        if len(columns) <= slots or len(np.unique(columns.uid)) <= slots:
             return [columns]
         return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]
 
     def _score(
-        self, columns: B.Columns, forecasts: list[Forecast]
+        self, columns: Columns, forecasts: list[Forecast]
     ) -> tuple[Scores, list[Alert], list[GroupScores]]:
         """Judge, score and learn; the forecasts that are due are appended to `forecasts`."""
         n = len(columns)
-        status, gap, expired = (np.empty(n, np.int8) for _ in range(3))
-        interval = np.empty(n)
-        host = self._host.arrays
-        B.judge(
-            columns.row,
-            columns.timestamp,
-            columns.value,
-            columns.duplicate,
-            host["clock"],
-            host["pace"],
-            float(self._config.expected_interval or 0),
-            self._config.gap_factor,
-            self._config.expire_after,
-            status,
-            gap,
-            interval,
-            expired,
-        )
-        scores = blank(columns, self._series.names(columns.row), status, gap)
-        cause = np.zeros(n, np.int8)
+        slots = self._slots.place(columns.uid)
+        judged = Judgements.empty(n)
+        arrivals = Arrivals(slots, columns.timestamp, columns.value, columns.duplicate)
+        judge(arrivals, clocks_of(self._slots.arrays), self._limits, judged)
+        batch = self._batch(columns, slots, judged)
         alerts: list[tuple[int, Alert]] = []
-        cuts = [0, *np.flatnonzero(expired).tolist(), n]
-        for first, last in pairwise(cuts):
-            if expired[first:last].any():
-                self._restart(int(columns.row[first]))
-            take = first + np.flatnonzero(status[first:last] == Status.SCORED)
-            if self._forecasts is not None:
-                taken = first + np.flatnonzero(is_taken(status[first:last]))
-                forecasts.extend(
-                    self._forecasts.run(
-                        columns.take(taken), status[taken], interval[taken],
-                        self._seconds(columns.timestamp[taken]), host,
-                    )
-                )  # fmt: skip
-            if len(take):
-                alerts.extend(self._step(columns, take, interval, scores, cause))
+        for first, last, starting in segments(columns.uid, judged.expired):
+            if starting:
+                alerts += self._start_anew(batch, np.array(starting), judged, forecasts)
+            alerts += self._learn(batch, first, last, forecasts)
+        scores = batch.scores
         frames = []
         if columns.group.max(initial=-1) >= 0:
-            values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
-            judged, more = self._groups.run(columns, values, scores, expired, cause, host["rule"])
-            frames.append(judged)
-            alerts = sorted(alerts + more, key=itemgetter(0))
+            missing = judged.status == Status.MISSING
+            values = np.where(missing, np.nan, bounded(columns.value))
+            frame, more = self._groups.run(
+                columns, values, scores, judged.expired, batch.cause, self._rules.arrays["rule"]
+            )
+            frames.append(frame)
+            alerts += more
+        alerts.sort(key=itemgetter(0))
         return scores, [alert for _, alert in alerts], frames
 
-    def _step(
-        self,
-        columns: B.Columns,
-        take: Int64,
-        interval: Float64,
-        scores: Scores,
-        cause: Int8,
-    ) -> list[tuple[int, Alert]]:
-        """Detector, forecaster, second stage and episodes for the readings at `take`."""
-        uids = columns.row[take]
-        times = columns.timestamp[take]
-        values = bounded(columns.value[take])
-        grouped = columns.group[take] >= 0
-        distinct, inverse = np.unique(uids, return_inverse=True)
-        rows = self._rows.place(distinct)[inverse]
-        calendar = calendar_features(self._seconds(times))
-        statistic, channels = self._detector.run(self._rows.arrays, rows, values, calendar)
-        band = self._forecaster.run(self._rows.arrays, rows, values, calendar)
-        out = np.empty((len(take), 3))
-        alert, event = np.empty(len(take), np.int8), np.empty(len(take), np.int8)
-        states = np.empty((len(take), E.EPISODE))
-        state_times = np.empty((len(take), E.TIMES), np.int64)
-        host = self._host.arrays
-        cause[take] = causes(channels)
-        count = E.run(
-            uids, times, values, statistic, band, cause[take], interval[take], host["rule"],
-            self._settings, host["tail"], host["histogram"], host["episode"],
-            host["episode_times"], out, alert, event, states, state_times,
-            *([grouped.astype(np.int8)] if grouped.any() else []),
+    def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> _Batch:
+        names = self._series.names(columns.uid)
+        return _Batch(
+            columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
+            np.zeros(len(columns), np.int8),
         )  # fmt: skip
+
+    def _learn(
+        self, batch: _Batch, first: int, last: int, forecasts: list[Forecast]
+    ) -> list[tuple[int, Alert]]:
+        """Forecasts and scores of readings `first` to `last`; their alerts by reading."""
+        status = batch.judged.status[first:last]
+        believed = batch.judged.expired[first:last] != UNCONFIRMED
+        if self._forecasts is not None:
+            at = first + np.flatnonzero(is_taken(status) & believed)
+            columns = batch.columns.take(at)
+            forecasts.extend(
+                self._forecasts.run(
+                    columns, batch.slots[at], batch.judged.status[at], batch.judged.interval[at],
+                    self._seconds(columns.timestamp), self._slots.arrays,
+                )
+            )  # fmt: skip
+        at = first + np.flatnonzero((status == Status.SCORED) & believed)
+        return self._step(batch, at) if len(at) else []
+
+    def _step(self, batch: _Batch, take: Int64) -> list[tuple[int, Alert]]:
+        """Detector, forecaster, second stage and episodes for the readings at `take`."""
+        n = len(take)
+        columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
+        values = bounded(columns.value)
+        calendar = calendar_features(self._seconds(columns.timestamp))
+        arrays = self._slots.arrays
+        statistic, channels = self._detector.run(arrays, slots, values, calendar)
+        band = self._forecaster.run(arrays, slots, values, calendar)
+        cause = causes(channels)
+        batch.cause[take] = cause
+        written = episodes.Events(
+            ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
+            ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
+        )  # fmt: skip
+        readings = episodes.Readings(
+            columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
+            self._rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
+        )  # fmt: skip
+        count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T
-        scores.rarity[take] = out[:, E.RARITY]
-        scores.p_value[take] = out[:, E.P_VALUE]
-        scores.score[take] = out[:, E.SCORE]
-        scores.alert[take] = alert
-        scores.onset[take] = event == E.OPENED
-        return self._alerts_of(columns, take[event != 0], event, states[:count], state_times)
+        scores.rarity[take] = written.judgement["rarity"]
+        scores.p_value[take] = written.judgement["p_value"]
+        scores.score[take] = written.judgement["score"]
+        scores.alert[take] = written.alert
+        scores.onset[take] = written.event == episodes.OPENED
+        at = np.flatnonzero(written.event)
+        found = self._alerts_of(
+            columns.take(at), written.event[at], written.episode[:count], written.times[:count]
+        )
+        return list(zip(take[at].tolist(), found, strict=True))
 
     def _seconds(self, times: Int64) -> Float64:
         """Local time, NaN where timestamps carry no time of day."""
         return self._local_time.seconds(times) if self._calendar else np.full(len(times), np.nan)
 
     def _alerts_of(
-        self, columns: B.Columns, at: Int64, event: Int8, states: Float64, times: Int64
-    ) -> list[tuple[int, Alert]]:
-        """The alerts, each with the index of its reading."""
-        kinds = event[event != 0]
-        names = self._series.names(columns.row[at])
+        self, columns: Columns, kinds: Int8, states: Records, times: Records
+    ) -> list[Alert]:
+        """The alerts of events, one for each reading of `columns`."""
+        names = self._series.names(columns.uid)
+        state, time = states.view(np.recarray), times.view(np.recarray)
         return [
-            (
-                int(at[i]),
-                make_alert(
-                    int(kinds[i]),
-                    states[i],
-                    times[i],
-                    int(columns.timestamp[at[i]]),
-                    names[i],
-                    self._model.ref,
-                    Source(self._topic, int(columns.partition[at[i]]), int(columns.offset[at[i]])),
-                ),
+            make_alert(
+                int(kinds[i]),
+                state[i],
+                time[i],
+                int(columns.timestamp[i]),
+                names[i],
+                self._model.ref,
+                Source(self._topic, int(columns.partition[i]), int(columns.offset[i])),
             )
-            for i in range(len(at))
+            for i in range(len(columns))
         ]
 
     def _admit(self, uid: int, series_id: str) -> None:
-        self._host.reserve(uid + 1)
-        self._host.reset(np.array([uid]))
-        self._host.arrays["rule"][uid] = rule_row(self._alerts, series_id)
-        self._rows.reset(uid)
-        self._order.forget(uid)
+        self._rules.reserve(uid + 1)
+        self._rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
         self._groups.forget_member(uid)
 
-    def _restart(self, uid: int) -> None:
-        """A series that was silent for too long starts anew; its clock goes on."""
-        self._rows.reset(uid)
-        keep = {name: self._host.arrays[name][uid].copy() for name in ("clock", "pace", "rule")}
-        self._host.reset(np.array([uid]))
-        for name, row in keep.items():
-            self._host.arrays[name][uid] = row
+    def _start_anew(
+        self, batch: _Batch, at: Int64, judged: Judgements, forecasts: list[Forecast]
+    ) -> list[tuple[int, Alert]]:
+        """Series that were silent for too long start anew with the readings held for them.
+
+        `at` are the readings that confirm it. Clocks go on; an open episode ends.
+        """
+        arrays, slots = self._slots.arrays, batch.slots[at]
+        open_ = np.flatnonzero(arrays["episode"]["open"][slots] == 1.0)
+        ended = self._alerts_of(
+            batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
+            arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
+        )  # fmt: skip
+        self._slots.reset(slots, keep=clock_state())
+        held = batch.columns.take(at)
+        held.timestamp, held.value = judged.held_time[at], judged.held_value[at]
+        status = np.where(np.isfinite(held.value), Status.SCORED, Status.MISSING).astype(np.int8)
+        interval = np.full(len(at), self._limits.expected_interval or DEFAULT_INTERVAL)
+        nothing = np.zeros(len(at), np.int8)
+        first = Judgements(status, nothing, interval, nothing, held.timestamp, held.value)
+        opened = self._learn(self._batch(held, slots, first), 0, len(at), forecasts)
+        return [
+            *zip(at[open_].tolist(), ended, strict=True),
+            *((int(at[i]), alert) for i, alert in opened),
+        ]
 
     def snapshot(self, partition: int) -> Snapshot:
-        """Copy out the state of a partition, reorder buffers included."""
-        self._collect(partition)
+        """Copy out the state of a partition, reorder buffers included.
+
+        Nothing changes by it: when snapshots are taken must not decide what series remember.
+        """
         names, uids = self._series.members(partition)
-        arrays = {**self._rows.export(uids), **self._host.export(uids)}
-        arrays |= self._groups.export(partition, uids)
+        arrays = self._slots.export(uids) | self._groups.export(partition, uids)
         waiting = {
             name: self._order.export(int(uid), self._groups.name)
             for name, uid in zip(names, uids, strict=True)
@@ -331,50 +368,24 @@ class StreamEngine:
         """
         names, arrays, waiting, groups = unpack(self._schema, snapshot)
         if self._forecasts is not None and snapshot.schema != self._schema:
-            arrays |= fresh_rows(forecast_state(), len(names))
+            arrays |= {n: plain(s.rows(len(names))) for n, s in forecast_state().items()}
         self.release(partition)
         uids = np.array([self._series.add(partition, name) for name in names], np.int64)
         try:
-            self._rows.load(uids, arrays)
-            self._host.load(uids, arrays)
+            self._slots.load(uids, arrays)
             self._groups.load(partition, groups, uids, arrays)
         except ValueError:
             self.release(partition)
             raise
         group = partial(self._groups.add, partition)
         for name, uid in zip(names, uids.tolist(), strict=True):
-            self._host.arrays["rule"][uid] = rule_row(self._alerts, name)
             self._order.restore(uid, partition, waiting.get(name), group)
 
     def release(self, partition: int) -> None:
         """Forget a partition."""
-        names, _ = self._series.members(partition)
-        self._remove(partition, names)
-        self._groups.release(partition)
-
-    def _remove(self, partition: int, names: list[str]) -> None:
-        known = dict(zip(*self._series.members(partition), strict=True))
-        uids = np.array([known[name] for name in names], np.int64)
-        self._rows.drop(uids)
+        names, uids = self._series.members(partition)
+        self._slots.drop(uids)
         for uid in uids.tolist():
             self._order.forget(uid)
         self._series.remove(partition, names)
-
-    def _collect(self, partition: int) -> None:
-        """Free series that have expired by the partition's own median clock.
-
-        They would start anew at their next reading in any case, so no output changes.
-        """
-        names, uids = self._series.members(partition)
-        if len(uids) < 2:
-            return
-        last = self._host.arrays["clock"][uids, B.LAST]
-        seen = last != B.NEVER
-        if not seen.any():
-            return
-        limit = int(np.median(last[seen])) - self._config.expire_after
-        self._groups.collect(partition, limit)
-        kept = np.isin(uids, self._groups.in_use(partition))
-        old = [names[i] for i in np.flatnonzero(seen & (last < limit) & ~kept).tolist()]
-        if old:
-            self._remove(partition, old)
+        self._groups.release(partition)

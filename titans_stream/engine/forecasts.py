@@ -49,8 +49,13 @@ class SeriesForecasts:
         topic: str,
         name: Callable[[int], str],
     ) -> None:
-        self._config = config
-        self._expected_interval = float(expected_interval)
+        self._schedule = rhythm.Schedule(
+            expected_interval=float(expected_interval),
+            every=config.every,
+            steps_ahead=config.steps or 0,
+            horizon=float(config.horizon or 0),
+            most_steps=config.most_steps,
+        )
         self._model = model
         self._topic = topic
         self._name = name
@@ -60,28 +65,26 @@ class SeriesForecasts:
     def run(
         self,
         columns: Columns,
+        slots: Int64,
         status: Int8,
         paces: Float64,
         seconds: Float64,
         arrays: Mapping[str, npt.NDArray[Any]],
     ) -> list[Forecast]:
-        """Take N readings in order, all of them `is_taken`.
+        """Take N readings in order, all of them `is_taken`, of the series in slots [N].
 
         paces [N] are the learned intervals in nanoseconds, seconds [N] local time, NaN where
         there is none. The state is updated in place.
         """
-        config = self._config
         n = len(columns)
         values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
         interval, steps = np.empty(n), np.empty(n, np.int64)
+        turns = rhythm.Turns(*(arrays[name] for name in rhythm.state_layout()))
         rhythm.take_turns(
-            columns.row, columns.timestamp, values, paces,
-            arrays["forecast_turn"], arrays["forecast_rhythm"], self._expected_interval,
-            config.every, config.steps or 0, float(config.horizon or 0), config.most_steps,
-            interval, steps,
-        )  # fmt: skip
+            slots, columns.timestamp, values, paces, turns, self._schedule, interval, steps
+        )
         made = self._forecaster.run(
-            arrays, columns.row, values, seconds, interval, columns.timestamp, steps
+            arrays, slots, values, seconds, interval, columns.timestamp, steps
         )
         return [self._record(columns, interval, made, i) for i in range(len(made.at))]
 
@@ -94,7 +97,7 @@ class SeriesForecasts:
         quantiles = made.quantiles[:, inside].tolist()
         period = float(made.period[i])
         return Forecast(
-            series_id=self._name(int(columns.row[at])),
+            series_id=self._name(int(columns.uid[at])),
             origin=format_timestamp(origin),
             timestamps=format_timestamps(times),
             median=made.median[inside].tolist(),

@@ -6,141 +6,174 @@ A reading of the group with a later time ends it in any case. Times are nanoseco
 
 from __future__ import annotations
 
-from titans_stream.engine import order as B
+from typing import Annotated
+
+from titans_stream.engine.order import CLOCK_STEP, NEVER
 from titans_stream.jit import njit
+from titans_stream.memory.rows import Record
 from titans_stream.records import Int64
 
-NEVER = B.NEVER
 LIVE = 100
 """Frames for which a member that was seen is waited for."""
 
-# Columns of a member (int64): the time and number of its last frame, and whether it is left behind
-GROUP = 0
-LAST = 1
-INDEX = 2
-MARK = 3
-MEMBER = 4
 
-# Columns of a clock (int64); from SEEN on the members last seen in each of the LIVE frames
-FRAME = 0
-CLOSED = 1
-NUMBER = 2
-COUNT = 3
-SIZE = 4
-ALIVE = 5
-LATE = 6
-BACK = 7
-EPOCH = 8
-AHEAD = 9
-SEEN = 10
-CLOCK = SEEN + LIVE
+class Member(Record):
+    """A series as a member of its group."""
+
+    group: int
+    """The group's uid, -1: none."""
+    last: int
+    """Time and number of the last frame that it was in."""
+    index: int
+    mark: int
+    """1 + the clock's epoch in which it was left behind."""
+
+
+class FrameClock(Record):
+    """The clock of one group."""
+
+    frame: int
+    """Time of the open frame, NEVER: none is open."""
+    closed: int
+    """Time of the last closed frame."""
+    number: int
+    """Number of the open frame, or of the last one."""
+    count: int
+    """Members in the frame NUMBER, and in the one before."""
+    size: int
+    alive: int
+    """Live members."""
+    late: int
+    """Members that are left behind, and those of them that the newest frame holds too."""
+    back: int
+    epoch: int
+    ahead: int
+    """Readings in a row that were too far ahead."""
+    seen: Annotated[Int64, LIVE]
+    """Members last seen in each of the LIVE newest frames."""
+
+
+class FrameJump(Record):
+    """What a group's clock may have to take back; NEVER: nothing."""
+
+    before: int
+    """The time that the clock had before it went back."""
+    ahead: int
+    """The frame with which the group started anew, while no later one has confirmed it."""
+
 
 SAME, NEXT, NONE = 0, 1, 2
 """Where a reading belongs: in the open frame, in a next one, in none."""
 
 
 @njit()
-def join(member: Int64, group: int) -> None:
+def join(member: Member, group: int) -> None:
     """Begin a membership."""
-    member[GROUP] = group
-    member[LAST] = NEVER
-    member[INDEX] = -LIVE
-    member[MARK] = 0
+    member.group = group
+    member.last = NEVER
+    member.index = -LIVE
+    member.mark = 0
 
 
 @njit()
-def forget(clock: Int64) -> None:
+def forget(clock: FrameClock) -> None:
     """Put a group's clock at its beginning; what its members remember of it counts no longer."""
-    number, epoch = clock[NUMBER], clock[EPOCH]
-    clock[:] = 0
-    clock[FRAME] = NEVER
-    clock[CLOSED] = NEVER
-    clock[NUMBER] = number + LIVE
-    clock[EPOCH] = epoch + 1
+    clock.frame = NEVER
+    clock.closed = NEVER
+    clock.number += LIVE
+    clock.count = 0
+    clock.size = 0
+    clock.alive = 0
+    clock.late = 0
+    clock.back = 0
+    clock.epoch += 1
+    clock.ahead = 0
+    clock.seen[:] = 0
 
 
 @njit()
-def _report(clock: Int64, member: Int64, time: int) -> None:
+def _report(clock: FrameClock, member: Member, time: int) -> None:
     """Note that a member was in the frame NUMBER, the open one or the last closed."""
-    number = clock[NUMBER]
-    if member[INDEX] > number - LIVE:
-        clock[SEEN + member[INDEX] % LIVE] -= 1
-        clock[ALIVE] -= 1
-    clock[SEEN + number % LIVE] += 1
-    clock[ALIVE] += 1
-    clock[COUNT] += 1
-    member[LAST] = time
-    member[INDEX] = number
+    number = clock.number
+    if member.index > number - LIVE:
+        clock.seen[member.index % LIVE] -= 1
+        clock.alive -= 1
+    clock.seen[number % LIVE] += 1
+    clock.alive += 1
+    clock.count += 1
+    member.last = time
+    member.index = number
 
 
 @njit()
-def place(clock: Int64, member: Int64, time: int, reach: float) -> int:
+def place(clock: FrameClock, jump: FrameJump, member: Member, time: int, reach: float) -> int:
     """Where a reading belongs: in the open frame, in a next one, or in none.
 
     Readings of times that have passed are outside. Where more members are left behind by over
     `reach` nanoseconds than keep up, the clock was led astray by the few: it goes back, and
     members that are that far ahead stay outside, for at most CLOCK_STEP readings in a row.
     """
-    latest = max(clock[FRAME], clock[CLOSED])
+    latest = max(clock.frame, clock.closed)
     if latest == NEVER:
         return NEXT
     if time > latest:
-        astray = member[LAST] > latest and time - latest > reach
-        if astray and clock[AHEAD] < B.CLOCK_STEP:
-            clock[AHEAD] += 1
+        astray = member.last > latest and time - latest > reach
+        if astray and clock.ahead < CLOCK_STEP:
+            clock.ahead += 1
             return NONE
         return NEXT
     if time == latest:
-        if member[LAST] == time:
+        if member.last == time:
             return NONE
-        if clock[FRAME] != NEVER:
+        if clock.frame != NEVER:
             return SAME
         _report(clock, member, time)  # the frame closed without it; the next one waits for it
         return NONE
     if latest - time <= reach:
         return NONE
-    if member[MARK] != 1 + clock[EPOCH]:
-        member[MARK] = 1 + clock[EPOCH]
-        clock[LATE] += 1
-        if member[LAST] == latest or (member[LAST] == clock[CLOSED] and member[LAST] != NEVER):
-            clock[BACK] += 1
-    if clock[LATE] > max(clock[COUNT], clock[SIZE]) - clock[BACK]:
+    if member.mark != 1 + clock.epoch:
+        member.mark = 1 + clock.epoch
+        clock.late += 1
+        if member.last == latest or (member.last == clock.closed and member.last != NEVER):
+            clock.back += 1
+    if clock.late > max(clock.count, clock.size) - clock.back:
+        jump.before = max(jump.before, latest)
         forget(clock)
         return NEXT
     return NONE
 
 
 @njit()
-def begin(clock: Int64, time: int) -> None:
+def begin(clock: FrameClock, time: int) -> None:
     """Open a frame; no other is open."""
-    clock[NUMBER] += 1
-    slot = SEEN + clock[NUMBER] % LIVE
-    clock[ALIVE] -= clock[slot]
-    clock[slot] = 0
-    clock[FRAME] = time
-    clock[SIZE] = clock[COUNT]
-    clock[COUNT] = 0
-    clock[BACK] = 0
+    clock.number += 1
+    place = clock.number % LIVE
+    clock.alive -= clock.seen[place]
+    clock.seen[place] = 0
+    clock.frame = time
+    clock.size = clock.count
+    clock.count = 0
+    clock.back = 0
 
 
 @njit()
-def enter(clock: Int64, member: Int64, time: int) -> None:
+def enter(clock: FrameClock, member: Member, time: int) -> None:
     """Take a member into the open frame; it keeps up from now on."""
     _report(clock, member, time)
-    clock[AHEAD] = 0
-    if member[MARK] == 1 + clock[EPOCH]:
-        member[MARK] = 0
-        clock[LATE] -= 1
+    clock.ahead = 0
+    if member.mark == 1 + clock.epoch:
+        member.mark = 0
+        clock.late -= 1
 
 
 @njit()
-def complete(clock: Int64) -> bool:
+def complete(clock: FrameClock) -> bool:
     """Whether the open frame is whole; the first one never is, as nobody knows who belongs."""
-    return bool(clock[COUNT] == clock[ALIVE] and clock[CLOSED] != NEVER)
+    return bool(clock.count == clock.alive and clock.closed != NEVER)
 
 
 @njit()
-def close(clock: Int64) -> None:
+def close(clock: FrameClock) -> None:
     """Close the open frame."""
-    clock[CLOSED] = clock[FRAME]
-    clock[FRAME] = NEVER
+    clock.closed = clock.frame
+    clock.frame = NEVER

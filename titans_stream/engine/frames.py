@@ -3,7 +3,7 @@
 A frame's statistic is the mean of the JOINT highest S among its members that have a score. It goes
 through the group's own second stage and episodes. A frame closes when each live member has
 reported (frame_clock.py), or when a reading of the group with a later time arrives; both follow
-from the readings alone, in their order. Host code, one reading after another; a group's state has
+from the readings alone, in their order. One reading after another; a group's state has
 a fixed size and holds no more of its members than the channels that an alert names.
 """
 
@@ -12,55 +12,112 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from titans_stream.detection import episodes as E
-from titans_stream.engine import frame_clock as C
-from titans_stream.engine import order as B
+from titans_stream.detection import tail
+from titans_stream.detection.episodes import (
+    EXPIRED,
+    OPENED,
+    Episode,
+    EpisodeTimes,
+    Permission,
+    Reading,
+    Rule,
+    Settings,
+    Tables,
+    deviates,
+    judged_of,
+    open_at_once,
+    step,
+    violates,
+)
+from titans_stream.engine import frame_clock
+from titans_stream.engine.order import (
+    NEVER,
+    UNCONFIRMED,
+    OrderSettings,
+    interval_of,
+    learn_interval,
+)
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int8, Int64, Status
+from titans_stream.memory.rows import ArraySpec, Record
+from titans_stream.records import Float64, Int8, Int64, Records, Status
 
 JOINT = 3
 """Members whose mean S is the statistic of a frame."""
 LISTED = 10
 """Channels that an alert names."""
-
-# Columns of a group's sums over the open frame, and over the peak frame of its episode
-POSITIVE = 0
-FILLED = 1
-VIOLATED = 2
-OPENED = 3
-PEAK_POSITIVE = 4
-PEAK_FILLED = 5
-SUMS = 6
-
-# A channel of a frame: row 0 is the driving one, the others are the highest S in falling order
-UID = 0
-SURPRISE = 1
-VALUE = 2
-EXPECTED = 3
-LOWER = 4
-UPPER = 5
-CAUSE = 6
-CHANNEL = 7
 DRIVER = 0
+"""Place of the driving channel; the others are the highest S in falling order."""
 CHANNELS = LISTED + 1
 
-# Columns of what comes of a closed frame: numbers (after E.RARITY, E.P_VALUE, E.SCORE), integers
-STATISTIC = 3
-OUT = 4
-AT, WHOSE, WHEN, OPEN, ONSET = 0, 1, 2, 3, 4
-MARKS = 5
-KIND = 3
-"""Column of an event's integers, which are AT, WHOSE, WHEN and this."""
 
-# What is counted
-FRAMES, EVENTS, OUTSIDE = 0, 1, 2
-COUNTS = 3
+class Sums(Record):
+    """A group's sums over the open frame, and over the peak frame of its episode."""
+
+    positive: float
+    """Sum of the positive S."""
+    filled: float
+    """Channels in their places."""
+    violated: float
+    """1: a member is outside its range, the first such one is the driver."""
+    opened: float
+    """1: the frame opened an episode at once."""
+    peak_positive: float
+    peak_filled: float
+
+
+class FrameChannel(Record):
+    """A member's reading in a frame."""
+
+    uid: float
+    surprise: float
+    value: float
+    expected: float
+    lower: float
+    upper: float
+    cause: float
+
+
+class FrameJudgement(Record):
+    """What the second stage says of a frame."""
+
+    rarity: float
+    p_value: float
+    score: float
+    statistic: float
+
+
+class FrameMark(Record):
+    """What else is known of a frame; `at` is the reading that closed it."""
+
+    at: int
+    group: int
+    time: int
+    open: int
+    onset: int
+
+
+class EventMark(Record):
+    """An event of a group's episode, and the reading at which it came."""
+
+    at: int
+    group: int
+    time: int
+    kind: int
+
+
+class Counts(Record):
+    """What was counted so far."""
+
+    frames: int
+    events: int
+    outside: int
+    """Readings that were in no frame."""
 
 
 class Batch(NamedTuple):
     """N readings in order. `group` is -1 where there is none; `band` [N, 3]."""
 
-    row: Int64
+    uid: Int64
     group: Int64
     time: Int64
     value: Float64
@@ -74,262 +131,322 @@ class Batch(NamedTuple):
 class State(NamedTuple):
     """State arrays: `member` and `series_rule` by series, the others by group."""
 
-    member: Int64
-    series_rule: Float64
-    clock: Int64
-    pace: Float64
-    sums: Float64
-    channels: Float64
-    peak: Float64
-    tail: Float64
-    histogram: Float64
-    episode: Float64
-    episode_times: Int64
-    rule: Float64
+    member: Records
+    series_rule: Records
+    clock: Records
+    jump: Records
+    pace: Records
+    sums: Records
+    channels: Records
+    peak: Records
+    rule: Records
+    judged: Tables
+    kept: Tables
+    """What a group had learned before it started anew."""
 
 
-class Settings(NamedTuple):
-    """`alerts` as of E.run; an expected interval of 0 is learned. Times are nanoseconds."""
+class Limits(NamedTuple):
+    """Settings of alerts and of order."""
 
-    alerts: Float64
-    expected_interval: float
-    gap_factor: float
-    expire_after: int
+    alerts: Settings
+    order: OrderSettings
 
 
 class Written(NamedTuple):
-    """What a run writes: `alert` and `onset` [N]; `out` and `marks` by frame; the rest by event.
-
-    `counts` [COUNTS] is how much was written so far, `scratch` [2, 3] is for the second stage.
-    """
+    """What a run writes: `alert`, `onset` [N]; judgement and mark by frame; the rest by event."""
 
     alert: Int8
     onset: Int8
-    out: Float64
-    marks: Int64
-    event_marks: Int64
-    event_states: Float64
-    event_times: Int64
-    event_sums: Float64
-    event_channels: Float64
-    counts: Int64
-    scratch: Float64
+    judgement: Records
+    mark: Records
+    event_mark: Records
+    event_episode: Records
+    event_times: Records
+    event_sums: Records
+    event_channels: Records
+    counts: Records
+    """[1]"""
+
+    @classmethod
+    def empty(cls, alert: Int8, onset: Int8, events: int) -> Written:
+        """Room for the frames of N readings, and for `events` events at a time."""
+        frames = 2 * len(alert)
+        one = ArraySpec.of
+        return cls(
+            alert, onset, one(FrameJudgement).rows(frames), one(FrameMark).rows(frames),
+            one(EventMark).rows(events), one(Episode).rows(events),
+            one(EpisodeTimes).rows(events), one(Sums).rows(events),
+            ArraySpec((CHANNELS,), one(FrameChannel).dtype).rows(events), one(Counts).rows(1),
+        )  # fmt: skip
+
+
+_NO_TAIL = ArraySpec.of(tail.Tail).rows(1)
+_NO_HISTOGRAM = ArraySpec.of(tail.Histogram).rows(1)
+_NO_EPISODE = ArraySpec.of(Episode).rows(1)
 
 
 @njit()
-def _begin(s: State, settings: Settings, g: int, time: int) -> None:
+def _begin(s: State, limits: Limits, g: int, time: int) -> None:
     """Open a frame at `time`; no other is open."""
-    clock, sums = s.clock[g], s.sums[g]
-    if clock[C.CLOSED] != C.NEVER:
-        B.learn_interval(s.pace[g], float(time - clock[C.CLOSED]))
-    C.begin(clock, time)
-    sums[POSITIVE] = 0.0
-    sums[FILLED] = 0.0
-    sums[VIOLATED] = 0.0
-    sums[OPENED] = 0.0
+    clock, sums, pace = s.clock[g], s.sums[g], s.pace[g]
+    if clock.closed != NEVER:
+        learn_interval(pace, float(time - clock.closed))
+    frame_clock.begin(clock, time)
+    sums.positive = 0.0
+    sums.filled = 0.0
+    sums.violated = 0.0
+    sums.opened = 0.0
 
 
 @njit()
-def _expire(s: State, g: int) -> None:
-    """A group that was silent for too long starts anew."""
-    C.forget(s.clock[g])
-    s.pace[g] = 0.0
-    s.tail[g] = 0.0
-    s.histogram[g] = 0.0
-    s.episode[g] = 0.0
-    s.episode_times[g] = 0
+def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
+    """A group that was silent for too long starts anew; an open episode ends."""
+    judged = judged_of(s.judged, g, s.rule[g])
+    if judged.episode.open == 1.0:
+        _note_event(s, w, i, g, time, EXPIRED)
+    frame_clock.forget(s.clock[g])
+    jump, pace = s.jump[g], s.pace[g]
+    jump.before = NEVER
+    jump.ahead = time
+    pace.interval = 0.0
+    pace.count = 0.0
+    s.kept.tail[g] = s.judged.tail[g]
+    s.kept.histogram[g] = s.judged.histogram[g]
+    s.kept.episode[g] = s.judged.episode[g]
+    s.judged.tail[g] = _NO_TAIL[0]
+    s.judged.histogram[g] = _NO_HISTOGRAM[0]
+    s.judged.episode[g] = _NO_EPISODE[0]
+    judged.times.onset = 0
+    judged.times.peak = 0
 
 
 @njit()
-def _write(channel: Float64, b: Batch, i: int) -> None:
-    channel[UID] = b.row[i]
-    channel[SURPRISE] = b.statistic[i]
-    channel[VALUE] = b.value[i]
-    channel[EXPECTED] = b.band[i, 0]
-    channel[LOWER] = b.band[i, 1]
-    channel[UPPER] = b.band[i, 2]
-    channel[CAUSE] = b.cause[i]
+def _take_back(s: State, g: int) -> None:
+    """The time that made a group start anew was wrong: its memory goes on."""
+    s.judged.tail[g] = s.kept.tail[g]
+    s.judged.histogram[g] = s.kept.histogram[g]
+    s.judged.episode[g] = s.kept.episode[g]
+    s.judged.episode[g].open = 0.0
+    s.jump[g].ahead = NEVER
 
 
 @njit()
-def _rank(sums: Float64, channels: Float64, b: Batch, i: int) -> None:
+def _write(channel: FrameChannel, b: Batch, i: int) -> None:
+    channel.uid = b.uid[i]
+    channel.surprise = b.statistic[i]
+    channel.value = b.value[i]
+    channel.expected = b.band[i, 0]
+    channel.lower = b.band[i, 1]
+    channel.upper = b.band[i, 2]
+    channel.cause = b.cause[i]
+
+
+@njit()
+def _rank(sums: Sums, channels: Records, b: Batch, i: int) -> None:
     """Put a scored reading of the frame in its place; of equal ones the first stays first."""
     statistic = b.statistic[i]
-    sums[POSITIVE] += max(statistic, 0.0)
-    filled = int(sums[FILLED])
+    sums.positive += max(statistic, 0.0)
+    filled = int(sums.filled)
     at = filled + 1
-    while at > 1 and channels[at - 1, SURPRISE] < statistic:
+    while at > 1 and channels[at - 1].surprise < statistic:
         at -= 1
     if at > LISTED:
         return
     for j in range(min(filled, LISTED - 1), at - 1, -1):
         channels[j + 1] = channels[j]
     _write(channels[at], b, i)
-    sums[FILLED] = min(filled + 1, LISTED)
+    sums.filled = min(filled + 1, LISTED)
+
+
+@njit()
+def _copy_channels(target: Records, source: Records) -> None:
+    for j in range(CHANNELS):
+        target[j] = source[j]
 
 
 @njit()
 def _note_event(s: State, w: Written, i: int, g: int, time: int, kind: int) -> None:
-    n = w.counts[EVENTS]
-    w.event_marks[n, AT] = i
-    w.event_marks[n, WHOSE] = g
-    w.event_marks[n, WHEN] = time
-    w.event_marks[n, KIND] = kind
-    w.event_states[n] = s.episode[g]
-    w.event_times[n] = s.episode_times[g]
+    counts = w.counts[0]
+    n = counts.events
+    mark = w.event_mark[n]
+    mark.at = i
+    mark.group = g
+    mark.time = time
+    mark.kind = kind
+    w.event_episode[n] = s.judged.episode[g]
+    w.event_times[n] = s.judged.times[g]
     w.event_sums[n] = s.sums[g]
-    w.event_channels[n] = s.peak[g]
-    w.counts[EVENTS] += 1
-    if kind == E.OPENED:
+    _copy_channels(w.event_channels[n], s.peak[g])
+    counts.events = n + 1
+    if kind == OPENED:
         w.onset[i] = 1
 
 
 @njit()
-def _violate(s: State, settings: Settings, b: Batch, w: Written, i: int, g: int) -> None:
+def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> None:
     """A member's value is outside its range: the group's episode opens at once."""
-    if s.episode[g, E.OPEN] == 1.0 or s.rule[g, E.ENABLED] == 0.0:
+    judged = judged_of(s.judged, g, s.rule[g])
+    if judged.episode.open == 1.0 or judged.rule.enabled == 0.0:
         return
-    interval = B.interval_of(s.pace[g], settings.expected_interval)
-    E.open_at_once(
-        s.episode[g], s.episode_times[g], s.rule[g], settings.alerts, b.time[i], b.value[i],
-        b.band[i], b.cause[i], interval,
+    reading = Reading(
+        b.time[i], b.value[i], math.nan, b.band[i, 0], b.band[i, 1], b.band[i, 2],
+        int(b.cause[i]), interval_of(s.pace[g], limits.order.expected_interval),
     )  # fmt: skip
+    open_at_once(judged, limits.alerts, reading)
     sums = s.sums[g]
-    sums[OPENED] = 1.0
-    sums[PEAK_POSITIVE] = 0.0
-    sums[PEAK_FILLED] = 0.0
+    sums.opened = 1.0
+    sums.peak_positive = 0.0
+    sums.peak_filled = 0.0
     _write(s.peak[g, DRIVER], b, i)
-    _note_event(s, w, i, g, b.time[i], E.OPENED)
-    w.event_states[w.counts[EVENTS] - 1, E.READINGS] = 1.0
+    _note_event(s, w, i, g, b.time[i], OPENED)
+    w.event_episode[w.counts[0].events - 1].readings = 1.0
 
 
 @njit()
 def _enter(s: State, b: Batch, i: int, g: int) -> None:
     """Take a reading into the open frame; a missing value or one without score adds nothing."""
-    uid = b.row[i]
-    clock, member, own = s.clock[g], s.member[uid], s.series_rule[uid]
-    C.enter(clock, member, b.time[i])
-    if own[E.ENABLED] == 0.0:
+    uid = b.uid[i]
+    sums, own = s.sums[g], s.series_rule[uid]
+    frame_clock.enter(s.clock[g], s.member[uid], b.time[i])
+    if own.enabled == 0.0:
         return
-    if _violates(own, b.value[i]) and s.sums[g, VIOLATED] == 0.0:
-        s.sums[g, VIOLATED] = 1.0
+    if _leaves_range(own, b.value[i]) and sums.violated == 0.0:
+        sums.violated = 1.0
         _write(s.channels[g, DRIVER], b, i)
     if not math.isnan(b.statistic[i]):
-        _rank(s.sums[g], s.channels[g], b, i)
+        _rank(sums, s.channels[g], b, i)
 
 
 @njit()
-def _violates(rule: Float64, value: float) -> bool:
-    outside: bool = value < rule[E.LOW] or value > rule[E.HIGH]
-    return outside and bool(rule[E.ENABLED] == 1.0)
+def _leaves_range(rule: Rule, value: float) -> bool:
+    return violates(rule, value) and bool(rule.enabled == 1.0)
 
 
 @njit()
 def _choose_driver(s: State, g: int) -> bool:
-    """Put the driving channel of the open frame in its row; whether the rules let it alert.
+    """Put the driving channel of the open frame in its place; whether the rules let it alert.
 
     It is the first one outside its range, else the one with the highest S. Of a frame without
     any, an open episode's peak stays what it is.
     """
-    driver, sums, episode = s.channels[g, DRIVER], s.sums[g], s.episode[g]
-    if sums[FILLED] > 0.0 and sums[VIOLATED] == 0.0:
-        driver[:] = s.channels[g, 1]
-    elif sums[VIOLATED] == 0.0:
-        driver[VALUE] = episode[E.PEAK_VALUE]
-        driver[EXPECTED] = episode[E.PEAK_EXPECTED]
-        driver[LOWER] = episode[E.PEAK_LOWER]
-        driver[UPPER] = episode[E.PEAK_UPPER]
-        driver[CAUSE] = episode[E.CAUSE]
+    driver, sums, judged = s.channels[g, DRIVER], s.sums[g], judged_of(s.judged, g, s.rule[g])
+    episode = judged.episode
+    if sums.filled > 0.0 and sums.violated == 0.0:
+        s.channels[g, DRIVER] = s.channels[g, 1]
+    elif sums.violated == 0.0:
+        driver.value = episode.peak_value
+        driver.expected = episode.peak_expected
+        driver.lower = episode.peak_lower
+        driver.upper = episode.peak_upper
+        driver.cause = episode.cause
         return False
-    own = s.series_rule[int(driver[UID])]
-    return E.deviates(s.rule[g], driver[VALUE], driver[EXPECTED]) and E.deviates(
-        own, driver[VALUE], driver[EXPECTED]
+    own = s.series_rule[int(driver.uid)]
+    return deviates(judged.rule, driver.value, driver.expected) and deviates(
+        own, driver.value, driver.expected
     )
 
 
 @njit()
-def _close(s: State, settings: Settings, w: Written, i: int, g: int) -> None:
+def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Space) -> None:
     """Judge the open frame of a group, which reading i closes."""
-    clock, sums, episode, out = s.clock[g], s.sums[g], s.episode[g], w.out[w.counts[FRAMES]]
-    time = clock[C.FRAME]
-    C.close(clock)
-    filled = int(sums[FILLED])
-    violated = sums[VIOLATED] == 1.0
+    clock, sums, counts = s.clock[g], s.sums[g], w.counts[0]
+    judged = judged_of(s.judged, g, s.rule[g])
+    episode, out = judged.episode, w.judgement[counts.frames]
+    time = clock.frame
+    frame_clock.close(clock)
+    filled = int(sums.filled)
+    violated = sums.violated == 1.0
     known = filled > 0 or violated
     permitted = _choose_driver(s, g)
     driver = s.channels[g, DRIVER]
     statistic = math.nan
     if filled > 0:
         joint = min(filled, JOINT)
-        statistic = s.channels[g, 1 : joint + 1, SURPRISE].sum() / joint
-    kind = E.step(
-        episode, s.episode_times[g], s.tail[g], s.histogram[g], s.rule[g], settings.alerts,
-        time if known else s.episode_times[g, E.PEAK_TIME], driver[VALUE], statistic,
-        driver[EXPECTED : UPPER + 1], int(driver[CAUSE]),
-        B.interval_of(s.pace[g], settings.expected_interval), permitted, violated,
-        s.rule[g, E.ENABLED] == 1.0, w.scratch[0], w.scratch[1], out,
+        total = 0.0
+        for j in range(1, joint + 1):
+            total += s.channels[g, j].surprise
+        statistic = total / joint
+    reading = Reading(
+        time if known else judged.times.peak, driver.value, statistic, driver.expected,
+        driver.lower, driver.upper, int(driver.cause),
+        interval_of(s.pace[g], limits.order.expected_interval),
     )  # fmt: skip
-    followed = kind != 0 or episode[E.OPEN] == 1.0
-    if followed and known and s.episode_times[g, E.PEAK_TIME] == time:
-        s.peak[g] = s.channels[g]
-        sums[PEAK_POSITIVE] = sums[POSITIVE]
-        sums[PEAK_FILLED] = sums[FILLED]
-    out[STATISTIC] = statistic
-    marks = w.marks[w.counts[FRAMES]]
-    marks[AT] = i
-    marks[WHOSE] = g
-    marks[WHEN] = time
-    marks[OPEN] = 1 if episode[E.OPEN] == 1.0 else 0
-    marks[ONSET] = 1 if kind == E.OPENED or sums[OPENED] == 1.0 else 0
-    w.counts[FRAMES] += 1
+    permission = Permission(permitted, violated, judged.rule.enabled == 1.0)
+    kind = step(judged, limits.alerts, reading, permission, space, out)
+    followed = kind != 0 or episode.open == 1.0
+    if followed and known and judged.times.peak == time:
+        _copy_channels(s.peak[g], s.channels[g])
+        sums.peak_positive = sums.positive
+        sums.peak_filled = sums.filled
+    out.statistic = statistic
+    mark = w.mark[counts.frames]
+    mark.at = i
+    mark.group = g
+    mark.time = time
+    mark.open = 1 if episode.open == 1.0 else 0
+    mark.onset = 1 if kind == OPENED or sums.opened == 1.0 else 0
+    counts.frames += 1
     if kind != 0:
         _note_event(s, w, i, g, time, kind)
 
 
 @njit()
-def _take(s: State, settings: Settings, b: Batch, w: Written, i: int, g: int) -> None:
+def _take(
+    s: State, limits: Limits, b: Batch, w: Written, i: int, g: int, space: tail.Space
+) -> None:
     """Close a frame that reading i ends, take the reading in, close the frame if it is whole."""
-    clock, member, time = s.clock[g], s.member[b.row[i]], b.time[i]
-    latest = max(clock[C.FRAME], clock[C.CLOSED])
-    if latest != C.NEVER and time - latest > settings.expire_after:
-        _expire(s, g)
-    reach = settings.gap_factor * B.interval_of(s.pace[g], settings.expected_interval)
-    place = C.place(clock, member, time, reach)
-    if place == C.NEXT:
-        if clock[C.FRAME] != C.NEVER:
-            _close(s, settings, w, i, g)
-        _begin(s, settings, g, time)
-    if place == C.NONE:
-        w.counts[OUTSIDE] += 1
+    clock, jump, member, time = s.clock[g], s.jump[g], s.member[b.uid[i]], b.time[i]
+    order = limits.order
+    latest = max(clock.frame, clock.closed)
+    if latest != NEVER and time - latest > order.expire_after:
+        if jump.before != NEVER and abs(time - jump.before) <= order.expire_after:
+            frame_clock.forget(clock)  # the clock is set right: the group's memory goes on
+            jump.before = NEVER
+        else:
+            _expire(s, w, i, g, time)
+    reach = order.gap_factor * interval_of(s.pace[g], order.expected_interval)
+    place = frame_clock.place(clock, jump, member, time, reach)
+    if place == frame_clock.NEXT and jump.ahead != NEVER:
+        if time < jump.ahead:
+            _take_back(s, g)
+        elif time > jump.ahead:
+            jump.ahead = NEVER
+    if place == frame_clock.NEXT:
+        if clock.frame != NEVER:
+            _close(s, limits, w, i, g, space)
+        _begin(s, limits, g, time)
+    if place == frame_clock.NONE:
+        w.counts[0].outside += 1
     else:
         _enter(s, b, i, g)
-    if _violates(s.series_rule[b.row[i]], b.value[i]):
-        _violate(s, settings, b, w, i, g)
-    if place != C.NONE and C.complete(clock):
-        _close(s, settings, w, i, g)
+    if _leaves_range(s.series_rule[b.uid[i]], b.value[i]):
+        _violate(s, limits, b, w, i, g)
+    if place != frame_clock.NONE and frame_clock.complete(clock):
+        _close(s, limits, w, i, g, space)
 
 
 @njit(nogil=True)
-def run(first: int, b: Batch, s: State, settings: Settings, w: Written) -> int:
+def run(first: int, b: Batch, s: State, limits: Limits, w: Written) -> int:
     """Take readings in order, from `first` on; the first that is left.
 
     Some are left where the arrays of events are nearly full. A late or duplicate reading is in
     no frame and gets no mark.
     """
-    for i in range(first, len(b.row)):
+    space = tail.new_space()
+    for i in range(first, len(b.uid)):
         g = b.group[i]
         if g < 0:
             continue
-        if w.counts[EVENTS] + 3 > w.event_marks.shape[0]:
+        if w.counts[0].events + 4 > w.event_mark.shape[0]:
             return i
-        member = s.member[b.row[i]]
-        if b.expired[i] == 1 or member[C.GROUP] != g:
-            C.join(member, g)
+        member = s.member[b.uid[i]]
+        if b.expired[i] == UNCONFIRMED or member.group != g:
+            frame_clock.join(member, g)
         if b.status[i] == 2 or b.status[i] == 3:
             continue
-        _take(s, settings, b, w, i, g)
-        w.alert[i] = 1 if s.episode[g, E.OPEN] == 1.0 else 0
-    return len(b.row)
+        _take(s, limits, b, w, i, g, space)
+        w.alert[i] = 1 if s.judged.episode[g].open == 1.0 else 0
+    return len(b.uid)
 
 
 assert (Status.DUPLICATE, Status.LATE) == (2, 3)

@@ -7,22 +7,22 @@ turns what frames.py writes into records. Until the first grouped reading comes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from titans_stream.detection import episodes as E
-from titans_stream.detection import tail
+from titans_stream.detection.episodes import Rule
 from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine import frame_clock as C
-from titans_stream.engine import frames as F
-from titans_stream.engine import order as B
-from titans_stream.engine.host_state import rule_row, settings_vector
-from titans_stream.engine.rows import Array, HostRows
+from titans_stream.engine import frames
+from titans_stream.engine.frame_clock import LIVE, FrameClock, FrameJump, Member
+from titans_stream.engine.frames import CHANNELS, DRIVER, LISTED, FrameChannel, Sums
+from titans_stream.engine.order import NEVER, Columns, OrderSettings, Pace
+from titans_stream.engine.rows import Array, Rows
 from titans_stream.engine.series import SeriesTable
-from titans_stream.engine.settings import EngineConfig
-from titans_stream.memory.rows import ArraySpec
+from titans_stream.engine.state import alert_settings, judged_state, judged_tables, rule_of
+from titans_stream.memory.rows import ArraySpec, dtype_of
 from titans_stream.records import (
     Alert,
     Channel,
@@ -32,29 +32,29 @@ from titans_stream.records import (
     Int32,
     Int64,
     ModelRef,
+    Records,
     Scores,
     Source,
 )
 
 _PREFIX = "group_"
+_KEPT = "kept_"
 _EVENTS = 256
 """Events that one call of the kernel has room for."""
 
 
 def group_state() -> dict[str, ArraySpec]:
-    """The arrays of a group by name; `rule` comes from the configuration and is no memory."""
-    channels = (F.CHANNELS, F.CHANNEL)
+    """The arrays of a group by name, all of them memory."""
+    channels = ArraySpec((CHANNELS,), dtype_of(FrameChannel))
     return {
-        "clock": ArraySpec((C.CLOCK,), np.int64),
-        "pace": ArraySpec((B.PACE,), np.float64),
-        "sums": ArraySpec((F.SUMS,), np.float64),
-        "channels": ArraySpec(channels, np.float64),
-        "peak": ArraySpec(channels, np.float64),
-        "tail": ArraySpec((tail.TAIL,), np.float64),
-        "histogram": ArraySpec((tail.HISTOGRAM,), np.float64),
-        "episode": ArraySpec((E.EPISODE,), np.float64),
-        "episode_times": ArraySpec((E.TIMES,), np.int64),
-        "rule": ArraySpec((E.RULE,), np.float64),
+        "clock": ArraySpec.of(FrameClock),
+        "jump": ArraySpec.of(FrameJump),
+        "pace": ArraySpec.of(Pace),
+        "sums": ArraySpec.of(Sums),
+        "channels": channels,
+        "peak": channels,
+        **judged_state(),
+        **{_KEPT + name: spec for name, spec in judged_state().items()},
     }
 
 
@@ -63,7 +63,7 @@ class Groups:
 
     def __init__(
         self,
-        config: EngineConfig,
+        order: OrderSettings,
         alerts: AlertConfig,
         series_name: Callable[[int], str],
         model: ModelRef,
@@ -73,17 +73,18 @@ class Groups:
         self._series_name = series_name
         self._model = model
         self._topic = topic
-        self._settings = F.Settings(
-            settings_vector(alerts),
-            float(config.expected_interval or 0),
-            config.gap_factor,
-            config.expire_after,
+        self._limits = frames.Limits(alert_settings(alerts), order)
+        clock, jump = ArraySpec.of(FrameClock).rows(1), ArraySpec.of(FrameJump).rows(1)
+        clock["frame"] = clock["closed"] = jump["before"] = jump["ahead"] = NEVER
+        member = ArraySpec.of(Member).rows(1)
+        member[0] = (-1, NEVER, -LIVE, 0)
+        self._rows = Rows(
+            group_state(),
+            {"clock": clock, "jump": jump},
+            later=("jump", *(_KEPT + name for name in judged_state())),
         )
-        clock = np.zeros(C.CLOCK, np.int64)
-        clock[[C.FRAME, C.CLOSED]] = C.NEVER
-        member = np.array([-1, C.NEVER, -C.LIVE, 0], np.int64)
-        self._rows = HostRows(group_state(), {"clock": clock})
-        self._members = HostRows({"member": ArraySpec((C.MEMBER,), np.int64)}, {"member": member})
+        self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
+        self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
         self._table = SeriesTable(self._admit)
         self._outside = 0
         self._used = False
@@ -116,76 +117,71 @@ class Groups:
     def _admit(self, uid: int, group_id: str) -> None:
         self._rows.reserve(uid + 1)
         self._rows.reset(np.array([uid]))
-        self._rows.arrays["rule"][uid] = rule_row(self._alerts, group_id)
+        self._rules.reserve(uid + 1)
+        self._rules.arrays["rule"][uid] = rule_of(self._alerts, group_id)[0]
 
     def run(
         self,
-        columns: B.Columns,
+        columns: Columns,
         values: Float64,
         scores: Scores,
         expired: Int8,
         cause: Int8,
-        rules: Float64,
+        rules: Records,
     ) -> tuple[GroupScores, list[tuple[int, Alert]]]:
         """Judge the frames that N readings close, and mark `scores` with their alerts.
 
-        `values` [N] are bounded, NaN where missing; `rules` [series, RULE]. Alerts come with the
-        index of the reading that closed their frame.
+        `values` [N] are bounded, NaN where missing; `rules` [series] of `Rule`. Alerts come with
+        the index of the reading that closed their frame.
         """
         n = len(columns)
-        self._members.reserve(int(columns.row.max(initial=-1)) + 1)
-        batch = F.Batch(
-            columns.row, columns.group, columns.timestamp, values, scores.status, expired,
+        self._members.reserve(int(columns.uid.max(initial=-1)) + 1)
+        batch = frames.Batch(
+            columns.uid, columns.group, columns.timestamp, values, scores.status, expired,
             scores.surprise, np.column_stack([scores.expected, scores.lower, scores.upper]), cause,
         )  # fmt: skip
         groups = self._rows.arrays
-        state = F.State(
-            self._members.arrays["member"], rules, groups["clock"], groups["pace"],
-            groups["sums"], groups["channels"], groups["peak"], groups["tail"],
-            groups["histogram"], groups["episode"], groups["episode_times"], groups["rule"],
+        state = frames.State(
+            self._members.arrays["member"], rules,
+            *(groups[name] for name in ("clock", "jump", "pace", "sums", "channels", "peak")),
+            self._rules.arrays["rule"], judged_tables(groups),
+            judged_tables({name: groups[_KEPT + name] for name in judged_state()}),
         )  # fmt: skip
-        written = F.Written(
-            scores.alert, scores.onset,
-            np.empty((2 * n, F.OUT)), np.empty((2 * n, F.MARKS), np.int64),
-            np.empty((_EVENTS, F.KIND + 1), np.int64), np.empty((_EVENTS, E.EPISODE)),
-            np.empty((_EVENTS, E.TIMES), np.int64), np.empty((_EVENTS, F.SUMS)),
-            np.empty((_EVENTS, F.CHANNELS, F.CHANNEL)), np.zeros(F.COUNTS, np.int64),
-            np.empty((2, 3)),
-        )  # fmt: skip
+        written = frames.Written.empty(scores.alert, scores.onset, _EVENTS)
+        counts = written.counts[0]
         alerts: list[tuple[int, Alert]] = []
         first = 0
         while first < n:
-            written.counts[F.EVENTS] = 0
-            first = F.run(first, batch, state, self._settings, written)
+            counts["events"] = 0
+            first = frames.run(first, batch, state, self._limits, written)
             alerts += [
-                self._alert(written, event, columns)
-                for event in range(int(written.counts[F.EVENTS]))
+                self._alert(written, event, columns) for event in range(int(counts["events"]))
             ]
-        self._outside += int(written.counts[F.OUTSIDE])
+        self._outside += int(counts["outside"])
         return self._frames(written, columns), alerts
 
-    def _frames(self, written: F.Written, columns: B.Columns) -> GroupScores:
-        count = int(written.counts[F.FRAMES])
-        out, marks = written.out[:count], written.marks[:count]
-        at = marks[:, F.AT]
+    def _frames(self, written: frames.Written, columns: Columns) -> GroupScores:
+        count = int(written.counts["frames"][0])
+        judgement, mark = written.judgement[:count], written.mark[:count]
+        at = mark["at"]
         return GroupScores(
-            group=self._table.names(marks[:, F.WHOSE]),
-            timestamp=marks[:, F.WHEN].copy(),
-            statistic=out[:, F.STATISTIC].copy(),
-            p_value=out[:, E.P_VALUE].copy(),
-            rarity=out[:, E.RARITY].copy(),
-            alert=marks[:, F.OPEN].astype(np.int8),
-            onset=marks[:, F.ONSET].astype(np.int8),
+            group=self._table.names(mark["group"]),
+            timestamp=mark["time"].copy(),
+            statistic=judgement["statistic"].copy(),
+            p_value=judgement["p_value"].copy(),
+            rarity=judgement["rarity"].copy(),
+            alert=mark["open"].astype(np.int8),
+            onset=mark["onset"].astype(np.int8),
             partition=columns.partition[at],
             offset=columns.offset[at],
         )
 
-    def _alert(self, written: F.Written, event: int, columns: B.Columns) -> tuple[int, Alert]:
-        at, group, time, kind = written.event_marks[event].tolist()
+    def _alert(self, written: frames.Written, event: int, columns: Columns) -> tuple[int, Alert]:
+        at, group, time, kind = written.event_mark[event].tolist()
         alert = make_alert(
             kind,
-            written.event_states[event],
-            written.event_times[event],
+            written.event_episode.view(np.recarray)[event],
+            written.event_times.view(np.recarray)[event],
             time,
             self._table.name(group),
             self._model,
@@ -194,21 +190,24 @@ class Groups:
         )
         return at, alert
 
-    def _channels(self, peak: Float64, sums: Float64) -> list[Channel]:
+    def _channels(self, peak: Records, sums: np.void) -> list[Channel]:
         """The driving channel, then the others by their share, at most LISTED together."""
-        total = float(sums[F.PEAK_POSITIVE])
-        driver, ranked = peak[F.DRIVER], peak[1 : 1 + int(sums[F.PEAK_FILLED])]
-        others = [row for row in ranked if row[F.UID] != driver[F.UID]]
-        return [self._channel(row, total, row is driver) for row in [driver, *others]][: F.LISTED]
+        total = float(sums["peak_positive"])
+        driver, ranked = peak[DRIVER], peak[1 : 1 + int(sums["peak_filled"])]
+        others = [channel for channel in ranked if channel["uid"] != driver["uid"]]
+        named = [self._channel(channel, total) for channel in [driver, *others]]
+        if total <= 0.0:
+            named[0] = replace(named[0], share=1.0)
+        return named[:LISTED]
 
-    def _channel(self, row: Float64, total: float, driving: bool) -> Channel:
-        surprise = 0.0 if np.isnan(row[F.SURPRISE]) else max(float(row[F.SURPRISE]), 0.0)
-        numbers = [float(x) if np.isfinite(x) else None for x in row[F.EXPECTED : F.UPPER + 1]]
+    def _channel(self, channel: np.void, total: float) -> Channel:
+        surprise = 0.0 if np.isnan(channel["surprise"]) else max(float(channel["surprise"]), 0.0)
+        numbers = [float(channel[name]) for name in ("expected", "lower", "upper")]
         return Channel(
-            self._series_name(int(row[F.UID])),
-            surprise / total if total > 0.0 else float(driving),
-            float(row[F.VALUE]),
-            *numbers,
+            self._series_name(int(channel["uid"])),
+            surprise / total if total > 0.0 else 0.0,
+            float(channel["value"]),
+            *(x if np.isfinite(x) else None for x in numbers),
         )
 
     # --- state
@@ -234,14 +233,14 @@ class Groups:
             return {}
         arrays = self._rows.export(uids)
         known = {"channels": _in_frame(arrays), "peak": _in_peak(arrays)}
+        places = _places(series)
         for name, mask in known.items():
-            arrays[name][~mask] = 0.0
-            uid = np.where(mask, arrays[name][..., F.UID], -1).astype(np.int64)
-            arrays[name][..., F.UID] = _places(series)[uid]
+            arrays[name][~mask] = np.zeros((), arrays[name].dtype)
+            uid = np.where(mask, arrays[name]["uid"], -1).astype(np.int64)
+            arrays[name]["uid"] = places[uid]
         self._members.reserve(int(series.max(initial=-1)) + 1)
         member = self._members.export(series)["member"]
-        member[:, C.GROUP] = _places(uids)[member[:, C.GROUP]]
-        del arrays["rule"]
+        member["group"] = _places(uids)[member["group"]]
         return {_PREFIX + name: array for name, array in arrays.items()} | {"member": member}
 
     def load(
@@ -253,61 +252,49 @@ class Groups:
         self._used = True
         uids = np.array([self._table.add(partition, name) for name in names], np.int64)
         mine = {
-            name.removeprefix(_PREFIX): array.copy()
+            name.removeprefix(_PREFIX): array
             for name, array in arrays.items()
             if name.startswith(_PREFIX)
         }
-        member = arrays.get("member", np.empty(0, np.int64)).copy()
         self._rows.load(uids, mine)
         self._members.reserve(int(series.max(initial=-1)) + 1)
-        self._members.load(series, {"member": member})
+        self._members.load(series, arrays)
         for name in ("channels", "peak"):
-            column = self._rows.arrays[name][uids, :, F.UID].astype(np.int64)
-            _check(column, len(series), name)
-            self._rows.arrays[name][uids, :, F.UID] = np.append(series, -1)[column]
-        _check(member[:, C.GROUP], len(uids), "member")
-        self._members.arrays["member"][series, C.GROUP] = np.append(uids, -1)[member[:, C.GROUP]]
+            channels = self._rows.arrays[name]
+            places = channels["uid"][uids].astype(np.int64)
+            _check(places, len(series), name)
+            channels["uid"][uids] = np.append(series, -1)[places]
+        member = self._members.arrays["member"]
+        places = member["group"][series]
+        _check(places, len(uids), "member")
+        member["group"][series] = np.append(uids, -1)[places]
 
     def release(self, partition: int) -> None:
         """Forget the groups of a partition."""
         names, uids = self._table.members(partition)
         self._remove(partition, names, uids)
 
-    def collect(self, partition: int, limit: int) -> None:
-        """Free groups whose last frame is older than `limit`: the next one would find them so."""
-        names, uids = self._table.members(partition)
-        clock = self._rows.arrays["clock"][uids]
-        last = np.maximum(clock[:, C.FRAME], clock[:, C.CLOSED])
-        old = np.flatnonzero(last < limit)
-        self._remove(partition, [names[i] for i in old.tolist()], uids[old])
-
-    def in_use(self, partition: int) -> npt.NDArray[np.int64]:
-        """Uids of series that an open episode's alerts still name."""
-        _, uids = self._table.members(partition)
-        arrays = self._rows.export(uids)
-        return np.unique(arrays["peak"][_in_peak(arrays), F.UID].astype(np.int64))
-
     def _remove(self, partition: int, names: list[str], uids: Int64) -> None:
         if len(uids) == 0:
             return
-        member = self._members.arrays["member"]
-        self._members.reset(np.flatnonzero(np.isin(member[:, C.GROUP], uids)))
+        groups = self._members.arrays["member"]["group"]
+        self._members.reset(np.flatnonzero(np.isin(groups, uids)))
         self._table.remove(partition, names)
 
 
 def _in_frame(arrays: dict[str, Array]) -> npt.NDArray[np.bool_]:
     """[G, CHANNELS]: the channels of open frames."""
-    sums, number = arrays["sums"], np.arange(F.CHANNELS)
-    named = (number >= 1) & (number <= sums[:, F.FILLED, None])
-    named[:, F.DRIVER] = sums[:, F.VIOLATED] == 1.0
-    found: npt.NDArray[np.bool_] = named & (arrays["clock"][:, C.FRAME, None] != C.NEVER)
+    sums, number = arrays["sums"], np.arange(CHANNELS)
+    named = (number >= 1) & (number <= sums["filled"][:, None])
+    named[:, DRIVER] = sums["violated"] == 1.0
+    found: npt.NDArray[np.bool_] = named & (arrays["clock"]["frame"][:, None] != NEVER)
     return found
 
 
 def _in_peak(arrays: dict[str, Array]) -> npt.NDArray[np.bool_]:
     """[G, CHANNELS]: the channels of the peaks of open episodes."""
-    named = np.arange(F.CHANNELS) <= arrays["sums"][:, F.PEAK_FILLED, None]
-    found: npt.NDArray[np.bool_] = named & (arrays["episode"][:, E.OPEN, None] == 1.0)
+    named = np.arange(CHANNELS) <= arrays["sums"]["peak_filled"][:, None]
+    found: npt.NDArray[np.bool_] = named & (arrays["episode"]["open"][:, None] == 1.0)
     return found
 
 

@@ -10,12 +10,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int8, Int32, Int64, Status
+from titans_stream.memory.rows import Record
+from titans_stream.records import Float64, Int8, Int32, Int64, Records, Status
 
 NEVER = np.iinfo(np.int64).min
 CLOCK_STEP = 20
@@ -23,22 +24,93 @@ CLOCK_STEP = 20
 BUFFER_LIMIT = 10_000
 """Readings of one series that wait for order; beyond it the oldest goes on."""
 DEFAULT_INTERVAL = 60e9
+UNCONFIRMED, ANEW = 1, 2
+"""Values of `expired`: a time that is not believed yet; the reading that confirms it, with which
+the series starts anew."""
 
-# Columns of the clock (int64) and of the pace (float64) of a series
-LAST = 0
-LATE_LAST = 1
-LATE_RUN = 2
-CLOCK = 3
-INTERVAL = 0
-COUNT = 1
-PACE = 2
+
+class Clock(Record):
+    """A series' time."""
+
+    last: int
+    """Time of the last reading that was not late."""
+    late_last: int
+    late_run: int
+    """Late readings in a row, each newer than the one before, and the time of the newest."""
+
+
+class Jump(Record):
+    """What a series' clock may have to take back."""
+
+    ahead: int
+    """A time so far ahead that only the next reading tells a silence from a wrong clock."""
+    before: int
+    """The time that was believed before the clock was set back."""
+
+
+class Pace(Record):
+    """The interval between a series' readings, in nanoseconds, and from how many it is known."""
+
+    interval: float
+    count: float
+
+
+class Clocks(NamedTuple):
+    """State by slot."""
+
+    clock: Records
+    jump: Records
+    held: Float64
+    """[slots, 1]: the value of the reading at `jump.ahead`."""
+    pace: Records
+
+
+class OrderSettings(NamedTuple):
+    """Nanoseconds; an expected interval of 0 is learned."""
+
+    expected_interval: float
+    gap_factor: float
+    expire_after: int
+
+
+class Arrivals(NamedTuple):
+    """N readings in order; `slot` names the slot of each reading's series."""
+
+    slot: Int64
+    time: Int64
+    value: Float64
+    duplicate: Int8
+
+
+class Judgements(NamedTuple):
+    """What became of N readings: status (scored, duplicate, late or missing), gap, interval.
+
+    `expired` is UNCONFIRMED where a series seems to have been silent for longer than
+    `expire_after`: the reading has no score and waits. It is ANEW for the next one where that
+    confirms it; `held_time` and `held_value` then tell the reading that waited, with which the
+    series starts anew.
+    """
+
+    status: Int8
+    gap: Int8
+    interval: Float64
+    expired: Int8
+    held_time: Int64
+    held_value: Float64
+
+    @classmethod
+    def empty(cls, count: int) -> Judgements:
+        """Room for the judgements of `count` readings."""
+        status, gap, expired = (np.empty(count, np.int8) for _ in range(3))
+        held_time = np.empty(count, np.int64)
+        return cls(status, gap, np.empty(count), expired, held_time, np.empty(count))
 
 
 @dataclass(slots=True)
 class Columns:
-    """N readings as columns; `row` is the series' uid, `group` its group's (-1: none)."""
+    """N readings as columns; `uid` is the series', `group` its group's (-1: none)."""
 
-    row: Int64
+    uid: Int64
     timestamp: Int64
     value: Float64
     partition: Int32
@@ -47,12 +119,12 @@ class Columns:
     group: Int64
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.uid)
 
     def take(self, index: Int64 | slice) -> Columns:
         """The readings at `index`, in that order."""
         return Columns(
-            self.row[index],
+            self.uid[index],
             self.timestamp[index],
             self.value[index],
             self.partition[index],
@@ -63,88 +135,120 @@ class Columns:
 
 
 @njit(nogil=True)
-def judge(
-    rows: Int64,
-    times: Int64,
-    values: Float64,
-    duplicate: Int8,
-    clocks: Int64,
-    paces: Float64,
-    expected_interval: float,
-    gap_factor: float,
-    expire_after: int,
-    status: Int8,
-    gap: Int8,
-    interval: Float64,
-    expired: Int8,
-) -> None:
-    """Mark N readings in order; rows [N] names each reading's row of clocks and paces.
+def judge(arrivals: Arrivals, clocks: Clocks, settings: OrderSettings, written: Judgements) -> None:
+    """Judge N readings in order.
 
-    Writes status (scored, duplicate, late or missing), gap, the series' interval and `expired`,
-    which is 1 where the series was silent for longer than `expire_after`. An expected interval
-    of 0 is learned.
+    A step of more than `expire_after` is a silence only when the next reading confirms it: one
+    wild time does not cost a series its memory. Nor does a clock that was set back and is set
+    right again.
     """
-    for i in range(rows.shape[0]):
-        r = rows[i]
-        time = times[i]
-        last = clocks[r, LAST]
-        pace = paces[r]
-        gap[i] = 0
-        expired[i] = 0
-        interval[i] = interval_of(pace, expected_interval)
-        if duplicate[i] == 1 or time == last:
-            status[i] = 2
+    expected = settings.expected_interval
+    for i in range(arrivals.slot.shape[0]):
+        slot, time = arrivals.slot[i], arrivals.time[i]
+        clock, jump, pace = clocks.clock[slot], clocks.jump[slot], clocks.pace[slot]
+        last = clock.last
+        written.gap[i] = 0
+        written.expired[i] = 0
+        written.interval[i] = interval_of(pace, expected)
+        if arrivals.duplicate[i] == 1 or time == last or time == jump.ahead:
+            written.status[i] = 2
             continue
+        present = math.isfinite(arrivals.value[i])
         stepped = False
         if time < last:
-            run = clocks[r, LATE_RUN] + 1 if time > clocks[r, LATE_LAST] else 1
-            clocks[r, LATE_LAST] = time
-            clocks[r, LATE_RUN] = run
+            run = clock.late_run + 1 if time > clock.late_last else 1
+            clock.late_last = time
+            clock.late_run = run
             if run < CLOCK_STEP:
-                status[i] = 3
+                written.status[i] = 3
                 continue
             stepped = True
-        clocks[r, LATE_RUN] = 0
-        clocks[r, LATE_LAST] = NEVER
-        clocks[r, LAST] = time
+            jump.before = max(jump.before, last)
+        silent = last != NEVER and not stepped and time - last > settings.expire_after
+        if silent and jump.before != NEVER and _near(time, jump.before, settings.expire_after):
+            silent = False
+            stepped = True
+        if silent and (jump.ahead == NEVER or time < jump.ahead):
+            jump.ahead = time
+            clocks.held[slot, 0] = arrivals.value[i]
+            written.expired[i] = UNCONFIRMED
+            written.status[i] = 1 if present else 4
+            continue
+        clock.late_run = 0
+        clock.late_last = NEVER
+        clock.last = time
+        if silent or time >= jump.before:
+            jump.before = NEVER
+        if silent:
+            written.expired[i] = ANEW
+            written.held_time[i] = jump.ahead
+            written.held_value[i] = clocks.held[slot, 0]
+            pace.count = 0.0
+            last = jump.ahead
+        jump.ahead = NEVER
         if last != NEVER and not stepped:
             step = time - last
-            if step > expire_after:
-                expired[i] = 1
-                pace[COUNT] = 0.0
-            else:
-                if pace[COUNT] >= 10.0 or expected_interval > 0.0:
-                    gap[i] = 1 if step > gap_factor * interval[i] else 0
-                learn_interval(pace, float(step))
-                interval[i] = interval_of(pace, expected_interval)
-        status[i] = 0 if math.isfinite(values[i]) else 4
+            if pace.count >= 10.0 or expected > 0.0:
+                written.gap[i] = 1 if step > settings.gap_factor * written.interval[i] else 0
+            learn_interval(pace, float(step))
+            written.interval[i] = interval_of(pace, expected)
+        written.status[i] = 0 if present else 4
+
+
+def segments(uids: Int64, expired: Int8) -> list[tuple[int, int, list[int]]]:
+    """Cut N readings so that the series which start anew in a part all do so at its beginning.
+
+    Each part is (first, last, the readings with which a series starts anew). Only a series that
+    has been seen in a part makes another one necessary.
+    """
+    anew = np.flatnonzero(expired == ANEW)
+    if len(anew) == 0:
+        return [(0, len(uids), [])]
+    order = np.argsort(uids, kind="stable")
+    before = np.full(len(uids), -1)
+    same = uids[order[1:]] == uids[order[:-1]]
+    before[order[1:][same]] = order[:-1][same]
+    parts: list[tuple[int, int, list[int]]] = []
+    first, starting = 0, []
+    for at in anew.tolist():
+        if before[at] >= first:
+            parts.append((first, at, starting))
+            first, starting = at, []
+        starting.append(at)
+    return [*parts, (first, len(uids), starting)]
+
+
+@njit(inline="always")
+def _near(time: int, other: int, reach: int) -> bool:
+    """Whether two times are at most `reach` apart."""
+    return bool(time - other <= reach and other - time <= reach)
 
 
 @njit()
-def interval_of(pace: Float64, expected_interval: float) -> float:
+def interval_of(pace: Pace, expected_interval: float) -> float:
     """The interval to reckon with: the expected one, the learned one, or a first guess."""
     if expected_interval > 0.0:
         return expected_interval
-    return pace[INTERVAL] if pace[COUNT] > 0.0 else DEFAULT_INTERVAL
+    return pace.interval if pace.count > 0.0 else DEFAULT_INTERVAL
 
 
 @njit()
-def learn_interval(pace: Float64, step: float) -> None:
+def learn_interval(pace: Pace, step: float) -> None:
     """A robust running mean of log intervals: one gap moves it little."""
-    n = pace[COUNT]
+    n = pace.count
     if n == 0.0:
-        pace[INTERVAL] = step
+        pace.interval = step
     else:
-        ratio = min(0.7, max(-0.7, math.log(step / pace[INTERVAL])))
-        pace[INTERVAL] *= math.exp(ratio / min(n + 1.0, 50.0))
-    pace[COUNT] = min(n + 1.0, 1e6)
+        ratio = min(0.7, max(-0.7, math.log(step / pace.interval)))
+        pace.interval *= math.exp(ratio / min(n + 1.0, 50.0))
+    pace.count = min(n + 1.0, 1e6)
 
 
 Waiting = dict[str, Any]
 """A series' waiting readings as JSON: newest, times, values (null: missing), offsets, groups."""
 
-_Cells = tuple[int, int, float, int, int, int, int]
-"""The cells of one reading, in the order of `Columns`."""
+_Reading = tuple[int, int, float, int, int, int, int]
+"""One reading, in the order of `Columns`."""
 
 
 @dataclass(slots=True)
@@ -168,9 +272,9 @@ class ReorderBuffer:
         """Take readings in arrival order; return those released, in order of release."""
         if self._bound == 0:
             return columns
-        out: list[_Cells] = []
-        cells = zip(
-            columns.row.tolist(),
+        out: list[_Reading] = []
+        readings = zip(
+            columns.uid.tolist(),
             columns.timestamp.tolist(),
             columns.value.tolist(),
             columns.partition.tolist(),
@@ -178,39 +282,39 @@ class ReorderBuffer:
             columns.group.tolist(),
             strict=True,
         )
-        for row, time, value, partition, offset, group in cells:
-            waiting = self._waiting.get(row)
+        for uid, time, value, partition, offset, group in readings:
+            waiting = self._waiting.get(uid)
             if waiting is None:
-                waiting = self._waiting[row] = _Waiting()
+                waiting = self._waiting[uid] = _Waiting()
             if waiting.newest != NEVER and time <= waiting.newest - self._bound:
-                out.append((row, time, value, partition, offset, 0, group))
+                out.append((uid, time, value, partition, offset, 0, group))
                 continue
             at = bisect_left(waiting.times, time)
             if at < len(waiting.times) and waiting.times[at] == time:
-                out.append((row, time, value, partition, offset, 1, group))
+                out.append((uid, time, value, partition, offset, 1, group))
                 continue
             waiting.times.insert(at, time)
             waiting.readings.insert(at, (value, partition, offset, group))
             waiting.newest = max(waiting.newest, time)
-            self._release(row, waiting, out)
+            self._release(uid, waiting, out)
         return _columns(out)
 
-    def _release(self, row: int, waiting: _Waiting, out: list[_Cells]) -> None:
+    def _release(self, uid: int, waiting: _Waiting, out: list[_Reading]) -> None:
         horizon = waiting.newest - self._bound
         count = bisect_left(waiting.times, horizon + 1)
         count = max(count, len(waiting.times) - BUFFER_LIMIT)
         for time, (value, partition, offset, group) in zip(
             waiting.times[:count], waiting.readings[:count], strict=True
         ):
-            out.append((row, time, value, partition, offset, 0, group))
+            out.append((uid, time, value, partition, offset, 0, group))
         del waiting.times[:count]
         del waiting.readings[:count]
 
     def flush(self) -> Columns:
         """Everything that waits, in order per series; for the end of a finite stream."""
         out = [
-            (row, time, value, partition, offset, 0, group)
-            for row, waiting in self._waiting.items()
+            (uid, time, value, partition, offset, 0, group)
+            for uid, waiting in self._waiting.items()
             for time, (value, partition, offset, group) in zip(
                 waiting.times, waiting.readings, strict=True
             )
@@ -224,12 +328,12 @@ class ReorderBuffer:
         """Readings held back."""
         return sum(len(waiting.times) for waiting in self._waiting.values())
 
-    def export(self, row: int, name: Callable[[int], str]) -> Waiting | None:
+    def export(self, uid: int, name: Callable[[int], str]) -> Waiting | None:
         """The state of one series as JSON; None where nothing was ever held.
 
         `name` gives the id of a group.
         """
-        waiting = self._waiting.get(row)
+        waiting = self._waiting.get(uid)
         if waiting is None:
             return None
         return {
@@ -241,13 +345,13 @@ class ReorderBuffer:
         }
 
     def restore(
-        self, row: int, partition: int, state: Waiting | None, group: Callable[[str], int]
+        self, uid: int, partition: int, state: Waiting | None, group: Callable[[str], int]
     ) -> None:
-        """Put the state of one series in place; `group` gives the row of a group by its id."""
-        self._waiting.pop(row, None)
+        """Put the state of one series in place; `group` gives the uid of a group by its id."""
+        self._waiting.pop(uid, None)
         if state is None:
             return
-        self._waiting[row] = _Waiting(
+        self._waiting[uid] = _Waiting(
             int(state["newest"]),
             [int(time) for time in state["times"]],
             [
@@ -263,9 +367,9 @@ class ReorderBuffer:
             ],
         )
 
-    def forget(self, row: int) -> None:
+    def forget(self, uid: int) -> None:
         """Drop the state of one series."""
-        self._waiting.pop(row, None)
+        self._waiting.pop(uid, None)
 
 
 def no_columns() -> Columns:
@@ -273,12 +377,12 @@ def no_columns() -> Columns:
     return _columns([])
 
 
-def _columns(cells: Sequence[_Cells]) -> Columns:
-    row, time, value, partition, offset, duplicate, group = (
-        zip(*cells, strict=True) if cells else ((),) * 7
+def _columns(readings: Sequence[_Reading]) -> Columns:
+    uid, time, value, partition, offset, duplicate, group = (
+        zip(*readings, strict=True) if readings else ((),) * 7
     )
     return Columns(
-        np.array(row, np.int64),
+        np.array(uid, np.int64),
         np.array(time, np.int64),
         np.array(value, np.float64),
         np.array(partition, np.int32),

@@ -1,18 +1,17 @@
-"""Rows of preallocated arrays on the device; idle series are spilled to host memory.
+"""Rows of preallocated arrays: in slots, from which idle series are spilled, or always in memory.
 
-A series is named by its uid, a small integer; its state is one row of each array while it is
-resident and a packed copy in host memory while it is spilled. State is never dropped under
-pressure: the least recently used rows make room.
+A series is named by its uid, a small integer. Its slot is its row of each array of `Slots` while
+it is resident; while it is spilled it is a packed copy elsewhere in memory. State is never dropped
+under pressure: the series that was used least recently makes room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Int64
@@ -21,28 +20,24 @@ Array = npt.NDArray[Any]
 FIRST_CAPACITY = 256
 
 
-def fresh_rows(specs: Mapping[str, ArraySpec], count: int) -> dict[str, Array]:
-    """The arrays of `count` rows at zero."""
-    return {name: np.zeros((count, *spec.shape), spec.dtype) for name, spec in specs.items()}
+class Slots:
+    """State arrays [capacity, ...] with at most `slots` resident series.
 
-
-class DeviceRows:
-    """State arrays [capacity, ...] on one device, with at most `slots` resident series.
-
-    `fresh` gives the first row of the arrays that do not start at zero.
+    `fresh` gives the first row, [1, ...], of the arrays that do not start at zero; `later` names
+    those that states of earlier releases lack: they begin fresh.
     """
 
     def __init__(
         self,
         specs: Mapping[str, ArraySpec],
         slots: int,
-        device: torch.device,
         fresh: Mapping[str, Array],
+        later: Collection[str] = (),
     ) -> None:
+        self._later = later
         self._specs = dict(specs)
         self._slots = slots
-        self._device = device
-        self._fresh = dict(fresh)
+        self._fresh = {name: fresh.get(name, spec.rows(1)) for name, spec in specs.items()}
         self._capacity = 0
         self._used = 0
         self._free: list[int] = []
@@ -51,25 +46,25 @@ class DeviceRows:
         self._touched = np.empty(0, np.int64)
         self._clock = 0
         self._spilled: dict[int, dict[str, Array]] = {}
-        self.arrays: dict[str, Any] = {}
-        """numpy arrays on CPU, tensors elsewhere; rows move, so look up after `place`."""
+        self.arrays: dict[str, Array] = {}
+        """By name; they are made anew when they grow, so look up after `place`."""
         self.spills = 0
-        """Rows moved to host memory so far."""
+        """Series spilled so far."""
         self._grow(min(slots, FIRST_CAPACITY))
 
     @property
-    def slots(self) -> int:
+    def limit(self) -> int:
         """Most series resident at once."""
         return self._slots
 
     @property
     def resident(self) -> int:
-        """Series on the device."""
+        """Series in slots."""
         return self._used - len(self._free)
 
     @property
     def spilled(self) -> int:
-        """Series in host memory."""
+        """Series outside."""
         return len(self._spilled)
 
     @property
@@ -78,90 +73,83 @@ class DeviceRows:
         return sum(spec.nbytes for spec in self._specs.values())
 
     def place(self, uids: Int64) -> Int64:
-        """Make the distinct `uids` resident, fresh ones included; returns their slots.
+        """The slots of `uids` [N], repeats allowed, which are made resident; new ones begin fresh.
 
-        ValueError when they are more than `slots`.
+        ValueError when they are more series than `limit`.
         """
-        if len(uids) > self._slots:
-            raise ValueError(f"slots: {len(uids)} series in one call, room for {self._slots}")
         self._clock += 1
-        top = int(uids.max(initial=-1)) + 1
-        if top > len(self._slot):
-            grown = np.full(max(top, 2 * len(self._slot)), -1, np.int64)
-            grown[: len(self._slot)] = self._slot
-            self._slot = grown
+        self._reserve(int(uids.max(initial=-1)) + 1)
         slots = self._slot[uids]
-        present = slots >= 0
-        self._touched[slots[present]] = self._clock
-        missing = uids[~present]
-        if len(missing):
+        if slots.min(initial=0) < 0:
+            self._touched[slots[slots >= 0]] = self._clock
+            missing = np.unique(uids[slots < 0])
             new = self._allocate(len(missing))
             self._slot[missing] = new
             self._uid[new] = missing
-            self._touched[new] = self._clock
             self._fill(missing, new)
             slots = self._slot[uids]
+        self._touched[slots] = self._clock
         return slots
 
-    def reset(self, uid: int) -> None:
-        """Start a series anew."""
-        self._spilled.pop(uid, None)
-        if uid < len(self._slot) and self._slot[uid] >= 0:
-            self._write_fresh(self._slot[uid : uid + 1])
+    def reset(self, slots: Int64, keep: Collection[str] = ()) -> None:
+        """Let the series in `slots` begin fresh, but for the arrays to `keep`."""
+        for name, first in self._fresh.items():
+            if name not in keep:
+                self.arrays[name][slots] = first
 
     def drop(self, uids: Int64) -> None:
         """Forget series."""
+        self._reserve(int(uids.max(initial=-1)) + 1)
         for uid in uids.tolist():
             self._spilled.pop(uid, None)
-            if uid < len(self._slot) and self._slot[uid] >= 0:
-                self._free.append(int(self._slot[uid]))
-                self._uid[self._slot[uid]] = -1
+            slot = int(self._slot[uid])
+            if slot >= 0:
+                self._free.append(slot)
+                self._uid[slot] = -1
                 self._slot[uid] = -1
 
     def export(self, uids: Int64) -> dict[str, Array]:
-        """Copy out the state of series, resident or spilled: arrays [len(uids), ...].
-
-        A series that was never placed is exported as a fresh one.
-        """
-        out = fresh_rows(self._specs, len(uids))
+        """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh."""
+        self._reserve(int(uids.max(initial=-1)) + 1)
+        slots = self._slot[uids]
+        here, elsewhere = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
+        out = {}
         for name, first in self._fresh.items():
-            out[name][:] = first
-        known = np.where(
-            uids < len(self._slot), self._slot[np.minimum(uids, len(self._slot) - 1)], -1
-        )
-        here = np.flatnonzero(known >= 0)
-        for name in self._specs:
-            out[name][here] = self._read(name, known[here])
-        for i in np.flatnonzero(known < 0).tolist():
-            packed = self._spilled.get(int(uids[i]))
-            if packed is not None:
-                for name, row in packed.items():
-                    out[name][i] = row
+            out[name] = np.repeat(first, len(uids), axis=0)
+            out[name][here] = self.arrays[name][slots[here]]
+        for i in elsewhere.tolist():
+            for name, row in self._spilled.get(int(uids[i]), {}).items():
+                out[name][i] = row
         return out
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
-        """Put the state of series in place, into host memory; `place` brings it in.
+        """Put the state of series in place, spilled; `place` brings it in.
 
         ValueError names an array that is missing or of another shape.
         """
-        for name, spec in self._specs.items():
-            if name not in arrays:
-                raise ValueError(f"state: array {name!r} is missing")
-            if arrays[name].shape != (len(uids), *spec.shape):
-                raise ValueError(f"state: array {name!r} has shape {arrays[name].shape}")
+        rows = checked(self._specs, arrays, len(uids), self._later)
         self.drop(uids)
         for i, uid in enumerate(uids.tolist()):
-            self._spilled[uid] = {
-                name: np.array(arrays[name][i], spec.dtype) for name, spec in self._specs.items()
-            }
+            self._spilled[uid] = {name: array[i].copy() for name, array in rows.items()}
+
+    def _reserve(self, capacity: int) -> None:
+        if capacity > len(self._slot):
+            grown = np.full(max(capacity, 2 * len(self._slot)), -1, np.int64)
+            grown[: len(self._slot)] = self._slot
+            self._slot = grown
+
+    def _room(self) -> int:
+        return len(self._free) + self._capacity - self._used
 
     def _allocate(self, count: int) -> Int64:
-        need = count - len(self._free) - (self._capacity - self._used)
+        need = count - self._room()
         if need > 0 and self._capacity < self._slots:
             self._grow(min(self._slots, max(2 * self._capacity, self._capacity + need)))
-        need = count - len(self._free) - (self._capacity - self._used)
+        need = count - self._room()
         if need > 0:
             self._evict(max(need, self._slots // 16))
+        if count > self._room():
+            raise ValueError(f"slots: too many series in one call, room for {self._slots}")
         taken = [self._free.pop() for _ in range(min(count, len(self._free)))]
         fresh = count - len(taken)
         taken.extend(range(self._used, self._used + fresh))
@@ -169,116 +157,94 @@ class DeviceRows:
         return np.array(taken, np.int64)
 
     def _evict(self, count: int) -> None:
-        """Spill the least recently used rows; never one that this call has touched."""
+        """Spill the series used least recently; never one that this call has touched."""
         idle = np.flatnonzero((self._uid >= 0) & (self._touched < self._clock))
         order = idle[np.argsort(self._touched[idle], kind="stable")][:count]
-        packed = {name: self._read(name, order) for name in self._specs}
+        packed = {name: array[order] for name, array in self.arrays.items()}
         for i, slot in enumerate(order.tolist()):
             uid = int(self._uid[slot])
-            self._spilled[uid] = {name: packed[name][i].copy() for name in self._specs}
+            self._spilled[uid] = {name: array[i].copy() for name, array in packed.items()}
             self._slot[uid] = -1
             self._uid[slot] = -1
             self._free.append(slot)
         self.spills += len(order)
 
     def _fill(self, uids: Int64, slots: Int64) -> None:
-        back = [i for i, uid in enumerate(uids.tolist()) if uid in self._spilled]
-        if len(back) < len(uids):
-            self._write_fresh(np.delete(slots, back))
-        if back:
-            rows = [self._spilled.pop(int(uids[i])) for i in back]
-            for name in self._specs:
-                self._write(name, slots[back], np.stack([row[name] for row in rows]))
-
-    def _write_fresh(self, slots: Int64) -> None:
-        for name, spec in self._specs.items():
-            first = self._fresh.get(name, np.zeros(spec.shape, spec.dtype))
-            self._write(name, slots, np.broadcast_to(first, (len(slots), *spec.shape)))
-
-    def _read(self, name: str, slots: Int64) -> Array:
-        array = self.arrays[name]
-        if isinstance(array, torch.Tensor):
-            index = torch.as_tensor(slots, device=self._device)
-            moved: Array = array.index_select(0, index).cpu().numpy()
-            return moved
-        picked: Array = array[slots]
-        return picked
-
-    def _write(self, name: str, slots: Int64, rows: Array) -> None:
-        array = self.arrays[name]
-        if isinstance(array, torch.Tensor):
-            index = torch.as_tensor(slots, device=self._device)
-            array.index_copy_(0, index, torch.from_numpy(np.array(rows)).to(self._device))
-        else:
-            array[slots] = rows
+        self.reset(slots)
+        for uid, slot in zip(uids.tolist(), slots.tolist(), strict=True):
+            for name, row in self._spilled.pop(uid, {}).items():
+                self.arrays[name][slot] = row
 
     def _grow(self, capacity: int) -> None:
         for name, spec in self._specs.items():
-            grown = np.zeros((capacity, *spec.shape), spec.dtype)
-            old = self.arrays.get(name)
-            if self._device.type == "cpu":
-                if old is not None:
-                    grown[: self._capacity] = old
-                self.arrays[name] = grown
-                continue
-            tensor = torch.zeros(
-                (capacity, *spec.shape),
-                dtype=torch.from_numpy(grown[:0]).dtype,
-                device=self._device,
-            )
-            if old is not None:
-                tensor[: self._capacity] = old
-            self.arrays[name] = tensor
+            grown = spec.rows(capacity)
+            if name in self.arrays:
+                grown[: self._capacity] = self.arrays[name]
+            self.arrays[name] = grown
         for attribute in ("_uid", "_touched"):
-            grown_index = np.full(capacity, -1, np.int64)
-            grown_index[: self._capacity] = getattr(self, attribute)
-            setattr(self, attribute, grown_index)
+            index = np.full(capacity, -1, np.int64)
+            index[: self._capacity] = getattr(self, attribute)
+            setattr(self, attribute, index)
         self._capacity = capacity
 
 
-class HostRows:
-    """Small per-series arrays that stay in host memory, indexed by uid."""
+class Rows:
+    """Small arrays [capacity, ...] that stay in memory, by uid; arguments as those of `Slots`."""
 
-    def __init__(self, specs: Mapping[str, ArraySpec], fresh: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, ArraySpec],
+        fresh: Mapping[str, Array],
+        later: Collection[str] = (),
+    ) -> None:
+        self._later = later
         self._specs = dict(specs)
-        self._fresh = dict(fresh)
+        self._fresh = {name: fresh.get(name, spec.rows(1)) for name, spec in specs.items()}
         self._capacity = 0
         self.arrays: dict[str, Array] = {}
         self.reserve(FIRST_CAPACITY)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes per series."""
+        """Bytes of a row."""
         return sum(spec.nbytes for spec in self._specs.values())
 
     def reserve(self, capacity: int) -> None:
-        """Make room for uids below `capacity`."""
+        """Make room for uids below `capacity`; new rows are fresh."""
         if capacity <= self._capacity:
             return
         capacity = max(capacity, 2 * self._capacity)
-        for name, spec in self._specs.items():
-            grown = np.zeros((capacity, *spec.shape), spec.dtype)
-            if name in self._fresh:
-                grown[:] = self._fresh[name]
+        for name, first in self._fresh.items():
+            grown = np.repeat(first, capacity, axis=0)
             if name in self.arrays:
                 grown[: self._capacity] = self.arrays[name]
             self.arrays[name] = grown
         self._capacity = capacity
 
     def reset(self, uids: Int64) -> None:
-        """Start rows anew."""
-        for name, spec in self._specs.items():
-            self.arrays[name][uids] = self._fresh.get(name, np.zeros(spec.shape, spec.dtype))
+        """Let rows begin fresh."""
+        for name, first in self._fresh.items():
+            self.arrays[name][uids] = first
 
     def export(self, uids: Int64) -> dict[str, Array]:
         """Copy out rows: arrays [len(uids), ...]."""
-        return {name: self.arrays[name][uids] for name in self._specs}
+        return {name: array[uids] for name, array in self.arrays.items()}
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
         """Put rows in place; ValueError names an array that is missing or of another shape."""
-        for name, spec in self._specs.items():
-            if name == "rule":
-                continue
-            if name not in arrays or arrays[name].shape != (len(uids), *spec.shape):
-                raise ValueError(f"state: array {name!r} is missing or of another shape")
-            self.arrays[name][uids] = arrays[name]
+        for name, rows in checked(self._specs, arrays, len(uids), self._later).items():
+            self.arrays[name][uids] = rows
+
+
+def checked(
+    specs: Mapping[str, ArraySpec], arrays: Mapping[str, Array], count: int, later: Collection[str]
+) -> dict[str, Array]:
+    """The arrays of `specs` out of stored ones (`memory.rows.plain`), in their own types."""
+    for name in specs:
+        if name not in arrays and name not in later:
+            raise ValueError(f"state: array {name!r} is missing")
+    return {
+        name: spec.from_plain(name, arrays[name], count)
+        for name, spec in specs.items()
+        if name in arrays
+    }

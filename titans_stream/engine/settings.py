@@ -20,10 +20,11 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: cuda where there is one, else cpu"
+        default="auto",
+        description="auto is the CPU; cuda needs a device engine that this version lacks",
     )
     slots: int = Field(
-        default=100_000, ge=1, description="series resident on the device; more are spilled"
+        default=100_000, ge=1, description="series kept in slots; idle ones beyond are spilled"
     )
     max_out_of_orderness: Duration = Field(default=0)
     expected_interval: Duration | None = Field(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.multi import forecaster as multi_step
+from titans_stream.memory.rows import plain
 from titans_stream.records import Snapshot, restorable
 
 LAYOUT_VERSION = 3
@@ -53,8 +54,8 @@ def pack(
     waiting: Mapping[str, Any],
     groups: list[str],
 ) -> Snapshot:
-    """Put the parts together; rules are left out, they come from the configuration."""
-    kept = {name: array for name, array in arrays.items() if name != "rule"}
+    """Put the parts together; records are kept as plain columns."""
+    kept = {name: plain(array) for name, array in arrays.items()}
     held = {name: state for name, state in waiting.items() if state is not None}
     return Snapshot(schema, {"series": names, "waiting": held, "groups": groups}, kept)
 

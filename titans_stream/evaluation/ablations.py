@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from titans_stream.detection import layout as L
-from titans_stream.detection.detector import Detector
-from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.model import Model
-from titans_stream.engine.settings import EngineConfig
 from titans_stream.evaluation.memory_off import MemoryOff
 from titans_stream.evaluation.ours import OurDetector
 from titans_stream.evaluation.protocol import Bool
@@ -32,10 +28,10 @@ DENSE = np.arange(L.CHANNELS) < L.DENSE_CHANNELS
 """[9]: the channels of the dense memories; the others are the sparse one's."""
 
 
-class ChannelSubset(Detector):
-    """Another detector whose S is the mean of `chosen` channels, flags [9], as it weights them."""
+class ChannelSubset:
+    """A `Scorer`: S is the mean of `chosen` channels, flags [9], as another one weights them."""
 
-    def __init__(self, inner: Detector, chosen: Bool) -> None:
+    def __init__(self, inner: Scorer, chosen: Bool) -> None:
         self._inner = inner
         self._timed, self._untimed = (
             np.where(chosen, weights, 0.0) / np.asarray(weights)[chosen].sum()
@@ -43,34 +39,23 @@ class ChannelSubset(Detector):
         )
 
     def run(
-        self, arrays: Mapping[str, Any], rows: Int64, values: Float64, calendar: Float64
+        self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
     ) -> tuple[Float64, Float64]:
         """S [N] of the chosen channels (NaN while warming up) and all scores [N, 9]."""
-        statistic, channels = self._inner.run(arrays, rows, values, calendar)
+        statistic, channels = self._inner.run(arrays, slots, values, calendar)
         timed = (calendar[:, :2] != 0.0).any(axis=1)
         combined = (channels * np.where(timed[:, None], self._timed, self._untimed)).sum(axis=1)
         return np.where(np.isnan(statistic), np.nan, combined), channels
 
 
-Maker = Callable[[Mapping[str, Float64], torch.device], Detector]
-
-ABLATIONS: Mapping[str, Maker] = {
-    MEMORY_OFF: MemoryOff,
-    "running mean": lambda w, device: ChannelSubset(MemoryOff(w, device), DENSE),
-    "dense": lambda w, device: ChannelSubset(Detector(w, device), DENSE),
-    "sparse": lambda w, device: ChannelSubset(Detector(w, device), ~DENSE),
+ABLATIONS: Mapping[str, Callable[[Mapping[str, Float64]], Scorer]] = {
+    MEMORY_OFF: lambda weights: MemoryOff(),
+    "running mean": lambda weights: ChannelSubset(MemoryOff(), DENSE),
+    "dense": lambda weights: ChannelSubset(Detector(weights), DENSE),
+    "sparse": lambda weights: ChannelSubset(Detector(weights), ~DENSE),
 }
-"""Name in tables -> the detector. `running mean` is `memory off` without the histogram."""
-
-
-class AblatedEngine(StreamEngine):
-    """The engine with another detector in the place of its own."""
-
-    def __init__(
-        self, make: Maker, config: EngineConfig, alerts: AlertConfig, model: Model, calendar: bool
-    ) -> None:
-        super().__init__(config, alerts, model, calendar=calendar)
-        self._detector = make(model.weights, self._device)
+"""Name in tables -> the detector of slow weights. `running mean` is `memory off` without the
+histogram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +66,7 @@ class AblatedDetector(OurDetector):
 
     def make_engine(self, calendar: bool) -> StreamEngine:
         """A fresh engine with the ablated detector."""
-        make = ABLATIONS[self.ablation]
-        return AblatedEngine(make, self.engine, self.alerts, self.model, calendar)
+        detector = ABLATIONS[self.ablation](self.model.weights)
+        return StreamEngine(
+            self.engine, self.alerts, self.model, calendar=calendar, detector=detector
+        )

@@ -13,29 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.detection import kernels as kernels_cpu
+from titans_stream.detection import kernels
 from titans_stream.detection import layout as L
-from titans_stream.detection.detector import Detector
+from titans_stream.detection.detector import state_of
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int16, Int64
+from titans_stream.records import Float32, Float64, Int64
 
 
 @njit()
-def running_means(
-    core: Float64, history: Float64, memory: Float64, y: float, surprise: Float64
-) -> None:
+def running_means(series: kernels.Series, y: float, surprise: Float64) -> None:
     """In place of `dense_heads`: errors of running means. Writes surprise[0:5].
 
     memory[m, 0, 0] holds the mean of target m (A, T, N). `history` is shifted here.
     """
-    n = min(core[L.T] + 1.0, L.COUNT_CAP)
+    core, history, memory = series.core, series.history, series.memory
+    n = min(core.t + 1.0, L.COUNT_CAP)
     for i in range(L.HISTORY - 1, 0, -1):
         history[i] = history[i - 1]
     history[0] = y
     error_a = _error(memory[0, 0], _recent_mean(history, L.HORIZON_A, n), n)
     error_t = _error(memory[1, 0], _recent_mean(history, L.HORIZON_T, n), n)
     error_n = _error(memory[2, 0], y, n)
-    kernels_cpu.dense_surprises(core, error_a, error_t, error_n, surprise)
+    kernels.dense_surprises(core, error_a, error_t, error_n, surprise)
 
 
 @njit()
@@ -55,10 +54,11 @@ def _error(row: Float64, target: float, n: float) -> float:
 
 
 @njit()
-def value_familiarity(core: Float64, cells: Int16, y: float, surprise: Float64) -> None:
+def value_familiarity(series: kernels.Series, y: float, surprise: Float64) -> None:
     """In place of `sparse_heads`: P1, familiarity without context. Writes surprise[5:9]."""
+    core, cells = series.core, series.cells
     u = math.asinh(y)
-    n0 = core[L.N0]
+    n0 = core.n0
     for w in range(2):
         width, bins, origin = L.VALUE_WIDTHS[w], L.VALUE_BINS[w], L.VALUE_ORIGIN[w]
         first = L.CELLS_C0_FINE if w == 0 else L.CELLS_C0_COARSE
@@ -66,57 +66,37 @@ def value_familiarity(core: Float64, cells: Int16, y: float, surprise: Float64) 
         for k in range(L.TILINGS):
             i = first + k * bins + int(math.floor(u / width + 0.25 * k)) + origin
             p += (cells[i] / L.CELL_UNIT + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
-            kernels_cpu.visit(cells, i)
+            kernels.visit(cells, i)
         unfamiliar = -math.log(p / L.TILINGS)
         for j in range(2 * w, 2 * w + 2):
-            core[L.P_SMOOTH + j] += L.P_EMA * (unfamiliar - core[L.P_SMOOTH + j])
-            surprise[L.DENSE_CHANNELS + j] = core[L.P_SMOOTH + j]
-    core[L.N0] = L.MASS_DECAY * n0 + 1.0
+            core.p_smooth[j] += L.P_EMA * (unfamiliar - core.p_smooth[j])
+            surprise[L.DENSE_CHANNELS + j] = core.p_smooth[j]
+    core.n0 = L.MASS_DECAY * n0 + 1.0
 
 
 @njit(nogil=True)
 def _run(
-    rows: Int64,
-    values: Float64,
-    calendar: Float64,
-    core: Float64,
-    history: Float64,
-    memory: Float64,
-    cells: Int16,
-    blocks: Float64,
-    block_weights: Float64,
-    statistic: Float64,
-    channels: Float64,
-) -> None:
-    for i in range(rows.shape[0]):
-        r = rows[i]
-        y = kernels_cpu.normalize(core[r], values[i])
-        running_means(core[r], history[r], memory[r], y, channels[i])
-        value_familiarity(core[r], cells[r], y, channels[i])
-        timed = calendar[i, 0] != 0.0 or calendar[i, 1] != 0.0
-        statistic[i] = kernels_cpu.calibrate(core[r], blocks[r], block_weights, channels[i], timed)
+    slots: Int64, values: Float64, calendar: Float64, state: kernels.State,
+    block_weights: Float32, statistic: Float64, channels: Float64,
+) -> None:  # fmt: skip
+    for i in range(slots.shape[0]):
+        series = kernels.series_of(state, slots[i])
+        y = kernels.normalize(series.core, values[i])
+        running_means(series, y, channels[i])
+        value_familiarity(series, y, channels[i])
+        timed = kernels.has_time(calendar[i])
+        statistic[i] = kernels.calibrate(series, block_weights, channels[i], timed)
 
 
-class MemoryOff(Detector):
-    """The detector without memories, on the CPU; same state arrays, same outputs."""
+class MemoryOff:
+    """The detector without memories, a `Scorer`; same state arrays, same outputs."""
 
     def run(
-        self, arrays: Mapping[str, Any], rows: Int64, values: Float64, calendar: Float64
+        self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
     ) -> tuple[Float64, Float64]:
         """S [N] (NaN while warming up) and the channels' scores [N, 9]; then learn."""
-        statistic = np.empty(len(rows))
-        channels = np.empty((len(rows), L.CHANNELS))
-        _run(
-            rows,
-            values,
-            calendar,
-            arrays["core"],
-            arrays["history"],
-            arrays["memory"],
-            arrays["cells"],
-            arrays["blocks"],
-            kernels_cpu.block_weights(),
-            statistic,
-            channels,
-        )
+        statistic = np.empty(len(slots))
+        channels = np.empty((len(slots), L.CHANNELS))
+        weights = kernels.block_weights()
+        _run(slots, values, calendar, state_of(arrays), weights, statistic, channels)
         return statistic, channels

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_stream.detection import episodes as E
+from titans_stream.detection import episodes
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine.host_state import fresh_host, host_state, rule_row, settings_vector
+from titans_stream.engine.state import alert_settings, judged_state, judged_tables, rule_of
 from titans_stream.evaluation.protocol import Bool
+from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
 
 
@@ -38,19 +39,18 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     """[N]: true where an episode opens at `budget` false episodes per 100 readings."""
     n = len(readings.statistic)
     # a day of 100 readings: episodes per day are then episodes per 100 readings
-    interval = np.full(n, E.NANOSECONDS_PER_DAY / 100.0)
+    interval = np.full(n, episodes.NANOSECONDS_PER_DAY / 100.0)
     config = alerts.model_copy(update={"false_alarms_per_series_per_day": budget})
-    host = {name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in host_state().items()}
-    for name, row in fresh_host().items():
-        host[name][:] = row
-    host["rule"][0] = rule_row(config, readings.series_id)
-    event = np.empty(n, np.int8)
-    E.run(
-        np.zeros(n, np.int64), readings.timestamp, readings.value, readings.statistic,
-        readings.band, np.zeros(n, np.int8), interval, host["rule"], settings_vector(config),
-        host["tail"], host["histogram"], host["episode"], host["episode_times"],
-        np.empty((n, 3)), np.empty(n, np.int8), event,
-        np.empty((n, E.EPISODE)), np.empty((n, E.TIMES), np.int64),
+    nothing = np.zeros(n, np.int8)
+    columns = episodes.Readings(
+        readings.timestamp, readings.value, readings.statistic, readings.band, nothing, interval,
+        np.repeat(rule_of(config, readings.series_id), n), nothing,
     )  # fmt: skip
-    opened: Bool = event == E.OPENED
+    written = episodes.Events(
+        ArraySpec.of(episodes.Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
+        ArraySpec.of(episodes.Episode).rows(n), ArraySpec.of(episodes.EpisodeTimes).rows(n),
+    )  # fmt: skip
+    tables = judged_tables({name: spec.rows(1) for name, spec in judged_state().items()})
+    episodes.run(np.zeros(n, np.int64), columns, tables, alert_settings(config), written)
+    opened: Bool = written.event == episodes.OPENED
     return opened

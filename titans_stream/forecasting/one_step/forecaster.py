@@ -23,7 +23,10 @@ class OneStepForecaster:
     """
 
     def __init__(
-        self, weights: Mapping[str, Float64], device: torch.device, compiled: bool = True
+        self,
+        weights: Mapping[str, Float64],
+        device: torch.device = torch.device("cpu"),
+        compiled: bool = True,
     ) -> None:
         self._device = device
         self._weights = {

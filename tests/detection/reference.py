@@ -1,0 +1,171 @@
+"""The detector's step written plainly: one series, one reading, numpy; docs/method.md has the
+equations. Slow, and independent of the compiled kernels but for the layout's constants."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from titans_stream.detection import layout as L
+
+WIDE = L.HOUR_BINS + L.MEAN_BINS
+
+
+@dataclass
+class Reference:
+    """A series' state; `weights` are the slow weights `detect.*` by name."""
+
+    weights: dict[str, np.ndarray]
+    t: int = 0
+    count: float = 0.0
+    mean: float = 0.0
+    var: float = 0.0
+    last_deviation: float = 0.0
+    history: np.ndarray = field(default_factory=lambda: np.zeros(L.HISTORY))
+    M: np.ndarray = field(default_factory=lambda: np.zeros((L.MEMORIES, L.KEY)))
+    S: np.ndarray = field(default_factory=lambda: np.zeros((L.MEMORIES, L.KEY)))
+    gradient: np.ndarray = field(default_factory=lambda: np.ones(L.MEMORIES))
+    ema: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    cells: np.ndarray = field(default_factory=lambda: np.zeros(L.CELLS, np.int64))
+    n0: float = 0.0
+    p_smooth: np.ndarray = field(default_factory=lambda: np.zeros(L.SPARSE_CHANNELS))
+    level: np.ndarray = field(default_factory=lambda: np.zeros(L.CHANNELS))
+    partial: np.ndarray = field(default_factory=lambda: np.full(L.CHANNELS, -np.inf))
+    maxima: np.ndarray = field(default_factory=lambda: np.zeros((L.CHANNELS, 0)))
+    notable: list[bool] = field(default_factory=list)
+    peak_s: float = -math.inf
+
+    def step(self, value: float, calendar: np.ndarray) -> tuple[float, np.ndarray]:
+        """S of a reading (NaN while warming up) and the channels; then the state learns."""
+        y = self._normalize(value)
+        surprise = np.concatenate([self._dense(y, calendar), self._sparse(y, calendar)])
+        return self._calibrate(surprise, timed=bool(calendar[:2].any()))
+
+    def _normalize(self, value: float) -> float:
+        if self.count == 0.0:
+            self.count, self.mean = 1.0, value
+            return 0.0
+        deviation = value - self.mean
+        sd = max(math.sqrt(self.var), 1e-3 * abs(self.mean) + 1e-9)
+        y = float(np.clip(deviation / sd, -L.Y_CLIP, L.Y_CLIP))
+        bound = max(L.OUTLIER_CLIP * sd, abs(self.last_deviation))
+        self.last_deviation = deviation
+        if self.count > L.OUTLIER_AFTER:
+            deviation = float(np.clip(deviation, -bound, bound))
+        n = self.count = min(self.count + 1.0, L.COUNT_CAP)
+        self.mean += deviation / n
+        self.var = (1.0 - 1.0 / n) * (self.var + deviation**2 / n)
+        return y
+
+    def _key(self, name: str, x: np.ndarray) -> np.ndarray:
+        weight, bias = (self.weights[f"detect.key_{name}_{part}"] for part in ("weight", "bias"))
+        z = x @ weight + bias
+        key = np.append(z / (1.0 + np.exp(-z)), L.KEY_CONSTANT)
+        return key / np.linalg.norm(key)
+
+    def _dense(self, y: float, calendar: np.ndarray) -> np.ndarray:
+        """Errors of A, T and N before they learn, A's running means among them: 5 surprises."""
+        times = calendar[: L.TIME_FEATURES]
+        lags = np.clip(self.history[: L.LAGS], -8.0, 8.0)
+        a, t = self._key("a", np.concatenate([lags, 0.5 * times])), self._key("t", times)
+        self.history = np.append(y, self.history[:-1])
+        n = min(self.t, L.HISTORY) + 1.0
+        targets = [
+            self.history[: L.HORIZON_A].sum() / min(n, L.HORIZON_A),
+            self.history[: L.HORIZON_T].sum() / min(n, L.HORIZON_T),
+            y,
+        ]
+        theta = max(L.THETA_FLOOR, L.THETA * math.sqrt(L.THETA_DECAY / (self.t + L.THETA_DECAY)))
+        errors = np.zeros(L.MEMORIES)
+        for m, key in enumerate((a, t, a)):
+            errors[m] = self.M[m] @ key - targets[m]
+            gradient = 2.0 * errors[m] * key
+            norm = float(np.linalg.norm(gradient))
+            clip = L.CLIP_FACTOR * max(self.gradient[m], L.CLIP_FLOOR)
+            if norm > clip:
+                gradient *= clip / norm
+            self.S[m] = L.ETA * self.S[m] - theta * gradient
+            self.M[m] += self.S[m]
+            self.gradient[m] += L.CLIP_EMA * (min(norm, clip) - self.gradient[m])
+        self.ema += np.array([L.EMA_SHORT, L.EMA_LONG]) * (errors[0] - self.ema)
+        return np.abs([errors[0], *self.ema, errors[1], errors[2]])
+
+    def _sparse(self, y: float, calendar: np.ndarray) -> np.ndarray:
+        """Smoothed -ln familiarity of the value by hour and by past mean: 4 surprises."""
+        u = math.asinh(y)
+        hour = L.HOUR_BINS * float(calendar[L.TIME_FEATURES])
+        seen = min(max(self.t + 1 - L.MEAN_WINDOW, 1), L.MEAN_WINDOW)
+        mean = math.asinh(self.history[L.MEAN_WINDOW : 2 * L.MEAN_WINDOW].sum() / seen)
+        raw, visited = [], []
+        for w, (first1, first0) in enumerate(
+            ((L.CELLS_C1_FINE, L.CELLS_C0_FINE), (L.CELLS_C1_COARSE, L.CELLS_C0_COARSE))
+        ):
+            p = np.zeros(2)
+            for k in range(L.TILINGS):
+                shift = 0.25 * ((3 * k) % 4)
+                v = math.floor(u / L.VALUE_WIDTHS[w] + 0.25 * k) + L.VALUE_ORIGIN[w]
+                at0 = first0 + k * L.VALUE_BINS[w] + v
+                p1 = (self._visits(at0) + L.PRIOR_FAMILIARITY) / (self.n0 + 1.0)
+                contexts = (
+                    math.floor(hour + shift) % L.HOUR_BINS,
+                    math.floor(mean + shift) + L.MEAN_ORIGIN + L.HOUR_BINS,
+                )
+                visited.append(at0)
+                for c, context in enumerate(contexts):
+                    at1 = first1 + (k * WIDE + context) * L.VALUE_BINS[w] + v
+                    at_n = L.CELLS_N1 + k * WIDE + context
+                    p[c] += (self._visits(at1) + p1) / (self._visits(at_n) + 1.0)
+                    visited += [at1, at_n] if w == 1 else [at1]
+            raw += (-np.log(p / L.TILINGS)).tolist()
+        for at in visited:
+            kept = (int(self.cells[at]) * L.CELL_DECAY) >> L.CELL_DECAY_SHIFT
+            self.cells[at] = kept + L.CELL_UNIT
+        self.n0 = L.MASS_DECAY * self.n0 + 1.0
+        self.p_smooth += L.P_EMA * (np.array(raw) - self.p_smooth)
+        return self.p_smooth.copy()
+
+    def _visits(self, at: int) -> float:
+        return float(self.cells[at]) / L.CELL_UNIT
+
+    def _weights(self) -> np.ndarray:
+        """Weights of the blocks that count, newest first."""
+        age = np.arange(self.maxima.shape[1])
+        recent = self.notable[: L.RECENT]
+        weights = L.BLOCK_DECAY**age
+        if sum(recent) <= L.FEW:
+            for i, notable in enumerate(recent):
+                if notable and i >= L.WITHHELD_FROM:
+                    weights[i] = 0.0
+        return weights
+
+    def _calibrate(self, surprise: np.ndarray, timed: bool) -> tuple[float, np.ndarray]:
+        x = np.log(np.maximum(surprise, L.LOG_FLOOR))
+        statistic, channels = math.nan, surprise
+        if self.t >= L.WARM_UP:
+            weights = self._weights()
+            W = weights.sum()
+            level = np.log(np.maximum(self.level, L.LOG_FLOOR)) + 1.0
+            wb = self.maxima @ weights
+            mu = (2.0 * level + wb) / (2.0 + W)
+            spread = ((self.maxima - mu[:, None]) ** 2) @ weights
+            sd = np.sqrt((2.0 * (0.35**2 + (level - mu) ** 2) + spread) / (2.0 + W))
+            prior = 1.0 / (1.0 + np.exp(np.minimum(69.0, 1.8138 * (x - mu) / sd)))
+            z = np.clip((x[:, None] - self.maxima) / L.SOFTNESS, -20.0, 20.0)
+            above = (1.0 / (1.0 + np.exp(z))) @ weights
+            current = np.clip((x - self.partial) / L.SOFTNESS, -40.0, 40.0)
+            above += np.where(np.isfinite(self.partial), 1.0 / (1.0 + np.exp(current)), 0.0)
+            channels = -np.log10(above + 0.5 * prior) + math.log10(0.5 + W)
+            statistic = float(channels @ (L.WEIGHTS if timed else L.WEIGHTS_WITHOUT_TIME))
+            self.peak_s = max(self.peak_s, statistic)
+        self.level += (surprise - self.level) / min(self.t + 1.0, L.COUNT_CAP)
+        if self.t >= L.BLOCK:
+            self.partial = np.maximum(self.partial, x)
+        self.t += 1
+        if self.t > L.BLOCK and self.t % L.BLOCK == 0:
+            self.notable.insert(0, self.peak_s >= L.NOTABLE)
+            self.maxima = np.c_[self.partial, self.maxima][:, : L.RING]
+            self.peak_s = -math.inf
+            self.partial = np.full(L.CHANNELS, -np.inf)
+        return statistic, channels

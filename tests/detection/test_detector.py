@@ -1,0 +1,59 @@
+"""The compiled detector does what its plain reference does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.detection.reference import Reference
+from titans_stream.calendar_features import calendar_features
+from titans_stream.detection import layout as L
+from titans_stream.detection.detector import Detector
+from titans_stream.engine.model import untrained_weights
+
+WEIGHTS = untrained_weights(0)
+
+
+def fresh(slots: int) -> dict[str, np.ndarray]:
+    arrays = {name: spec.rows(slots) for name, spec in L.state_layout().items()}
+    arrays["core"][:] = L.fresh_core()
+    return arrays
+
+
+def streams(n: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    t = np.arange(n)
+    return np.stack(
+        [
+            rng.standard_normal(n),
+            rng.standard_normal(n).cumsum(),
+            np.sin(t / 40) + 0.1 * rng.standard_normal(n),
+            np.where(t < n // 2, 0.0, 1.0),
+            50 + 5 * rng.standard_normal(n) ** 3,
+            np.where(rng.random(n) < 0.02, rng.exponential(100, n), 0),
+            np.where(t == 700, 1e30, rng.standard_normal(n)),
+        ],
+        1,
+    )
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_kernel_equals_the_reference(timed: bool) -> None:
+    n = 1100
+    values = streams(n)
+    width = values.shape[1]
+    seconds = np.repeat(np.arange(n) * 900.0, width)
+    calendar = calendar_features(seconds if timed else np.full(n * width, np.nan))
+    slots = np.tile(np.arange(width), n)
+    arrays = fresh(width)
+    s, channels = Detector(WEIGHTS).run(arrays, slots, values.ravel(), calendar)
+    assert np.isfinite(s[200 * width :]).all()
+    assert np.nanmax(s) > 1.0
+    for i in range(width):
+        one = Reference(WEIGHTS)
+        expected = [one.step(v, c) for v, c in zip(values[:, i], calendar[i::width], strict=True)]
+        np.testing.assert_allclose(s[i::width], [e[0] for e in expected], atol=5e-6)
+        np.testing.assert_allclose(channels[i::width], [e[1] for e in expected], atol=2e-5)
+        np.testing.assert_array_equal(arrays["cells"][i], one.cells)
+        np.testing.assert_allclose(arrays["memory"][i, :, 0], one.M, atol=1e-9)
+        np.testing.assert_allclose(arrays["core"]["var"][i], one.var, rtol=1e-9)

@@ -1,0 +1,113 @@
+"""Where each part of a series' state lives.
+
+| arrays | what | home |
+|---|---|---|
+| core, history, memory, cells, blocks | the detector | slot |
+| one_step, one_step_memory, one_step_errors | the forecast of the next reading | slot |
+| clock, jump, held, pace | event time | slot |
+| tail, histogram, episode, episode_times | the second stage and its episode | slot |
+| forecast_*, period_*, interval_*, mal_* | forecasts of many steps, where there are any | slot |
+| rule | what the configuration says of the series: no memory, in no snapshot | by uid |
+| member | the series as a member of its group (groups.py) | by uid |
+| waiting readings | reorder buffer (order.py) | by uid |
+
+A slot is spilled while its series is idle; what is by uid stays in memory. State outside the
+engine (`export`, snapshots) has the arrays by these names, records as plain columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from titans_stream.detection.episodes import Episode, EpisodeTimes, Rule, Settings, Tables
+from titans_stream.detection.layout import fresh_core
+from titans_stream.detection.layout import state_layout as detector_state
+from titans_stream.detection.rules import AlertConfig, resolve_rule
+from titans_stream.detection.tail import Histogram, Tail
+from titans_stream.engine.order import NEVER, Clock, Clocks, Jump, Pace
+from titans_stream.engine.rows import Array
+from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
+from titans_stream.memory.rows import ArraySpec
+from titans_stream.records import Records
+
+_DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
+
+
+LATER = ("jump", "held")
+"""Arrays that states of the first releases lack."""
+
+
+def clock_state() -> dict[str, ArraySpec]:
+    """Event time of a series."""
+    return {
+        "clock": ArraySpec.of(Clock),
+        "jump": ArraySpec.of(Jump),
+        "held": ArraySpec((1,), np.float64),
+        "pace": ArraySpec.of(Pace),
+    }
+
+
+def judged_state() -> dict[str, ArraySpec]:
+    """The second stage and the episode of a series or group, in the order of `Tables`."""
+    return {
+        "tail": ArraySpec.of(Tail),
+        "histogram": ArraySpec.of(Histogram),
+        "episode": ArraySpec.of(Episode),
+        "episode_times": ArraySpec.of(EpisodeTimes),
+    }
+
+
+def series_state() -> dict[str, ArraySpec]:
+    """What a series has in its slot without forecasts of many steps, by name."""
+    return {**detector_state(), **one_step_state(), **clock_state(), **judged_state()}
+
+
+def fresh_series() -> dict[str, Array]:
+    """First rows, [1], of the arrays that do not start at zero."""
+    clock, jump = ArraySpec.of(Clock).rows(1), ArraySpec.of(Jump).rows(1)
+    clock["last"] = clock["late_last"] = jump["ahead"] = jump["before"] = NEVER
+    return {"core": fresh_core(), "clock": clock, "jump": jump}
+
+
+def judged_tables(arrays: Mapping[str, Array]) -> Tables:
+    """The second stage's arrays out of a state's."""
+    return Tables(*(arrays[name] for name in judged_state()))
+
+
+def clocks_of(arrays: Mapping[str, Array]) -> Clocks:
+    """The clocks out of a state's arrays."""
+    return Clocks(*(arrays[name] for name in clock_state()))
+
+
+def rule_of(config: AlertConfig, series_id: str) -> Records:
+    """What the rules come to for one series; [1] of `Rule`."""
+    rule = resolve_rule(config, series_id)
+    row = ArraySpec.of(Rule).rows(1)
+    row[0] = (
+        _DIRECTIONS[rule.direction],
+        rule.min_deviation,
+        rule.min_deviation_ratio,
+        rule.low,
+        rule.high,
+        rule.false_alarms_per_day,
+        float(rule.enabled),
+    )
+    return row
+
+
+def alert_settings(config: AlertConfig) -> Settings:
+    """The alert settings that all series share."""
+    numbers = Settings(
+        min_duration=config.min_duration,
+        hysteresis=config.hysteresis,
+        resolve_after=config.resolve_after,
+        max_duration=config.max_duration,
+        cool_down=-1.0 if config.cool_down is None else config.cool_down,
+        log_critical=math.log10(config.critical_factor),
+        update_every=config.update_every,
+        onboarding=config.onboarding_allowance,
+    )
+    return Settings(*map(float, numbers))
