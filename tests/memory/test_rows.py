@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from titans_stream.jit import njit, scratch
-from titans_stream.memory.rows import ArraySpec, Record, dtype_of, plain
-from titans_stream.records import Float64, Records
+from titans_stream.memory.rows import ArraySpec, Record, Single, dtype_of, plain
+from titans_stream.records import Float32, Float64, Records
 
 
 class _State(Record):
@@ -59,6 +59,36 @@ def test_the_plain_form_is_the_same_bytes_and_comes_back() -> None:
         spec.from_plain("state", columns[:, 1:], 2)
 
 
+class _Inner(Record):
+    sums: Annotated[Float32, 2, 3]
+    mass: Single
+
+
+class _Outer(Record):
+    first: _Inner
+    second: _Inner
+
+
+def test_records_nest_and_hold_float32_and_several_to_a_row() -> None:
+    spec = ArraySpec.of(_Outer, 5)
+    states = spec.rows(2)
+    states[1, 4]["second"]["mass"] = 7.0
+    columns = plain(states)
+    assert columns.shape == (2, 5, 14) and columns.dtype == np.float32
+    assert columns[1, 4, 13] == 7.0 and columns.sum() == 7.0
+    assert (spec.from_plain("state", columns, 2) == states).all()
+
+
+class _Padded(Record):
+    mass: Single
+    sum: float
+
+
+def test_a_record_with_padding_is_refused() -> None:
+    with pytest.raises(AssertionError, match="_Padded has padding"):
+        dtype_of(_Padded)
+
+
 def test_the_device_compiler_takes_the_same_kernel_with_its_scratch_space() -> None:
     pytest.importorskip("numba_cuda", reason="numba-cuda is for Linux")
     from titans_stream import jit_cuda
@@ -71,3 +101,4 @@ def test_the_device_compiler_takes_the_same_kernel_with_its_scratch_space() -> N
     numbers = jit_cuda.array_of(np.float64)
     code = jit_cuda.ptx(kernel, (jit_cuda.array_of(dtype_of(_State)), numbers, numbers), (9, 0))
     assert jit_cuda.local_bytes(code) in (0, 40)
+    assert ".b8" not in code.replace(".local .align 8 .b8", "") and ".u8" not in code

@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 _ELEMENTS: dict[Any, type[np.generic]] = {float: np.float64, int: np.int64, bool: np.bool_}
+Single = Annotated[float, np.float32]
+"""A field of float32."""
 
 
 class Record:
-    """Base of the declarations: each field is `float` (float64), `int` (int64), `bool` or a vector.
+    """Base of the declarations.
 
-    A vector is `Annotated[Float64, n]`. No instance is ever made; annotations of kernels name the
-    class, what they get is a numpy record.
+    A field is `float` (float64), `Single` (float32), `int` (int64), `bool`, an array
+    `Annotated[Float64, n, ...]` or a further record. No instance is ever made; annotations of
+    kernels name the class, what they get is a numpy record.
     """
 
 
@@ -27,12 +30,19 @@ def dtype_of(record: type[Record]) -> np.dtype[np.void]:
     """The structured type of a declaration; its fields lie in order, without padding."""
     fields: list[tuple[str, Any] | tuple[str, Any, tuple[int, ...]]] = []
     for name, hint in get_type_hints(record, include_extras=True).items():
-        if get_origin(hint) is Annotated:
+        if hint == Single:
+            fields.append((name, np.float32))
+        elif get_origin(hint) is Annotated:
             array, *shape = get_args(hint)
             fields.append((name, get_args(get_args(array)[-1])[0], tuple(shape)))
+        elif isinstance(hint, type) and issubclass(hint, Record):
+            fields.append((name, dtype_of(hint)))
         else:
             fields.append((name, _ELEMENTS[hint]))
-    return np.dtype(fields)
+    # GPU code reads a field of a record that is not marked as aligned byte by byte
+    aligned = np.dtype(fields, align=True)
+    assert aligned.itemsize == np.dtype(fields).itemsize, f"{record.__name__} has padding"
+    return aligned
 
 
 def plain(records: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -42,9 +52,16 @@ def plain(records: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """
     if records.dtype.names is None:
         return records
-    element = records.dtype[0].base
+    element = _element(records.dtype)
     columns = np.ascontiguousarray(records).view(element)
     return columns.reshape(*records.shape, -1)
+
+
+def _element(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of a record's first number."""
+    while dtype.names is not None:
+        dtype = dtype[0]
+    return dtype.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +72,9 @@ class ArraySpec:
     dtype: npt.DTypeLike
 
     @classmethod
-    def of(cls, record: type[Record]) -> ArraySpec:
-        """An array of one record a row."""
-        return cls((), dtype_of(record))
+    def of(cls, record: type[Record], *shape: int) -> ArraySpec:
+        """An array of one record a row, or of as many as `shape` says."""
+        return cls(shape, dtype_of(record))
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +92,7 @@ class ArraySpec:
             if array.shape != (count, *self.shape):
                 raise ValueError(f"state: array {name!r} has shape {array.shape}")
             return array.astype(dtype)
-        element = dtype[0].base
+        element = _element(dtype)
         width = dtype.itemsize // element.itemsize
         if array.shape != (count, *self.shape, width):
             raise ValueError(f"state: array {name!r} has shape {array.shape}")
