@@ -6,6 +6,7 @@ that `episode.peak_value` is a column of the state array and nothing else.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,11 @@ class Record:
 
 def dtype_of(record: type[Record]) -> np.dtype[np.void]:
     """The structured type of a declaration; its fields lie in order, without padding."""
+    return _dtype_of(record)
+
+
+@functools.cache
+def _dtype_of(record: Any) -> np.dtype[np.void]:
     fields: list[tuple[str, Any] | tuple[str, Any, tuple[int, ...]]] = []
     for name, hint in get_type_hints(record, include_extras=True).items():
         if hint == Single:
