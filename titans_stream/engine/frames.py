@@ -39,7 +39,7 @@ from titans_stream.engine.order import (
 )
 from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec, Record
-from titans_stream.records import Float64, Int8, Int64, Records, Status
+from titans_stream.records import Float32, Float64, Int8, Int64, Records, Status
 
 JOINT = 3
 """Members whose mean S is the statistic of a frame."""
@@ -128,6 +128,14 @@ class Batch(NamedTuple):
     cause: Int8
 
 
+class Kept(NamedTuple):
+    """What groups had learned before they started anew; a histogram's bins, mass and unit."""
+
+    tail: Records
+    histogram: Float32
+    episode: Records
+
+
 class State(NamedTuple):
     """State arrays: `member` and `series_rule` by series, the others by group."""
 
@@ -141,8 +149,7 @@ class State(NamedTuple):
     peak: Records
     rule: Records
     judged: Tables
-    kept: Tables
-    """What a group had learned before it started anew."""
+    kept: Kept
 
 
 class Limits(NamedTuple):
@@ -211,7 +218,11 @@ def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
     pace.interval = 0.0
     pace.count = 0.0
     s.kept.tail[g] = s.judged.tail[g]
-    s.kept.histogram[g] = s.judged.histogram[g]
+    kept, histogram = s.kept.histogram[g], s.judged.histogram[g]
+    for j in range(tail.BINS):
+        kept[j] = histogram.bins[j]
+    kept[tail.BINS] = histogram.mass
+    kept[tail.BINS + 1] = histogram.unit
     s.kept.episode[g] = s.judged.episode[g]
     s.judged.tail[g] = _NO_TAIL[0]
     s.judged.histogram[g] = _NO_HISTOGRAM[0]
@@ -224,7 +235,11 @@ def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
 def _take_back(s: State, g: int) -> None:
     """The time that made a group start anew was wrong: its memory goes on."""
     s.judged.tail[g] = s.kept.tail[g]
-    s.judged.histogram[g] = s.kept.histogram[g]
+    kept, histogram = s.kept.histogram[g], s.judged.histogram[g]
+    for j in range(tail.BINS):
+        histogram.bins[j] = kept[j]
+    histogram.mass = kept[tail.BINS]
+    histogram.unit = kept[tail.BINS + 1]
     s.judged.episode[g] = s.kept.episode[g]
     s.judged.episode[g].open = 0.0
     s.jump[g].ahead = NEVER

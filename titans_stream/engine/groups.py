@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from titans_stream.detection.episodes import Rule
+from titans_stream.detection.episodes import Episode, Rule
 from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.tail import BINS, Tail
 from titans_stream.engine import frames
 from titans_stream.engine.frame_clock import LIVE, FrameClock, FrameJump, Member
 from titans_stream.engine.frames import CHANNELS, DRIVER, LISTED, FrameChannel, Sums
@@ -38,7 +39,6 @@ from titans_stream.records import (
 )
 
 _PREFIX = "group_"
-_KEPT = "kept_"
 _EVENTS = 256
 """Events that one call of the kernel has room for."""
 
@@ -54,7 +54,16 @@ def group_state() -> dict[str, ArraySpec]:
         "channels": channels,
         "peak": channels,
         **judged_state(),
-        **{_KEPT + name: spec for name, spec in judged_state().items()},
+        **kept_state(),
+    }
+
+
+def kept_state() -> dict[str, ArraySpec]:
+    """What a group had learned before it started anew, in the order of `frames.Kept`."""
+    return {
+        "kept_tail": ArraySpec.of(Tail),
+        "kept_histogram": ArraySpec((BINS + 2,), np.float32),
+        "kept_episode": ArraySpec.of(Episode),
     }
 
 
@@ -145,7 +154,7 @@ class Groups:
             self._members.arrays["member"], rules,
             *(groups[name] for name in ("clock", "jump", "pace", "sums", "channels", "peak")),
             self._rules.arrays["rule"], judged_tables(groups),
-            judged_tables({name: groups[_KEPT + name] for name in judged_state()}),
+            frames.Kept(*(groups[name] for name in kept_state())),
         )  # fmt: skip
         written = frames.Written.empty(scores.alert, scores.onset, _EVENTS)
         counts = written.counts[0]
