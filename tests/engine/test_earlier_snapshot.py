@@ -1,4 +1,4 @@
-"""A snapshot that an earlier version of the engine wrote is restored, and it goes on as that did."""
+"""A snapshot that an earlier version wrote is restored, and goes on as that version did."""
 
 from __future__ import annotations
 

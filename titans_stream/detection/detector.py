@@ -32,10 +32,11 @@ class Detector:
     """Scores readings with the slow weights `detect.*` of a model; a `Scorer`."""
 
     def __init__(self, weights: Mapping[str, Float64]) -> None:
-        self._weights = kernels.Weights(
-            *(np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()),
-            kernels.block_weights(),
+        a_weight, a_bias, t_weight, t_bias = (
+            np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
         )
+        blocks = kernels.block_weights()
+        self._weights = kernels.Weights(a_weight, a_bias, t_weight, t_bias, blocks)
 
     def run(
         self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64

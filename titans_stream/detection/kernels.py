@@ -269,11 +269,11 @@ def exceedance(blocks: Float32, n: int, weights: Float32, withheld: int, x: np.f
 
 
 @njit(inline="always")
-def weight_of(weights: Float32, withheld: int, age: int) -> np.float32:
+def weight_of(weights: Float32, withheld: int, age: int) -> float:
     """Weight of the block of an age, zero where it does not count now."""
     if age < layout.RECENT and (withheld >> age) & 1:
-        return np.float32(0.0)
-    return np.float32(weights[age])
+        return np.float32(0.0)  # type: ignore[return-value]
+    return weights[age]  # type: ignore[return-value]
 
 
 @njit()

@@ -200,7 +200,8 @@ def p_value(histogram: Histogram, statistic: float) -> float:
     above = histogram.bins[i] * (1.0 - inside)
     for j in range(i + 1, BINS):
         above += histogram.bins[j]
-    return (prior_mass * prior_survival(statistic) + above) / (prior_mass + histogram.mass)
+    share: float = (prior_mass * prior_survival(statistic) + above) / (prior_mass + histogram.mass)
+    return share
 
 
 @njit()

@@ -90,7 +90,7 @@ class Groups:
         self._rows = Rows(
             group_state(),
             {"clock": clock, "jump": jump},
-            later=("jump", *(_KEPT + name for name in judged_state())),
+            later=("jump", *kept_state()),
         )
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
@@ -152,7 +152,8 @@ class Groups:
         groups = self._rows.arrays
         state = frames.State(
             self._members.arrays["member"], rules,
-            *(groups[name] for name in ("clock", "jump", "pace", "sums", "channels", "peak")),
+            groups["clock"], groups["jump"], groups["pace"], groups["sums"], groups["channels"],
+            groups["peak"],
             self._rules.arrays["rule"], judged_tables(groups),
             frames.Kept(*(groups[name] for name in kept_state())),
         )  # fmt: skip

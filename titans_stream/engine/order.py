@@ -209,7 +209,8 @@ def segments(uids: Int64, expired: Int8) -> list[tuple[int, int, list[int]]]:
     same = uids[order[1:]] == uids[order[:-1]]
     before[order[1:][same]] = order[:-1][same]
     parts: list[tuple[int, int, list[int]]] = []
-    first, starting = 0, []
+    first = 0
+    starting: list[int] = []
     for at in anew.tolist():
         if before[at] >= first:
             parts.append((first, at, starting))

@@ -29,7 +29,8 @@ class Record:
 
 def dtype_of(record: type[Record]) -> np.dtype[np.void]:
     """The structured type of a declaration; its fields lie in order, without padding."""
-    return _dtype_of(record)
+    found: np.dtype[np.void] = _dtype_of(record)  # type: ignore[arg-type]
+    return found
 
 
 @functools.cache
