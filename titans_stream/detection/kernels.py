@@ -273,7 +273,8 @@ def weight_of(weights: Float32, withheld: int, age: int) -> float:
     """Weight of the block of an age, zero where it does not count now."""
     if age < layout.RECENT and (withheld >> age) & 1:
         return np.float32(0.0)  # type: ignore[return-value]
-    return weights[age]  # type: ignore[return-value]
+    weight: float = weights[age]
+    return weight
 
 
 @njit()
