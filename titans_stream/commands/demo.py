@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _compile() -> None:
     """Fill the kernels' cache once, instead of in both workers at the same time."""
-    from titans_stream.engine.compiling import compile_kernels
+    from titans_stream.engine.build import compile_kernels
     from titans_stream.jit import cache_is_empty
     from titans_stream.lifecycle.artifacts import base_model
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from titans_stream.commands.outputs import Dropped
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.files.csv_readings import CsvReadings
 from titans_stream.records import Alert, Int64, Results, Scores, Status
@@ -59,11 +60,11 @@ class _Block:
 class Tally:
     """What a run came to; `episodes` holds the latest message of each, in order of onset."""
 
-    values: int
-    scored: int
-    series: int
-    episodes: dict[str, Alert]
-    opened_at: dict[str, int]
+    scored: int = 0
+    series: int = 0
+    dropped: Dropped = field(default_factory=Dropped)
+    episodes: dict[str, Alert] = field(default_factory=dict)
+    opened_at: dict[str, int] = field(default_factory=dict)
     """Row in which each episode's first message was sent."""
 
 
@@ -77,7 +78,7 @@ class FileScorer:
     def __init__(self, engine: StreamEngine) -> None:
         self._engine = engine
         self._blocks: list[_Block] = []
-        self.tally = Tally(0, 0, 0, {}, {})
+        self.tally = Tally()
 
     def run(self, chunks: Iterable[CsvReadings]) -> Iterator[ScoredChunk]:
         """Score all chunks; each call of `next` gives the next of them."""
@@ -98,7 +99,7 @@ class FileScorer:
 
     def _count(self, results: Results) -> None:
         tally = self.tally
-        tally.values += len(results.scores)
+        tally.dropped.count(results.scores)
         tally.scored += int(np.count_nonzero(results.scores.status == Status.SCORED))
         tally.series = self._engine.series_count()
         for alert in results.alerts:
