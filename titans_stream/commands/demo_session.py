@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -18,9 +17,8 @@ from typing import Self
 import orjson
 import psutil
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
-from titans_stream.commands.demo_sources import Message, Source, live_messages
+from titans_stream.commands.demo_sources import Message, Part, Source, live_messages
 from titans_stream.commands.demo_view import AlertState, DemoState, SeriesState, StreamState
 from titans_stream.config import Connector, load_connector
 from titans_stream.devbroker.broker import DevBroker
@@ -127,16 +125,15 @@ class Disturbance:
             loop.wait()
 
 
-class OutputReader(threading.Thread):
+class OutputReader(Part):
     """Reads alerts and scores of the connectors, committed ones only, into a state."""
 
-    def __init__(self, servers: str, connectors: Mapping[str, Connector], state: DemoState) -> None:
-        super().__init__(name="demo-reader", daemon=True)
+    def __init__(self, servers: str, connectors: Iterable[Connector], state: DemoState) -> None:
+        super().__init__("demo-reader")
         self._state = state
-        self._alerts = {one.output.alerts for one in connectors.values()}
-        self._scores = {one.output.scores for one in connectors.values()}
-        self._stopping = threading.Event()
-        self.problem = ""
+        outputs = [one.output for one in connectors]
+        self._alerts = {output.alerts for output in outputs}
+        self._topics = [topic for one in outputs for topic in (one.alerts, one.scores) if topic]
         self._consumer = KafkaConsumer(
             bootstrap_servers=servers,
             isolation_level="read_committed",
@@ -144,20 +141,16 @@ class OutputReader(threading.Thread):
             metrics_enabled=False,
         )
 
-    def run(self) -> None:
-        """Read until `stop`."""
-        topics = [topic for topic in (*self._alerts, *self._scores) if topic]
-        partitions = [TopicPartition(topic, 0) for topic in topics]
-        try:
-            self._consumer.assign(partitions)
-            self._consumer.seek_to_beginning(*partitions)
-            while not self._stopping.is_set():
-                for partition, messages in self._consumer.poll(_POLL_MS).items():
-                    for message in messages:
-                        self._take(partition.topic, message.value)
-            self._consumer.close()
-        except KafkaError as error:
-            self.problem = str(error)
+    def work(self) -> None:
+        """Read."""
+        partitions = [TopicPartition(topic, 0) for topic in self._topics]
+        self._consumer.assign(partitions)
+        self._consumer.seek_to_beginning(*partitions)
+        while not self.stopping.is_set():
+            for partition, messages in self._consumer.poll(_POLL_MS).items():
+                for message in messages:
+                    self._take(partition.topic, message.value)
+        self._consumer.close()
 
     def _take(self, topic: str, value: bytes) -> None:
         if topic in self._alerts:
@@ -165,10 +158,6 @@ class OutputReader(threading.Thread):
         else:
             frame = decode_scores(value)
             self._state.add_scores(frame.topic, frame.scores)
-
-    def stop(self) -> None:
-        """End soon."""
-        self._stopping.set()
 
 
 class DemoFailedError(RuntimeError):
@@ -231,7 +220,7 @@ class DemoSession:
             self._workers.append(WorkerProcess(path, folder / f"{name}.log", environment))
         self.state = DemoState(tuple(one.input.topic for one in self._connectors.values()))
         self._stack.callback(self.disturbance.stop)
-        self._reader = OutputReader(broker.bootstrap, self._connectors, self.state)
+        self._reader = OutputReader(broker.bootstrap, self._connectors.values(), self.state)
         self._stack.callback(self._reader.stop)
         self._reader.start()
         self._group = KafkaConsumer(
@@ -331,9 +320,9 @@ class DemoSession:
             problem = worker.problem()
             if problem is not None:
                 raise DemoFailedError(f"the worker of {worker.name}.yaml ended: {problem}")
-        problems = [self._reader.problem, *(one.problem for one in self._sources.values())]
-        for text in filter(None, problems):
-            raise DemoFailedError(text)
+        for part in (self._reader, *self._sources.values()):
+            if part.problem:
+                raise DemoFailedError(part.problem)
 
     def outcome(self) -> Outcome | None:
         """What came of the disturbance; None where none was made."""

@@ -96,37 +96,52 @@ class Message(NamedTuple):
     value: bytes
 
 
-class Source(threading.Thread):
-    """Publishes messages until they end or `stop` is called."""
+class Part(threading.Thread):
+    """A thread of the demo that works until it is done or `stop` is called."""
 
-    def __init__(self, producer: Producer, topic: str, messages: Iterable[Message]) -> None:
-        super().__init__(name=f"source-{topic}", daemon=True)
-        self._producer = producer
-        self._topic = topic
-        self._messages = messages
-        self._stopping = threading.Event()
-        self.sent = 0
-        self.ended = False
-        """Whether all messages are sent."""
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.stopping = threading.Event()
         self.problem = ""
         """Why it ended early."""
 
     def run(self) -> None:
-        """Publish."""
+        """Work."""
         try:
-            for message in self._messages:
-                if self._stopping.is_set():
-                    return
-                self._producer.send(self._topic, message.value, message.key, None, None, None)
-                self.sent += 1
-            self._producer.flush(10.0)
-            self.ended = True
+            self.work()
         except (KafkaError, ValueError) as error:
             self.problem = str(error)
 
+    def work(self) -> None:
+        """What it does; to return soon once `stopping` is set."""
+        raise NotImplementedError
+
     def stop(self) -> None:
-        """End soon; messages already sent may still be on their way."""
-        self._stopping.set()
+        """End soon."""
+        self.stopping.set()
+
+
+class Source(Part):
+    """Publishes messages; when it stops, those already sent may still be on their way."""
+
+    def __init__(self, producer: Producer, topic: str, messages: Iterable[Message]) -> None:
+        super().__init__(f"source-{topic}")
+        self._producer = producer
+        self._topic = topic
+        self._messages = messages
+        self.sent = 0
+        self.ended = False
+        """Whether all messages are sent."""
+
+    def work(self) -> None:
+        """Publish."""
+        for message in self._messages:
+            if self.stopping.is_set():
+                return
+            self._producer.send(self._topic, message.value, message.key, None, None, None)
+            self.sent += 1
+        self._producer.flush(10.0)
+        self.ended = True
 
 
 def live_messages() -> Iterator[Message]:

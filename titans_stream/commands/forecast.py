@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
             writer.write(forecast)
             made[forecast.series_id] += 1
         if not made:
+            source.dropped.warn()
             raise ValueError(
                 f"{args.data.name}: no series has the {FIRST_FORECAST} values that a forecast "
                 f"needs ({'; '.join(source.reasons(made))})"
