@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
-from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Readings
@@ -90,7 +89,7 @@ def batches(series: int, calls: int, first: int) -> list[Readings]:
 
 def measure(series: int, seconds: float) -> dict[str, float]:
     """Readings/s of processor time, the median of three stretches; state bytes per series."""
-    engine = StreamEngine(EngineConfig(device="cpu"), AlertConfig(), load_model("base"))
+    engine = build_engine(load_model("base"), EngineSetup(EngineConfig(device="cpu")))
     per_call = ONE_SERIES if series == 1 else 1
     t = -(-WARM_UP // per_call) * per_call
     for readings in batches(series, t // per_call, 0):

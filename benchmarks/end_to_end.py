@@ -79,10 +79,10 @@ def count(servers: str, topic: str) -> int:
 
 def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
     """The worker in this process; seconds by stage as it counts them itself."""
+    from titans_stream.commands.memories import connector_engine, connector_snapshots
     from titans_stream.config import load_connector
-    from titans_stream.engine.engine import StreamEngine
+    from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
-    from titans_stream.ops.storage import LocalSnapshots
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.worker import Worker
 
@@ -100,13 +100,13 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
         )
         connector = load_connector(path)
         model = load_model(connector.model)
-        engine = StreamEngine(connector.engine, connector.alerts, model, connector.input.topic)
-        warm_kernels(connector, model)
+        engine = connector_engine(connector, model)
+        compile_kernels(model)
         stop = threading.Event()
         worker = Worker(
             KafkaClients(connector.kafka, stop=stop),
             engine,
-            LocalSnapshots(connector.state.path, connector.input.group_id, connector.state.keep),
+            connector_snapshots(connector, model),
             input=connector.input,
             output=connector.output,
             delivery=connector.delivery,
@@ -148,24 +148,6 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
         "alert_messages": float(worker.metrics.counts["alerts"]),
     }
     return figures | {f"{name}_us": stages[name] / readings * 1e6 for name in STAGES}
-
-
-def warm_kernels(connector: object, model: object) -> None:
-    """Load or compile the kernels, so that start-up is not timed."""
-    from titans_stream.engine.engine import StreamEngine
-    from titans_stream.records import Readings
-
-    engine = StreamEngine(connector.engine, connector.alerts, model)  # type: ignore[attr-defined, arg-type]
-    for i in range(2):
-        engine.process(
-            Readings(
-                ["a"],
-                np.array([i * 10**9]),
-                np.array([1.0]),
-                np.zeros(1, np.int32),
-                np.zeros(1, np.int64),
-            )
-        )
 
 
 def run_peer(python: str, servers: str, topic: str, readings: int) -> dict[str, float]:

@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaProducer
 
 from titans_stream import __version__, cli
+from titans_stream.commands.memories import connector_engine, connector_snapshots
+from titans_stream.config import load_connector
 from titans_stream.devbroker.broker import DevBroker
+from titans_stream.lifecycle.loading import load_model
+from titans_stream.stream.recovery import StoredSnapshot
 
 CONNECTOR = """\
 name: press
@@ -221,6 +226,84 @@ def test_check_says_what_is_forecast(
     out = capsys.readouterr().out
     assert out.endswith(text)
     assert "topic      ahead (output.forecasts) is there" in out
+
+
+def send(servers: str, values: list[bytes]) -> None:
+    producer = KafkaProducer(bootstrap_servers=servers)
+    for value in values:
+        producer.send("sensors", value)
+    producer.close()
+
+
+def test_check_ends_with_2_where_no_message_can_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DevBroker(auto_create=False, topics=TOPICS) as broker:
+        path = connector(tmp_path, broker.bootstrap)
+        send(broker.bootstrap, [b'{"sensor": "a", "ts": 1772323200}'] * 6 + [b"{"])
+        assert cli.main(["check", str(path)]) == 2
+        out, err = capsys.readouterr()
+        assert out.count("cannot be used: ") == 5
+        assert "model      base" in out, "the other checks are made all the same"
+        assert err == (
+            "titans-stream check: none of the last 5 messages can be used, most often for "
+            "missing-field: value: not there\n"
+        )
+        send(broker.bootstrap, [b'{"sensor": "a", "ts": 1772323200, "value": 1}'])
+        assert cli.main(["check", str(path)]) == 0
+        assert cli.main(["check", str(path), "--messages", "0"]) == 0
+
+
+def test_check_names_a_rule_that_is_for_no_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = "\nalerts: {rules: [{series: 'vienna/*', enabled: false}, {series: 'viena/*'}]}"
+    with DevBroker(auto_create=False, topics=TOPICS) as broker:
+        path = connector(
+            tmp_path, broker.bootstrap, ("{alerts: alerts}", "{alerts: alerts}" + rules)
+        )
+        assert cli.main(["check", str(path)]) == 0
+        assert capsys.readouterr().err == "", "nothing is known of an empty topic"
+        names = ["vienna/1"] + ["graz/1"] * 20  # the first is not among the messages shown
+        texts = [f'{{"sensor": "{name}", "ts": 1772323200, "value": 1}}' for name in names]
+        send(broker.bootstrap, [text.encode() for text in texts])
+        assert cli.main(["check", str(path)]) == 0
+    assert capsys.readouterr().err == (
+        "warning: alerts.rules[1].series: 'viena/*' matches none of the 2 series in the last 21 "
+        "messages, such as 'graz/1'\n"
+    )
+
+
+def test_changed_settings_that_drop_memories_are_told(
+    broker: DevBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = connector(tmp_path, broker.bootstrap)
+    before = load_connector(path)
+    model = load_model(before.model)
+    snapshot = connector_engine(before, model).snapshot(1)
+    connector_snapshots(before, model).save("sensors", 1, StoredSnapshot(7, snapshot, {}))
+    assert cli.main(["check", str(path)]) == 0
+    assert capsys.readouterr().err == "", "the memories fit"
+
+    engine = "\nengine: {timezone: Europe/Vienna, max_out_of_orderness: 5s}"
+    path = connector(tmp_path, broker.bootstrap, ("{alerts: alerts}", "{alerts: alerts}" + engine))
+    assert cli.main(["check", str(path)]) == 0
+    line = (
+        f"the memories in {tmp_path / 'state'} start anew in 1 of 1 partitions, for their meaning "
+        "has changed (engine.max_out_of_orderness 0ns -> 5s; engine.timezone UTC -> "
+        "Europe/Vienna); start: earliest replays the topic to learn them"
+    )
+    assert capsys.readouterr().err == f"warning: {line}\n"
+    process = start("run", path)
+    assert process.stderr is not None
+    seen = ""
+    while "reading sensors" not in seen:
+        text = process.stderr.readline()
+        assert text, seen
+        seen += text
+    assert line in seen
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 0
 
 
 def test_missing_topics_are_named(

@@ -16,13 +16,14 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from titans_stream import cli
-from titans_stream.commands.replay_rows import ReplayColumns, ReplayRows
+from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
+from titans_stream.commands.memories import connector_engine
 from titans_stream.config import load_connector
 from titans_stream.devbroker.broker import DevBroker
-from titans_stream.engine.engine import StreamEngine
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.records import Status
 from titans_stream.stream.codec.decoder import Decoder
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
@@ -37,13 +38,13 @@ Decoded = tuple[list[tuple[str, str, float]], list[Any]]
 
 
 def published(
-    folder: Path, text: str, columns: ReplayColumns | None = None, **settings: object
+    folder: Path, text: str, columns: FileColumns | None = None, **settings: object
 ) -> Decoded:
     """The readings that a connector decodes from a replayed file, and its messages' documents."""
     path = folder / "data.csv"
     path.write_text(text, encoding="utf-8")
     config = InputConfig.model_validate({"topic": "in", **settings})
-    rows = ReplayRows(CsvFile(path), config, columns or ReplayColumns())
+    rows = ConnectorRows(CsvFile(path), config, columns)
     builder = MessageBuilder(config)
     built = [(row.timestamp, *builder.build(row)) for row in rows]
     messages = [
@@ -96,7 +97,7 @@ def test_long_file_in_the_connectors_own_columns(tmp_path: Path) -> None:
 
 
 def test_constants_fill_what_the_file_lacks(tmp_path: Path) -> None:
-    columns = ReplayColumns(constants={"site": "vienna", "machine": "p7"})
+    columns = FileColumns(constants={"site": "vienna", "machine": "p7"})
     found, _ = published(
         tmp_path,
         "ts,oil,air\n2026-03-01,1.5,2.5\n",
@@ -112,7 +113,7 @@ def test_names_are_taken_apart(tmp_path: Path) -> None:
     found, documents = published(
         tmp_path,
         "ts,id,value\n2026-03-01,vienna/p7,1.5\n",
-        ReplayColumns(series="id"),
+        FileColumns(series="id"),
         series="{site}/{machine}",
         value="value",
         timestamp="ts",
@@ -205,7 +206,51 @@ def test_files_that_do_not_fit(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        published(tmp_path, text, ReplayColumns(**columns), timestamp="ts", **settings)
+        published(tmp_path, text, FileColumns(**columns), timestamp="ts", **settings)
+
+
+def test_columns_that_are_called_like_the_series_of_one_message(tmp_path: Path) -> None:
+    found, documents = published(
+        tmp_path,
+        "ts,a/p1/oil,a/p1/air,b/p2/oil\n2026-03-01,1.5,2.5,3.5\n",
+        series="{site}/{machine}",
+        values=["oil", "air"],
+        timestamp="ts",
+    )
+    assert documents == [
+        {"site": "a", "machine": "p1", "oil": 1.5, "air": 2.5, "ts": AT},
+        {"site": "b", "machine": "p2", "oil": 3.5, "air": None, "ts": AT},
+    ]
+    assert [name for name, _, _ in found] == ["a/p1/oil", "a/p1/air", "b/p2/oil", "b/p2/air"]
+
+
+@pytest.mark.parametrize("bound", ["0s", "5m"])
+def test_what_a_worker_will_drop_is_the_last_line(
+    bound: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, path = tmp_path / "data.csv", tmp_path / "c.yaml"
+    ahead = [*range(60), 30, 57, 59, *range(40, 50), 500, *range(60, 100)]
+    rows = [f"{format_timestamp(i * 60 * 10**9)},{name},1.5" for i in ahead for name in "ab"]
+    data.write_text("ts,sensor,value\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    with DevBroker(auto_create=False, topics={"in": 1}) as broker:
+        text = CONNECTOR.format(servers=broker.bootstrap, folder=tmp_path / "state")
+        text = text.replace("ts, start", "ts, min_timestamp: 1970-01-01, start")
+        path.write_text(text + f"engine: {{max_out_of_orderness: {bound}}}\n", encoding="utf-8")
+        assert cli.main(["replay", str(data), str(path)]) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    connector = load_connector(path)
+    engine = connector_engine(connector, load_model("base"))
+    chunks = ConnectorRows(CsvFile(data), connector.input).readings()
+    results = [*(engine.process(chunk.readings) for chunk in chunks), engine.flush()]
+    status = np.concatenate([one.scores.status for one in results])
+    duplicate, late = (int((status == one).sum()) for one in (Status.DUPLICATE, Status.LATE))
+    assert late >= 20
+    assert duplicate >= 2
+    assert last == (
+        f"warning: {duplicate + late:,} of {2 * len(ahead):,} readings come out of order, and a "
+        f"worker drops them: their series had the same time ({duplicate:,} duplicate) or a later "
+        f"one ({late:,} late) already; is each series told apart?"
+    )
 
 
 # --- the round trip
@@ -239,7 +284,7 @@ def run_until(connector_path: Path, done: Callable[[], bool]) -> None:
     model = load_model(connector.model)
     worker = Worker(
         KafkaClients(connector.kafka),
-        StreamEngine(connector.engine, connector.alerts, model, connector.input.topic),
+        connector_engine(connector, model),
         LocalSnapshots(connector.state.path, connector.input.group_id),
         input=connector.input,
         output=connector.output,

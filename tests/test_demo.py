@@ -19,16 +19,15 @@ import pytest
 from rich.console import Console
 
 from titans_stream import cli
-from titans_stream.commands.demo_metrics import MachineMetrics
-from titans_stream.commands.demo_processes import Disturbance
+from titans_stream.commands.demo_session import Disturbance
 from titans_stream.commands.demo_sources import (
-    CsvSource,
+    MachineMetrics,
     anomalies_found,
+    csv_messages,
     live_messages,
     synthetic_series,
 )
-from titans_stream.commands.demo_state import DemoState
-from titans_stream.commands.demo_view import Progress, draw, sparkline
+from titans_stream.commands.demo_view import DemoState, Progress, draw, sparkline
 from titans_stream.records import Scores
 from titans_stream.times import format_timestamp
 
@@ -100,7 +99,7 @@ def test_a_file_as_the_recorded_stream(
 ) -> None:
     path = tmp_path / "d.csv"
     path.write_text(text, encoding="utf-8")
-    documents = [orjson.loads(message.value) for message in CsvSource(path).messages()]
+    documents = [orjson.loads(message.value) for message in csv_messages(path)]
     assert [(one["sensor"], one["ts"], one["value"]) for one in documents] == expected
 
 

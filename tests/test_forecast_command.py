@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from titans_stream import cli
-from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
-from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.files import csv_file
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.artifacts import base_model
@@ -60,9 +58,7 @@ def through_engine(
     series: list[str], times: Int64, values: Float64, config: ForecastConfig, calendar: bool = True
 ) -> list[Forecast]:
     """The forecasts of an engine that is fed directly and at once."""
-    engine = StreamEngine(
-        EngineConfig(), AlertConfig(), base_model(), calendar=calendar, forecast=config
-    )
+    engine = build_engine(base_model(), EngineSetup(calendar=calendar, forecast=config))
     n = len(values)
     return engine.process(
         Readings(series, times, values, np.zeros(n, np.int32), np.arange(n))
@@ -179,6 +175,97 @@ def test_rows_that_are_not_in_order_of_time(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", ["at", "v"], rows)
     found = run_forecast(path, "--timestamp", "at", "--horizon", "1")
     assert [row["origin"] for row in found] == [format_timestamp(int(times[199]))]
+
+
+def long_file(path: Path, times: dict[str, list[int]]) -> Path:
+    """Series with a daily cycle at hours of their own, rows in order of time."""
+    cells = [(hour, name) for name, hours in times.items() for hour in hours]
+    rows: list[list[object]] = [
+        [name, format_timestamp(BEGIN + hour * HOUR), np.sin(hour / 4)]
+        for hour, name in sorted(cells)
+    ]
+    return write(path, ["id", "at", "v"], rows)
+
+
+def test_a_series_that_ended_long_before_the_others_is_forecast(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = list(range(90 * 24, 90 * 24 + 400))
+    times = {"retired": list(range(400)), "x": late, "y": late}
+    path, out = long_file(tmp_path / "d.csv", times), tmp_path / "o.csv"
+    arguments = ["--series", "id", "--timestamp", "at", "--horizon", "3", "--out", str(out)]
+    assert cli.main(["forecast", str(path), *arguments]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("3 forecasts of 3 series, ")
+    assert err.count("\n") == 1
+    alone = long_file(tmp_path / "alone.csv", {"retired": times["retired"]})
+    with out.open(encoding="utf-8", newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["series_id"] == "retired"]
+    assert found == run_forecast(alone, *arguments[:6])
+    assert len(found) == 3
+
+
+def test_why_a_series_has_no_forecast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = {
+        "good": list(range(100)),
+        "short": list(range(49)),
+        "returned": [*range(400), *range(400 + 31 * 24, 420 + 31 * 24)],
+    }
+    path, out = long_file(tmp_path / "d.csv", times), tmp_path / "o.csv"
+    command = ["forecast", str(path), "--series", "id", "--timestamp", "at", "--horizon", "3"]
+    assert cli.main([*command, "--out", str(out)]) == 0
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "without a forecast, fewer than 50 values: short",
+        "without a forecast, fewer than 50 values since a pause of more than 30d: returned",
+    ]
+
+
+def test_an_infinite_value_at_the_end_is_a_missing_one(tmp_path: Path) -> None:
+    values = cycles(100, 1)
+    values[99] = np.inf
+    rows = run_forecast(timed(tmp_path / "d.csv", values), "--timestamp", "at", "--horizon", "1")
+    assert [row["origin"] for row in rows] == [format_timestamp(BEGIN + 98 * HOUR)]
+
+
+def test_many_dropped_rows_are_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[list[object]] = [
+        [name, format_timestamp(BEGIN + i * HOUR), i % 7] for i in range(60) for name in "abc"
+    ]
+    path = write(tmp_path / "d.csv", ["id", "at", "v"], rows)
+    for every in ([], ["--every", "20"]):
+        run_forecast(path, "--timestamp", "at", "--value", "v", "--horizon", "1", *every)
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("warning: 120 of 180 readings were dropped: their series had the")
+
+
+@pytest.mark.parametrize(
+    ("option", "target", "what"),
+    [
+        ("--out", "d.csv", "d.csv, which is read"),
+        ("--plot", "link.csv", "d.csv, which is read"),
+        ("--plot", "f.csv", "what --out writes"),
+    ],
+)
+def test_no_file_is_written_over(
+    option: str,
+    target: str,
+    what: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = timed(Path("d.csv"), cycles(60, 1)).read_bytes()
+    Path("link.csv").symlink_to("d.csv")
+    command = ["forecast", "d.csv", "--horizon", "1", "--timestamp", "at", "--out", "f.csv"]
+    assert cli.main([*command, option, target]) == 2
+    assert capsys.readouterr().err == (
+        f"titans-stream forecast: {option} {target}: would overwrite {what}\n"
+    )
+    assert Path("d.csv").read_bytes() == before
+    assert not Path("f.csv").exists()
 
 
 def test_plot_and_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,12 +162,15 @@ def test_score_says_when_the_connectors_group_cannot_be_told(
     command = ["score", str(data), "--out", "-", "--connector", str(path)]
     assert cli.main(command) == 2
     text = capsys.readouterr().err
-    assert text.startswith("titans-stream score: --group is needed: the connector's group")
-    assert "'{site}/{machine}' cannot be told from the series 'a'" in text
+    assert text == "titans-stream score: d.csv: there is no column 'flow'; there are: a, b\n"
     path = connector(tmp_path, "{site}")
     data.write_text("vienna/flow\n1\n", encoding="utf-8")
     assert cli.main(command) == 2
-    assert "machine is no part of the series id" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "titans-stream score: d.csv: the group id '{site}/{machine}' needs machine: a column of "
+        "that name, or --set machine=...\n"
+    )
+    assert cli.main([*command, "--set", "machine=7", "--quiet"]) == 2
     assert cli.main([*command, "--group", "x", "--quiet"]) == 0
     assert cli.main([*command, "--group", ""]) == 2
     assert "--group: a name is needed" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from titans_stream import cli
 from titans_stream.commands.csv_scores import COLUMNS
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
-from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.files import csv_file
 from titans_stream.files.csv_file import CsvFile
@@ -60,9 +61,8 @@ def through_engine(
     calendar: bool = True,
 ) -> dict[str, list[object]]:
     """Columns by name, in input order, of an engine that is fed directly and at once."""
-    engine = StreamEngine(
-        config or EngineConfig(), alerts or AlertConfig(), base_model(), calendar=calendar
-    )
+    setup = EngineSetup(config or EngineConfig(), alerts or AlertConfig(), calendar=calendar)
+    engine = build_engine(base_model(), setup)
     n = len(value)
     readings = Readings(
         series, timestamp, value, np.zeros(n, np.int32), np.arange(n, dtype=np.int64)
@@ -273,6 +273,97 @@ def test_summary_names_alerts_and_counts(
     assert all(f"row {row} " in line for row, line in zip(onsets, alerts, strict=True))
     assert lines[-1].startswith("900 values of 1 series, ")
     assert f" {len(onsets)} alerts, " in lines[-1]
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_the_file_that_is_read_is_never_written_over(
+    link: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "d.csv", ["v"], [[1.5]])
+    before = path.read_bytes()
+    out = path
+    if link is not None:
+        out = tmp_path / "other.csv"
+        getattr(out, link)(path)
+    assert cli.main(["score", str(path), "--out", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"titans-stream score: --out {out}: would overwrite {path}, which is read\n"
+    )
+    assert path.read_bytes() == before
+
+
+def test_the_connector_is_never_written_over(tmp_path: Path) -> None:
+    path, connector = write(tmp_path / "d.csv", ["v"], [[1.5]]), tmp_path / "c.yaml"
+    connector.write_text("name: c", encoding="utf-8")
+    arguments = ["score", str(path), "--out", str(connector), "--connector", str(connector)]
+    assert cli.main(arguments) == 2
+    assert connector.read_text(encoding="utf-8") == "name: c"
+
+
+def test_standard_output_into_the_file_that_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", ["v"], [[1.5]])
+    command = [sys.executable, "-m", "titans_stream.cli", "score", str(path), "--out", "-"]
+    with path.open("a", encoding="utf-8") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert f"--out -: would overwrite {path}, which is read" in done.stderr
+    assert path.read_text(encoding="utf-8") == "v\n1.5\n"
+
+
+SITES = (
+    "name: c\nkafka: {bootstrap_servers: 'localhost:1'}\n"
+    "input: {topic: i, series: '{site}/{machine}', value: v, timestamp: at}\n"
+    "output: {alerts: a}\n"
+)
+
+
+def machines(folder: Path) -> tuple[Path, Path, Float64]:
+    """A connector, and a file of its messages' fields with 60 machines at each time."""
+    connector = folder / "c.yaml"
+    connector.write_text(SITES, encoding="utf-8")
+    values = waves(20, 60)
+    rows: list[list[object]] = [
+        [format_timestamp(BEGIN + i * MINUTE), "vienna" if j % 2 else "graz", j, 8, values[i, j]]
+        for i in range(20)
+        for j in range(60)
+    ]
+    return connector, write(folder / "d.csv", ["at", "site", "machine", "rpm", "v"], rows), values
+
+
+def test_a_connector_names_the_series_as_its_worker_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connector, path, values = machines(tmp_path)
+    scored = run_score(path, "--connector", str(connector))
+    names = [f"{'vienna' if j % 2 else 'graz'}/{j}" for j in range(60)] * 20
+    assert [row["series_id"] for row in scored] == names
+    assert_same(
+        scored, through_engine(names, BEGIN + MINUTE * np.repeat(np.arange(20), 60), values.ravel())
+    )
+    assert {row["status"] for row in scored} == {"warming_up"}
+    assert capsys.readouterr().err == ""
+
+
+def test_many_dropped_rows_are_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, path, _ = machines(tmp_path)
+    run_score(path, "--timestamp", "at", "--value", "v")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "warning: 1,180 of 1,200 readings were dropped: their series had the same time (1,180 "
+        "duplicate) or a later one (0 late) already; is each series told apart?"
+    )
+    few = write(tmp_path / "e.csv", ["t", "v"], [[60 * max(i, 1), 1.0] for i in range(10)])
+    run_score(few, "--timestamp", "t")
+    assert capsys.readouterr().err == "", "one in ten is not more than a tenth"
+
+
+def test_a_constant_fills_what_the_file_lacks(tmp_path: Path) -> None:
+    connector, _, _ = machines(tmp_path)
+    path = write(tmp_path / "e.csv", ["at", "p1", "p2"], [["2026-03-01", 1.0, 2.0]])
+    scored = run_score(path, "--connector", str(connector), "--set", "site=linz")
+    assert [row["series_id"] for row in scored] == ["linz/p1", "linz/p2"]
+    assert cli.main(["score", str(path), "--out", "-", "--set", "site=linz"]) == 2
 
 
 def numbered(text: str, at: int, cell: str) -> str:

@@ -25,7 +25,7 @@ from kafka.admin import NewTopic
 
 from tests.stream_harness import Kafka, eventually
 from titans_stream.config import Connector, load_connector
-from titans_stream.engine.compiling import compile_kernels
+from titans_stream.engine.build import compile_kernels
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Readings

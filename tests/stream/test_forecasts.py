@@ -17,7 +17,7 @@ from tests.engine.streams import MODEL
 from tests.stream_harness import Kafka, Message, Running, Setup
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.devbroker.broker import DevBroker
-from titans_stream.engine.compiling import compile_kernels
+from titans_stream.engine.build import compile_kernels
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig

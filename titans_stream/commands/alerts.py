@@ -6,9 +6,10 @@ Without --follow the command ends when all alerts that are there have been shown
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from titans_stream.commands.outputs import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,12 +78,10 @@ def _print(alerts: Iterable[Alert], wanted: Callable[[Alert], bool], as_json: bo
     import orjson
 
     if not as_json:
-        sys.stdout.write(_HEADER + "\n")
+        say(_HEADER)
     for alert in alerts:
         if wanted(alert):
-            text = orjson.dumps(alert).decode() if as_json else _line(alert)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            say(orjson.dumps(alert).decode() if as_json else _line(alert))
 
 
 def _line(alert: Alert) -> str:

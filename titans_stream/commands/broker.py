@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
+
+from titans_stream.commands.outputs import say
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,11 @@ def run(args: argparse.Namespace) -> int:
     broker = DevBroker(args.host, args.port, topics=topics, data_dir=args.data_dir)
     with terminated_by_signal():
         try:
-            broker.run_forever(lambda: _announce(broker.bootstrap))
+            broker.run_forever(
+                lambda: say(
+                    f"development only: bootstrap_servers {broker.bootstrap} (Ctrl-C ends it)"
+                )
+            )
         except OSError as error:
             raise ValueError(f"--port {args.port}: {error.strerror or error}") from error
     return 0
@@ -75,8 +80,3 @@ def _topics_of(connectors: list[Path]) -> dict[str, int]:
         names = (connector.input.topic, *connector.output.topics.values())
         topics |= dict.fromkeys(names, 1)
     return topics
-
-
-def _announce(bootstrap: str) -> None:
-    sys.stdout.write(f"development only: bootstrap_servers {bootstrap} (Ctrl-C ends it)\n")
-    sys.stdout.flush()

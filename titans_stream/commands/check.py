@@ -7,9 +7,12 @@ them. Changes nothing: no offset is committed and nothing is published.
 from __future__ import annotations
 
 import argparse
-import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from titans_stream.commands.outputs import note, say
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds to wait for a broker that does not answer."""
+LOOKED_AT = 1_000
+"""Messages that are decoded to find the series that rules are for."""
 _SHOWN_READINGS = 4
 
 
@@ -30,24 +35,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check; the exit code is 2 where a worker could not run."""
+    """Check; ValueError (exit code 2) where a worker could not run or nothing can be used."""
     from titans_stream.config import load_connector
 
     if args.messages < 0:
         raise ValueError("--messages: a number from 0 on is needed")
     connector = load_connector(args.connector)
-    _line(f"connector  {connector.name}: the settings are valid")
+    say(f"connector  {connector.name}: the settings are valid")
 
     from titans_stream.stream.inspect import inspect_connector
     from titans_stream.stream.kafka.client import KafkaClients
 
     clients = KafkaClients(connector.kafka, patience=PATIENCE)
     _topics(clients, connector)
-    found = inspect_connector(clients, connector.input, connector.output, args.messages)
+    found = inspect_connector(
+        clients, connector.input, connector.output, max(args.messages, LOOKED_AT)
+    )
+    shown = found.messages[-args.messages :] if args.messages else ()
     _offsets(connector, found)
-    _messages(found)
+    _messages(shown)
+    _rules(connector, found)
     _model(connector)
     _forecasts(connector)
+    _refuse_unusable(shown)
     return 0
 
 
@@ -57,11 +67,11 @@ def _topics(clients: KafkaClients, connector: Connector) -> None:
 
     named = named_topics(connector.input, connector.output)
     found = clients.topics(named.values())
-    _line(f"kafka      {clients.servers} answers")
+    say(f"kafka      {clients.servers} answers")
     missing = []
     for setting, topic in named.items():
         known = found[topic] is not None
-        _line(f"topic      {topic} ({setting}) {'is there' if known else 'is missing'}")
+        say(f"topic      {topic} ({setting}) {'is there' if known else 'is missing'}")
         if not known:
             missing.append(f"{topic} ({setting})")
     if missing:
@@ -71,22 +81,51 @@ def _topics(clients: KafkaClients, connector: Connector) -> None:
 def _offsets(connector: Connector, found: Inspection) -> None:
     total = sum(one.end - one.begin for one in found.partitions)
     partitions = len(found.partitions)
-    _line(f"input      {total:,} messages in {partitions} partition{'s' * (partitions != 1)}")
+    say(f"input      {total:,} messages in {partitions} partition{'s' * (partitions != 1)}")
     lags = [one.lag for one in found.partitions if one.lag is not None]
     if lags:
-        _line(f"group      {connector.input.group_id} has {sum(lags):,} messages to read")
+        say(f"group      {connector.input.group_id} has {sum(lags):,} messages to read")
     else:
-        _line(f"group      {connector.input.group_id} is new: it starts at {connector.input.start}")
+        say(f"group      {connector.input.group_id} is new: it starts at {connector.input.start}")
 
 
-def _messages(found: Inspection) -> None:
-    if not found.messages:
-        _line("messages   none to look at")
-    for report in found.messages:
+def _messages(reports: Sequence[MessageReport]) -> None:
+    if not reports:
+        say("messages   none to look at")
+    for report in reports:
         message = report.message
-        _line(f"message    partition {message.partition} offset {message.offset}")
+        say(f"message    partition {message.partition} offset {message.offset}")
         for text in _contents(report):
-            _line(f"             {text}")
+            say(f"             {text}")
+
+
+def _refuse_unusable(reports: Sequence[MessageReport]) -> None:
+    """ValueError where a worker could use nothing of what was decoded."""
+    dead = [one.dead for one in reports if one.dead is not None and not len(one.readings)]
+    if not dead or len(dead) < len(reports):
+        return
+    reason, detail = Counter((one.reason, one.detail) for one in dead).most_common(1)[0][0]
+    raise ValueError(
+        f"none of the last {len(dead)} messages can be used, most often for {reason}: {detail}"
+    )
+
+
+def _rules(connector: Connector, found: Inspection) -> None:
+    """Name the rules that are for none of the series that were seen."""
+    from fnmatch import fnmatchcase
+
+    series = {name for report in found.messages for name in report.readings.series}
+    series |= {name for report in found.messages for name in report.readings.group or ()}
+    if not series:
+        return
+    for i, rule in enumerate(connector.alerts.rules):
+        if not any(fnmatchcase(name, rule.series) for name in series):
+            example = min(series)
+            note(
+                f"warning: alerts.rules[{i}].series: {rule.series!r} matches none of the "
+                f"{len(series):,} series in the last {len(found.messages):,} messages, such as "
+                f"{example!r}"
+            )
 
 
 def _contents(report: MessageReport) -> list[str]:
@@ -107,21 +146,23 @@ def _contents(report: MessageReport) -> list[str]:
 
 
 def _model(connector: Connector) -> None:
-    from titans_stream.engine.engine import StreamEngine
+    """Load the model, and say what becomes of saved memories."""
+    from titans_stream.commands.memories import (
+        connector_engine,
+        connector_snapshots,
+        lost_memories,
+    )
     from titans_stream.lifecycle.loading import load_model
 
     model = load_model(connector.model)
-    engine = StreamEngine(
-        connector.engine,
-        connector.alerts,
-        model,
-        connector.input.topic,
-        forecast=connector.forecast,
-    )
-    _line(
+    engine = connector_engine(connector, model)
+    say(
         f"model      {model.ref.name} version {model.ref.version} on {engine.info()['device']}, "
         f"{engine.state_bytes:,} bytes of memory per series"
     )
+    lost = lost_memories(connector, engine, connector_snapshots(connector, model))
+    if lost is not None:
+        note(f"warning: {lost}")
 
 
 def _forecasts(connector: Connector) -> None:
@@ -136,13 +177,8 @@ def _forecasts(connector: Connector) -> None:
     else:
         ahead = f"the next {forecast.steps:,}"
     levels = ", ".join(map(str, forecast.quantiles))
-    _line(
+    say(
         f"forecasts  to {connector.output.forecasts}: {ahead} readings of a series, after every "
         f"{forecast.every:,} of them, the first after {max(FIRST_FORECAST, forecast.every):,}; "
         f"median{' and quantiles ' * bool(levels)}{levels}"
     )
-
-
-def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
+from titans_stream.commands.outputs import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from titans_stream.commands.demo_session import DemoSession
     from titans_stream.commands.demo_sources import Message
-    from titans_stream.commands.demo_view import View
+    from titans_stream.commands.demo_view import Show
     from titans_stream.synthetic import SyntheticSeries
 
 _STEP_SECONDS = 0.25
@@ -57,19 +58,19 @@ def run(args: argparse.Namespace) -> int:
     import logging
 
     from titans_stream.commands.demo_session import DemoFailedError, DemoSession
-    from titans_stream.commands.demo_view import LiveView, PlainView
+    from titans_stream.commands.demo_view import live_view, plain_view
     from titans_stream.commands.signals import terminated_by_signal
 
     _compile()
     began = time.monotonic()
     logging.getLogger("titans_stream.devbroker.broker").setLevel(logging.ERROR)
     series, recorded = _recorded(args)
-    plain = args.plain or not sys.stdout.isatty()
+    view = plain_view if args.plain or not sys.stdout.isatty() else live_view
     with terminated_by_signal():
         try:
             with DemoSession(recorded, disturb=not args.no_disturbance) as session:
-                view: View = PlainView(session.state) if plain else LiveView(session.state)
-                _watch(session, view, began, args.seconds)
+                with view(session.state) as show:
+                    _watch(session, show, began, args.seconds)
                 _summary(session, series, time.monotonic() - began)
         except DemoFailedError as error:
             sys.stderr.write(f"titans-stream demo: {error}\n")
@@ -79,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _compile() -> None:
     """Fill the kernels' cache once, instead of in both workers at the same time."""
-    from titans_stream.engine.compiling import compile_kernels
+    from titans_stream.engine.build import compile_kernels
     from titans_stream.jit import cache_is_empty
     from titans_stream.lifecycle.artifacts import base_model
 
     if cache_is_empty("detection/kernels.py"):
-        _line("compiling the kernels; this happens once and takes up to a minute")
+        say("compiling the kernels; this happens once and takes up to a minute")
     compile_kernels(base_model())
 
 
@@ -93,7 +94,7 @@ def _recorded(
 ) -> tuple[list[SyntheticSeries], Iterable[Message]]:
     """The recorded stream's messages; of the built-in one the series too, with their labels."""
     from titans_stream.commands.demo_sources import (
-        CsvSource,
+        csv_messages,
         synthetic_messages,
         synthetic_series,
     )
@@ -101,30 +102,22 @@ def _recorded(
     if args.source is None:
         series = synthetic_series()
         return series, synthetic_messages(series)
-    source = CsvSource(
-        args.source,
-        delimiter(args.delimiter),
-        args.timestamp,
-        args.value,
-        args.series,
-        args.timezone,
-    )
-    return [], source.messages()
+    options = (delimiter(args.delimiter), args.timestamp, args.value, args.series, args.timezone)
+    return [], csv_messages(args.source, *options)
 
 
-def _watch(session: DemoSession, view: View, began: float, seconds: float | None) -> None:
+def _watch(session: DemoSession, show: Show, began: float, seconds: float | None) -> None:
     """Show what happens until the time is over or Ctrl-C."""
     from titans_stream.commands.demo_view import Progress
 
     try:
-        with view:
-            while True:
-                elapsed = time.monotonic() - began
-                phase = session.step()
-                view.show(Progress(elapsed, phase, session.lags()))
-                if seconds is not None and elapsed >= seconds:
-                    return
-                time.sleep(_STEP_SECONDS)
+        while True:
+            elapsed = time.monotonic() - began
+            phase = session.step()
+            show(Progress(elapsed, phase, session.lags()))
+            if seconds is not None and elapsed >= seconds:
+                return
+            time.sleep(_STEP_SECONDS)
     except KeyboardInterrupt:
         return
 
@@ -134,8 +127,8 @@ def _summary(session: DemoSession, series: list[SyntheticSeries], seconds: float
     from titans_stream.commands.demo_sources import anomalies_found
 
     live, recorded = session.stream(LIVE), session.stream(RECORDED)
-    _line("")
-    _line(
+    say("")
+    say(
         f"{seconds:.0f} s: {live.readings + recorded.readings:,} readings scored "
         f"({live.readings:,} live, {recorded.readings:,} recorded), "
         f"up to {recorded.fastest:,.0f} a second"
@@ -149,8 +142,8 @@ def _summary(session: DemoSession, series: list[SyntheticSeries], seconds: float
         injected = sum(len(one.windows) for one in series)
         found = anomalies_found(series, onsets)
         alerts += f", in {found} of its {injected} injected anomalies"
-    _line(alerts)
-    _line(_disturbance_line(session))
+    say(alerts)
+    say(_disturbance_line(session))
 
 
 def _disturbance_line(session: DemoSession) -> str:
@@ -163,8 +156,3 @@ def _disturbance_line(session: DemoSession) -> str:
         return f"{made}not alerted{reason}"
     names = ", ".join(sorted({str(alert.message["series_id"]) for alert in outcome.alerts}))
     return f"{made}alerted on {names}, the alert was read {outcome.delay:.1f} s after its start"
-
-
-def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
+import orjson
+import psutil
 from kafka import KafkaConsumer, TopicPartition
 
-from titans_stream.commands.demo_processes import Disturbance, WorkerProcess
-from titans_stream.commands.demo_reader import OutputReader
-from titans_stream.commands.demo_sources import Message, Source, live_messages
-from titans_stream.commands.demo_state import AlertState, DemoState, SeriesState, StreamState
+from titans_stream.commands.demo_sources import Message, Part, Source, live_messages
+from titans_stream.commands.demo_view import AlertState, DemoState, SeriesState, StreamState
 from titans_stream.config import Connector, load_connector
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.durations import SECOND
+from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.times import parse_timestamp
 
@@ -37,6 +41,123 @@ _QUIET_SECONDS = 10.0
 _LATE_SECONDS = 3.0
 """An alert that begins within this time after the disturbance is still its own."""
 _BUSY_PERCENT = 95.0
+_POLL_MS = 100
+_STOP_SECONDS = 8.0
+_BUSY_LOOP = """
+import os, sys, time
+os.nice(5) if hasattr(os, "nice") else None
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    sum(range(10_000))
+"""
+
+
+class WorkerProcess:
+    """`titans-stream run` of a connector, with its log in a file."""
+
+    def __init__(self, connector: Path, log: Path, environment: Mapping[str, str]) -> None:
+        self._log = log
+        self.name = connector.stem
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program and file
+                [sys.executable, "-m", "titans_stream.cli", "run", str(connector)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={"OMP_NUM_THREADS": "1", **os.environ, **environment},
+                start_new_session=True,  # Ctrl-C is the demo's; it ends its children in order
+            )
+
+    def problem(self) -> str | None:
+        """The last line of the log where the worker has ended by itself, else None."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"the worker ended with code {code}"
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait for the end, and enforce it in the end."""
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Disturbance:
+    """Burns all cores for some seconds. The loops end by themselves, whatever happens here."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.cores = psutil.cpu_count() or 1
+        self.began: float | None = None
+        """Time of the start, seconds since 1970."""
+        self._loops: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Begin: two busy loops per core, for a machine that has other work to do as well."""
+        self.began = time.time()
+        self._loops = [
+            subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-c", _BUSY_LOOP, str(self.seconds)],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for _ in range(2 * self.cores)
+        ]
+
+    @property
+    def running(self) -> bool:
+        """Whether the cores are burnt right now."""
+        return any(loop.poll() is None for loop in self._loops)
+
+    def stop(self) -> None:
+        """End the busy loops."""
+        for loop in self._loops:
+            if loop.poll() is None:
+                loop.kill()
+            loop.wait()
+
+
+class OutputReader(Part):
+    """Reads alerts and scores of the connectors, committed ones only, into a state."""
+
+    def __init__(self, servers: str, connectors: Iterable[Connector], state: DemoState) -> None:
+        super().__init__("demo-reader")
+        self._state = state
+        outputs = [one.output for one in connectors]
+        self._alerts = {output.alerts for output in outputs}
+        self._topics = [topic for one in outputs for topic in (one.alerts, one.scores) if topic]
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=servers,
+            isolation_level="read_committed",
+            fetch_max_wait_ms=_POLL_MS,
+            metrics_enabled=False,
+        )
+
+    def work(self) -> None:
+        """Read."""
+        partitions = [TopicPartition(topic, 0) for topic in self._topics]
+        self._consumer.assign(partitions)
+        self._consumer.seek_to_beginning(*partitions)
+        while not self.stopping.is_set():
+            for partition, messages in self._consumer.poll(_POLL_MS).items():
+                for message in messages:
+                    self._take(partition.topic, message.value)
+        self._consumer.close()
+
+    def _take(self, topic: str, value: bytes) -> None:
+        if topic in self._alerts:
+            self._state.add_alert(orjson.loads(value))
+        else:
+            frame = decode_scores(value)
+            self._state.add_scores(frame.topic, frame.scores)
 
 
 class DemoFailedError(RuntimeError):
@@ -99,7 +220,7 @@ class DemoSession:
             self._workers.append(WorkerProcess(path, folder / f"{name}.log", environment))
         self.state = DemoState(tuple(one.input.topic for one in self._connectors.values()))
         self._stack.callback(self.disturbance.stop)
-        self._reader = OutputReader(broker.bootstrap, self._connectors, self.state)
+        self._reader = OutputReader(broker.bootstrap, self._connectors.values(), self.state)
         self._stack.callback(self._reader.stop)
         self._reader.start()
         self._group = KafkaConsumer(
@@ -199,9 +320,9 @@ class DemoSession:
             problem = worker.problem()
             if problem is not None:
                 raise DemoFailedError(f"the worker of {worker.name}.yaml ended: {problem}")
-        problems = [self._reader.problem, *(one.problem for one in self._sources.values())]
-        for text in filter(None, problems):
-            raise DemoFailedError(text)
+        for part in (self._reader, *self._sources.values()):
+            if part.problem:
+                raise DemoFailedError(part.problem)
 
     def outcome(self) -> Outcome | None:
         """What came of the disturbance; None where none was made."""

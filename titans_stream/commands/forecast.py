@@ -11,25 +11,22 @@ Empty cells and NaN are missing values. A series needs 50 values before its firs
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
+from titans_stream.commands.outputs import note, refuse_overwriting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from titans_stream.commands.forecast_plot import ForecastPlot
-    from titans_stream.engine.engine import StreamEngine
-    from titans_stream.files.csv_file import CsvFile
-    from titans_stream.files.csv_readings import CsvColumns, CsvReadings
+    from titans_stream.commands.forecasting import FileForecasts
+    from titans_stream.files.csv_readings import CsvReadings
     from titans_stream.forecasting.settings import ForecastConfig
     from titans_stream.records import Forecast
-
-SHOWN_NAMES = 10
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,87 +60,78 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.commands.csv_scores import output_file
     from titans_stream.engine.rhythm import FIRST_FORECAST
     from titans_stream.files.csv_file import CsvFile
-    from titans_stream.files.csv_readings import choose_columns, likely_time
+    from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
+    from titans_stream.times import load_zone
 
     started = time.monotonic()
+    refuse_overwriting({"--out": args.out, "--plot": args.plot}, [args.data])
     file = CsvFile(args.data, delimiter(args.delimiter))
     columns = choose_columns(file, args.timestamp, args.value, args.series)
     timed = columns.timestamp is not None
     config = _forecast_config(args, timed)
-    source = _Source(args, file, columns, config)
+    zone = load_zone(args.timezone or "UTC")
+    source = _source(args, config, timed)
     plot = _plot(args.plot, timed)
     guess = likely_time(file, columns)
     if guess is not None and not args.quiet:
-        _note(f"note: rows are counted; use their times with --timestamp {guess}")
+        note(f"note: rows are counted; use their times with --timestamp {guess}")
     made: Counter[str] = Counter()
     with output_file(args.out) as out:
         writer = ForecastWriter(out, config.quantiles, timed)
-        for forecast in source.forecasts(plot):
+        found = _forecasts(source, args, lambda: ReadingsOfCsv(file, columns, zone), plot)
+        for forecast in found:
             writer.write(forecast)
             made[forecast.series_id] += 1
         if not made:
+            source.dropped.warn()
             raise ValueError(
-                f"{args.data.name}: no series has the {FIRST_FORECAST} values that a forecast needs"
+                f"{args.data.name}: no series has the {FIRST_FORECAST} values that a forecast "
+                f"needs ({'; '.join(source.reasons(made))})"
             )
     if plot is not None:
         plot.draw(args.plot)
     if not args.quiet:
-        _note(
+        note(
             f"{made.total():,} forecasts of {len(made):,} series, "
             f"{time.monotonic() - started:.1f} s"
         )
-        _note_young(source, made, FIRST_FORECAST)
+        for line in source.reasons(made):
+            note(line)
+    source.dropped.warn()
     return 0
 
 
-class _Source:
-    """The forecasts that the arguments ask for."""
+def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> FileForecasts:
+    """What makes the forecasts that the arguments ask for."""
+    from titans_stream.commands.forecasting import FileForecasts
+    from titans_stream.engine.build import EngineSetup, build_engine
+    from titans_stream.engine.settings import EngineConfig
+    from titans_stream.lifecycle.loading import load_model
 
-    def __init__(
-        self, args: argparse.Namespace, file: CsvFile, columns: CsvColumns, config: ForecastConfig
-    ) -> None:
-        from titans_stream.lifecycle.loading import load_model
-        from titans_stream.times import load_zone
+    model = load_model(args.model)
+    settings = EngineConfig(timezone=args.timezone or "UTC")
+    return FileForecasts(
+        lambda config: build_engine(model, EngineSetup(settings, forecast=config, calendar=timed)),
+        config,
+        settings.expire_after,
+    )
 
-        self._file = file
-        self._columns = columns
-        self._config = config
-        self._from_the_end = args.every is None
-        self._zone_name: str = args.timezone or "UTC"
-        self._zone = load_zone(self._zone_name)
-        self._model = load_model(args.model)
-        self.series: set[str] = set()
 
-    def forecasts(self, plot: ForecastPlot | None) -> Iterator[Forecast]:
-        """In the order in which the service would make them; `plot` watches."""
-        from titans_stream.commands.forecasting import LastReadings, forecast_last, forecast_turns
+def _forecasts(
+    source: FileForecasts,
+    args: argparse.Namespace,
+    read: Callable[[], Iterable[CsvReadings]],
+    plot: ForecastPlot | None,
+) -> Iterator[Forecast]:
+    """In the order in which the service would make them; `plot` watches. `read` reads the file."""
+    from titans_stream.commands.forecasting import LastReadings
 
-        chunks: Iterable[CsvReadings] = self._readings()
-        if plot is not None:
-            chunks = plot.readings(chunks)
-        if self._from_the_end:
-            last = LastReadings.of(self._readings())
-            self.series.update(last.offset)
-            made = forecast_last(self._engine, self._config, last, chunks)
-        else:
-            made = forecast_turns(self._engine(self._config), chunks)
-        return made if plot is None else plot.forecasts(made)
-
-    def _readings(self) -> Iterable[CsvReadings]:
-        from titans_stream.files.csv_readings import ReadingsOfCsv
-
-        return ReadingsOfCsv(self._file, self._columns, self._zone)
-
-    def _engine(self, config: ForecastConfig) -> StreamEngine:
-        from titans_stream.detection.rules import AlertConfig
-        from titans_stream.engine.engine import StreamEngine
-        from titans_stream.engine.settings import EngineConfig
-
-        settings = EngineConfig(timezone=self._zone_name)
-        calendar = self._columns.timestamp is not None
-        return StreamEngine(
-            settings, AlertConfig(), self._model, calendar=calendar, forecast=config
-        )
+    chunks = read() if plot is None else plot.readings(read())
+    if args.every is not None:
+        made = source.turns(chunks)
+    else:
+        made = source.last(LastReadings.of(read()), chunks)
+    return made if plot is None else plot.forecasts(made)
 
 
 def _forecast_config(args: argparse.Namespace, timed: bool) -> ForecastConfig:
@@ -188,15 +176,3 @@ def _plot(path: Path | None, timed: bool) -> ForecastPlot | None:
     from titans_stream.commands.forecast_plot import ForecastPlot
 
     return ForecastPlot(timed)
-
-
-def _note_young(source: _Source, made: Counter[str], least: int) -> None:
-    """Name series that are too short."""
-    young = sorted(source.series - set(made))
-    if young:
-        shown = ", ".join(young[:SHOWN_NAMES]) + (", ..." if len(young) > SHOWN_NAMES else "")
-        _note(f"without a forecast, fewer than {least} values: {shown}")
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(text + "\n")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
+
+from titans_stream.commands.outputs import say
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--file: name the health file, or set {VARIABLE}")
     seconds = age(Path(path))
     if seconds is None:
-        sys.stdout.write(f"not healthy: {path} does not exist (yet)\n")
+        say(f"not healthy: {path} does not exist (yet)")
         return 1
     healthy = seconds <= args.max_age
-    sys.stdout.write(f"{'healthy' if healthy else 'not healthy'}: got on {seconds:.0f} s ago\n")
+    say(f"{'healthy' if healthy else 'not healthy'}: got on {seconds:.0f} s ago")
     return 0 if healthy else 1

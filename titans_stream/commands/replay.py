@@ -9,13 +9,17 @@ series each; with --value only those named.
 from __future__ import annotations
 
 import argparse
-import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
+from titans_stream.commands.outputs import Dropped, note
 
 if TYPE_CHECKING:
+    from titans_stream.config import Connector
     from titans_stream.stream.publisher import Row
     from titans_stream.stream.settings import InputConfig
 
@@ -30,14 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA.csv", type=Path, help="a CSV file with a header")
     parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
     add_csv_arguments(parser)
-    parser.add_argument(
-        "--set",
-        metavar="FIELD=TEXT",
-        type=_constant,
-        action="append",
-        default=[],
-        help="a field of the series id that is the same in every message; repeat for several",
-    )
+    add_constants(parser)
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--rate", metavar="N", type=_positive, help="messages per second")
     pace.add_argument(
@@ -45,6 +42,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         type=_positive,
         help="X times as fast as the times in the file; default: as fast as Kafka takes it",
+    )
+
+
+def add_constants(parser: argparse.ArgumentParser) -> None:
+    """Add `--set`, for fields that a file lacks."""
+    parser.add_argument(
+        "--set",
+        metavar="FIELD=TEXT",
+        type=_constant,
+        action="append",
+        default=[],
+        help="a field of the series id that is the same in every message; repeat for several",
     )
 
 
@@ -69,31 +78,99 @@ def run(args: argparse.Namespace) -> int:
     """Publish the file."""
     from itertools import chain, islice
 
-    from titans_stream.commands.replay_rows import ReplayColumns, ReplayRows
+    from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
     from titans_stream.config import load_connector
     from titans_stream.files.csv_file import CsvFile
 
     connector = load_connector(args.connector)
     file = CsvFile(args.data, delimiter(args.delimiter))
-    columns = ReplayColumns(args.timestamp, tuple(args.value), args.series, dict(args.set))
-    rows = iter(ReplayRows(file, connector.input, columns, args.timezone))
+    rows = iter(ConnectorRows(file, connector.input, FileColumns.of(args)))
     first = list(islice(rows, _CHECKED))
     _check(first, connector.input)
 
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.publisher import Pace, publish
 
+    dropped = Dropped()
     published = publish(
         KafkaClients(connector.kafka, patience=PATIENCE),
         connector.input,
-        chain(first, rows),
+        _counted(chain(first, rows), connector, dropped),
         Pace(args.rate, args.speedup),
     )
-    sys.stderr.write(
+    note(
         f"{published.readings:,} readings in {published.messages:,} messages to topic "
-        f"{connector.input.topic}, {published.seconds:.1f} s\n"
+        f"{connector.input.topic}, {published.seconds:.1f} s"
     )
+    dropped.warn("come out of order, and a worker drops them")
     return 0
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Event time of one series as the engine's order keeps it; times in nanoseconds.
+
+    Readings wait until the series has been seen `bound` later. `last` is that of the last one
+    taken, `late` that of the last late one, the `run`-th in an order of their own.
+    """
+
+    bound: int
+    newest: int | None = None
+    waiting: list[int] = field(default_factory=list)
+    last: int | None = None
+    late: int = 0
+    run: int = 0
+
+    def take(self, time: int, dropped: Dropped) -> None:
+        """Take a reading; those that are dropped now are counted."""
+        if self.newest is not None and time <= self.newest - self.bound:
+            self._judge(time, dropped)
+            return
+        at = bisect_left(self.waiting, time)
+        if self.waiting[at : at + 1] == [time]:
+            dropped.duplicate += 1
+            return
+        self.waiting.insert(at, time)
+        self.newest = self.waiting[-1] if self.newest is None else max(self.newest, time)
+        released = bisect_right(self.waiting, self.newest - self.bound)
+        for each in self.waiting[:released]:
+            self._judge(each, dropped)
+        del self.waiting[:released]
+
+    def _judge(self, time: int, dropped: Dropped) -> None:
+        from titans_stream.engine.order import CLOCK_STEP
+
+        if time == self.last:
+            dropped.duplicate += 1
+            return
+        if self.last is not None and time < self.last:
+            self.run = self.run + 1 if self.run == 0 or time > self.late else 1
+            self.late = time
+            if self.run < CLOCK_STEP:
+                dropped.late += 1
+                return
+        self.last, self.run = time, 0
+
+
+def _counted(rows: Iterable[Row], connector: Connector, dropped: Dropped) -> Iterator[Row]:
+    """Hand rows on; what a worker of the connector will drop is counted when they go out."""
+    from titans_stream.commands.connector_rows import SeriesNames
+    from titans_stream.stream.codec.fields import UnusableError
+
+    names = SeriesNames(connector.input)
+    clocks: dict[str, _Clock] = {}
+    for row in rows:
+        fields = tuple(row.fields.items())
+        for value_name in row.values:
+            dropped.readings += 1
+            try:
+                series, _ = names.of(fields, value_name)
+            except UnusableError:
+                continue  # the worker says so in a dead letter
+            if series not in clocks:
+                clocks[series] = _Clock(connector.engine.max_out_of_orderness)
+            clocks[series].take(row.timestamp, dropped)
+        yield row
 
 
 def _check(rows: list[Row], config: InputConfig) -> None:

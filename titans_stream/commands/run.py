@@ -26,11 +26,14 @@ def run(args: argparse.Namespace) -> int:
 
     connector = load_connector(args.connector)
 
-    from titans_stream.engine.compiling import compile_kernels
-    from titans_stream.engine.engine import StreamEngine
+    from titans_stream.commands.memories import (
+        connector_engine,
+        connector_snapshots,
+        lost_memories,
+    )
+    from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.ops.health import health_file
-    from titans_stream.ops.storage import LocalSnapshots
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.kafka.errors import FatalError
     from titans_stream.stream.worker import Worker, run_until_signalled
@@ -43,13 +46,8 @@ def run(args: argparse.Namespace) -> int:
         connector.input.group is not None,
         connector.forecast is not None,
     )
-    engine = StreamEngine(
-        connector.engine,
-        connector.alerts,
-        model,
-        connector.input.topic,
-        forecast=connector.forecast,
-    )
+    engine = connector_engine(connector, model)
+    snapshots = connector_snapshots(connector, model)
     log.info(
         "connector %s: topic %s, device %s, model %s version %s, %s bytes of memory per series",
         connector.name,
@@ -59,16 +57,14 @@ def run(args: argparse.Namespace) -> int:
         model.ref.version,
         engine.state_bytes,
     )
+    lost = lost_memories(connector, engine, snapshots)
+    if lost is not None:
+        log.warning("%s", lost)
     stop = threading.Event()
     worker = Worker(
         KafkaClients(connector.kafka, stop=stop),
         engine,
-        LocalSnapshots(
-            connector.state.path,
-            connector.input.group_id,
-            connector.state.keep,
-            about={"model": model.ref.name, "model_version": model.ref.version},
-        ),
+        snapshots,
         input=connector.input,
         output=connector.output,
         delivery=connector.delivery,

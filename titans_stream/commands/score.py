@@ -5,7 +5,8 @@ stranger), p_value, surprise, expected, lower, upper, alert (1 while an episode 
 (1 on its first reading) and status (scored, warming_up, duplicate, late, missing).
 
 Each numeric column is a series; with --series a file holds many series, one reading a row.
-Empty cells and NaN are missing values. With --group all of them are channels of one asset: judged
+Empty cells and NaN are missing values. With --connector the file is read as `replay` reads it, and
+series have the connector's names. With --group all of them are channels of one asset: judged
 jointly and alerted as one; alert and onset are then the asset's.
 """
 
@@ -14,21 +15,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
+from titans_stream.commands.outputs import note, refuse_overwriting
+from titans_stream.commands.replay import add_constants
 
 if TYPE_CHECKING:
     from titans_stream.commands.scoring import ScoredChunk, Tally
     from titans_stream.config import Connector
-    from titans_stream.detection.rules import AlertConfig
-    from titans_stream.engine.engine import StreamEngine
-    from titans_stream.engine.settings import EngineConfig
-    from titans_stream.files.csv_readings import CsvColumns
-    from titans_stream.stream.settings import InputConfig
+    from titans_stream.engine.build import EngineSetup
+    from titans_stream.files.csv_readings import CsvReadings
 
 SHOWN_EPISODES = 100
 
@@ -41,9 +40,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_csv_arguments(parser)
     parser.add_argument(
-        "--connector", metavar="YAML", type=Path, help="take alert and engine settings, and the "
-        "model, from a connector",
+        "--connector", metavar="YAML", type=Path, help="take names of series, alert and engine "
+        "settings, and the model, from a connector",
     )  # fmt: skip
+    add_constants(parser)
     parser.add_argument("--model", metavar="URI", help="base, a folder, or models:/NAME@ALIAS")
     parser.add_argument(
         "--budget", metavar="N", type=float, help="accepted false alarms per series and day"
@@ -58,75 +58,70 @@ def run(args: argparse.Namespace) -> int:
     """Score the file."""
     from titans_stream.commands.csv_scores import ScoreWriter, output_file
     from titans_stream.commands.scoring import FileScorer
+    from titans_stream.config import BASE_MODEL, load_connector
+    from titans_stream.engine.build import build_engine
+    from titans_stream.lifecycle.loading import load_model
+
+    started = time.monotonic()
+    refuse_overwriting({"--out": args.out}, [args.data, args.connector])
+    if args.group == "":
+        raise ValueError("--group: a name is needed")
+    connector = None if args.connector is None else load_connector(args.connector)
+    readings, timed = _readings(args, connector)
+    model = load_model(args.model or (BASE_MODEL if connector is None else connector.model))
+    scorer = FileScorer(build_engine(model, _setup(args, connector, timed)))
+    with output_file(args.out) as out:
+        writer = ScoreWriter(out)
+        chunks = scorer.run(readings)
+        for chunk in chunks if args.quiet else _with_progress(chunks, started):
+            writer.write(chunk.scores, None if timed else chunk.row.tolist())
+    if not args.quiet:
+        _report(scorer.tally, timed, time.monotonic() - started)
+    scorer.tally.dropped.warn()
+    return 0
+
+
+def _readings(
+    args: argparse.Namespace, connector: Connector | None
+) -> tuple[Iterable[CsvReadings], bool]:
+    """The file's readings, and whether it has times."""
+    from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
     from titans_stream.files.csv_file import CsvFile
     from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
     from titans_stream.times import load_zone
 
-    started = time.monotonic()
-    settings = _Settings(args)
-    zone = load_zone(settings.input_timezone)
+    zone = load_zone(args.timezone or "UTC")
     file = CsvFile(args.data, delimiter(args.delimiter))
+    if connector is not None:
+        config = connector.input
+        if args.group is not None:
+            config = config.model_copy(update={"group": None})
+        rows = ConnectorRows(file, config, FileColumns.of(args))
+        return rows.readings(args.group), rows.timed
+    if args.set:
+        raise ValueError("--set: fields are those of a --connector")
     columns = choose_columns(file, args.timestamp, args.value, args.series)
     guess = likely_time(file, columns)
     if guess is not None and not args.quiet:
-        _note(f"note: rows are taken as 5 minutes apart; use their times with --timestamp {guess}")
-    scorer = FileScorer(settings.engine(columns))
-    with output_file(args.out) as out:
-        writer = ScoreWriter(out)
-        chunks = scorer.run(ReadingsOfCsv(file, columns, zone, settings.group))
-        for chunk in chunks if args.quiet else _with_progress(chunks, started):
-            writer.write(chunk.scores, None if columns.timestamp else chunk.row.tolist())
-    if not args.quiet:
-        _report(scorer.tally, columns, time.monotonic() - started)
-    return 0
+        note(f"note: rows are taken as 5 minutes apart; use their times with --timestamp {guess}")
+    group = None if args.group is None else lambda series: args.group
+    return ReadingsOfCsv(file, columns, zone, group), columns.timestamp is not None
 
 
-class _Settings:
-    """What the arguments and the connector say about engine, alerts and model."""
+def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -> EngineSetup:
+    """What the arguments and the connector say about the engine."""
+    from titans_stream.detection.rules import AlertConfig
+    from titans_stream.engine.build import EngineSetup
+    from titans_stream.engine.settings import EngineConfig
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        from titans_stream.config import BASE_MODEL, load_connector
-        from titans_stream.detection.rules import AlertConfig
-        from titans_stream.engine.settings import EngineConfig
-
-        connector: Connector | None = load_connector(args.connector) if args.connector else None
-        self._alerts: AlertConfig = connector.alerts if connector else AlertConfig()
-        self._engine: EngineConfig = connector.engine if connector else EngineConfig()
-        self._model: str = args.model or (connector.model if connector else BASE_MODEL)
-        self.group: Callable[[str], str] | None = None
-        if args.group is not None:
-            if not args.group:
-                raise ValueError("--group: a name is needed")
-            self.group = lambda series: args.group
-        elif connector is not None and connector.input.group is not None:
-            self.group = partial(_group_by_connector, connector.input)
-        self.input_timezone: str = connector.input.timezone if connector else "UTC"
-        if args.timezone:
-            self.input_timezone = args.timezone
-            self._engine = self._engine.model_copy(update={"timezone": args.timezone})
-        if args.budget is not None:
-            changed = {"false_alarms_per_series_per_day": args.budget}
-            self._alerts = AlertConfig.model_validate({**self._alerts.model_dump(), **changed})
-
-    def engine(self, columns: CsvColumns) -> StreamEngine:
-        from titans_stream.engine.engine import StreamEngine
-        from titans_stream.lifecycle.loading import load_model
-
-        calendar = columns.timestamp is not None
-        model = load_model(self._model)
-        return StreamEngine(self._engine, self._alerts, model, calendar=calendar)
-
-
-def _group_by_connector(config: InputConfig, series: str) -> str:
-    from titans_stream.stream.publisher import group_of_series
-
-    try:
-        return group_of_series(config, series)
-    except ValueError as error:
-        raise ValueError(
-            f"--group is needed: the connector's group {config.group!r} cannot be told from the "
-            f"series {series!r} ({error})"
-        ) from error
+    alerts = AlertConfig() if connector is None else connector.alerts
+    engine = EngineConfig() if connector is None else connector.engine
+    if args.timezone:
+        engine = engine.model_copy(update={"timezone": args.timezone})
+    if args.budget is not None:
+        changed = {"false_alarms_per_series_per_day": args.budget}
+        alerts = AlertConfig.model_validate({**alerts.model_dump(), **changed})
+    return EngineSetup(engine, alerts, calendar=timed)
 
 
 def _with_progress(chunks: Iterable[ScoredChunk], started: float) -> Iterator[ScoredChunk]:
@@ -144,19 +139,14 @@ def _with_progress(chunks: Iterable[ScoredChunk], started: float) -> Iterator[Sc
         sys.stderr.write("\r\x1b[K")
 
 
-def _report(tally: Tally, columns: CsvColumns, seconds: float) -> None:
+def _report(tally: Tally, timed: bool, seconds: float) -> None:
     episodes = sorted(tally.episodes.values(), key=lambda alert: alert.onset)
     for alert in episodes[:SHOWN_EPISODES]:
-        row = None if columns.timestamp else tally.opened_at[alert.alert_id]
-        when = alert.onset if row is None else f"row {row}"
-        _note(f"{alert.severity:8s}  {when}  {alert.series_id}: {alert.explanation}")
+        when = alert.onset if timed else f"row {tally.opened_at[alert.alert_id]}"
+        note(f"{alert.severity:8s}  {when}  {alert.series_id}: {alert.explanation}")
     if len(episodes) > SHOWN_EPISODES:
-        _note(f"and {len(episodes) - SHOWN_EPISODES:,} more alerts")
-    _note(
-        f"{tally.values:,} values of {tally.series:,} series, {tally.scored:,} scored, "
+        note(f"and {len(episodes) - SHOWN_EPISODES:,} more alerts")
+    note(
+        f"{tally.dropped.readings:,} values of {tally.series:,} series, {tally.scored:,} scored, "
         f"{len(episodes):,} alerts, {seconds:.1f} s"
     )
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(text + "\n")

@@ -7,12 +7,13 @@ working directory. With --register the model becomes a new version that connecto
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands.outputs import say
+
 if TYPE_CHECKING:
-    from titans_stream.lifecycle.runs import Progress, TrainingReport
+    from titans_stream.lifecycle.runs import TrainingReport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,23 +31,16 @@ def run(args: argparse.Namespace) -> int:
 
     from titans_stream.lifecycle.runs import run_training
 
-    report = run_training(recipe, args.register, args.tracking_uri, _print_progress)
+    report = run_training(
+        recipe, args.register, args.tracking_uri, lambda progress: say(progress.summary)
+    )
     _print_report(report)
     return 0
 
 
-def _print_progress(progress: Progress) -> None:
-    _line(progress.summary)
-
-
 def _print_report(report: TrainingReport) -> None:
-    _line(f"run {report.run_id} of experiment {report.experiment} at {report.tracking_uri}")
-    _line(f"chosen: {report.chosen}, in {report.seconds:.1f} s; the model: {report.model_uri}")
+    say(f"run {report.run_id} of experiment {report.experiment} at {report.tracking_uri}")
+    say(f"chosen: {report.chosen}, in {report.seconds:.1f} s; the model: {report.model_uri}")
     if report.registered is not None:
         aliases = "".join(f", alias {alias}" for alias in report.registered.aliases)
-        _line(f"registered: {report.registered.uri}{aliases}")
-
-
-def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        say(f"registered: {report.registered.uri}{aliases}")

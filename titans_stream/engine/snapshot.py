@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from titans_stream.durations import format_duration
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.multi import forecaster as multi_step
@@ -36,6 +37,30 @@ def state_schema(model: Model, config: EngineConfig, calendar: bool, forecasts: 
         return schema
     interval = json.dumps([config.expected_interval])
     return f"{schema}+forecasts/{FORECAST_VERSION}/{_digest(model, list(heads), interval)}"
+
+
+def state_meaning(model: Model, config: EngineConfig) -> dict[str, str]:
+    """What gives a worker's state its meaning, in words, by setting; kept beside a snapshot."""
+    heads = multi_step.weight_shapes()
+    return {
+        "model": model.ref.name,
+        "model_version": model.ref.version,
+        "weights": _digest(model, [name for name in model.weights if name not in heads], ""),
+        "layout": str(LAYOUT_VERSION),
+        "engine.timezone": config.timezone,
+        "engine.max_out_of_orderness": format_duration(config.max_out_of_orderness),
+    }
+
+
+def schema_difference(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """What differs between two meanings of the state, `setting old -> new` each.
+
+    Weights go by their model's name where that differs too; what `old` does not tell is left out.
+    """
+    changed = [name for name, text in new.items() if old.get(name, text) != text]
+    if {"model", "model_version"} & {*changed}:
+        changed = [name for name in changed if name != "weights"]
+    return [f"{name} {old[name]} -> {new[name]}" for name in changed]
 
 
 def _digest(model: Model, names: list[str], meaning: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from titans_stream.detection.layout import BLOCK, BLOCK_DECAY
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
+from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
@@ -58,7 +59,8 @@ class OurDetector:
 
     def make_engine(self, calendar: bool) -> StreamEngine:
         """A fresh engine; `calendar` False where timestamps carry no time of day."""
-        return StreamEngine(self.engine, self.alerts, self.model, calendar=calendar)
+        setup = EngineSetup(self.engine, self.alerts, calendar=calendar)
+        return build_engine(self.model, setup)
 
     def _detect(self, one: LabelledSeries) -> Detection:
         scores, frames = self._scores(one)

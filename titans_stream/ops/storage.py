@@ -94,6 +94,23 @@ class LocalSnapshots:
         """The offsets at which there are snapshots, in order."""
         return self._offsets(topic, partition)
 
+    def newest(self, topic: str) -> dict[int, dict[str, str]]:
+        """The header of each partition's newest snapshot, `schema` and `about` in it.
+
+        A file that cannot be read is passed over.
+        """
+        found: dict[int, dict[str, str]] = {}
+        for folder in (self._root / _folder_name(topic)).glob("*"):
+            for offset in (
+                self._offsets(topic, int(folder.name))[-1:] if folder.name.isdecimal() else ()
+            ):
+                try:
+                    with safe_open(folder / f"{offset}{_SUFFIX}", framework="numpy") as file:
+                        found[int(folder.name)] = file.metadata() or {}
+                except (OSError, SafetensorError):
+                    continue
+        return found
+
     def _folder(self, topic: str, partition: int) -> Path:
         return self._root / _folder_name(topic) / str(partition)
 

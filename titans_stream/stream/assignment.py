@@ -156,6 +156,8 @@ class Assignment:
         topic = self._config.topic
 
         def warm_up_from() -> int:
+            if self._config.start == "earliest":
+                return logged.begin
             since = time.time_ns() - self._config.warm_up
             if not self._config.warm_up:
                 return int(found.offset)

@@ -155,7 +155,7 @@ def plan_recovery(
     """A partition with a committed offset.
 
     `load` gives the newest fitting snapshot up to an offset; `warm_up_from` the offset at which
-    a warm-up before now begins.
+    a warm-up before now begins, or the first one where a connector starts at the earliest.
     """
     offset = committed.offset
     if offset > log.end:
@@ -181,7 +181,7 @@ def plan_recovery(
         wanted = min(warm_up_from(), resume)
         origin, warm_until = Origin(built_from=wanted, start=resume), resume
         warnings.append(
-            "no snapshot fits (the state folder is new, or the model has changed): "
+            "no snapshot fits (the state folder has none, or settings or model have changed): "
             f"learning anew from offset {wanted}"
         )
     seek = min(max(wanted, log.begin), resume)
