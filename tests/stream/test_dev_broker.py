@@ -114,7 +114,7 @@ def test_it_runs_in_an_event_loop_and_ends_when_cancelled() -> None:
 
 def test_run_forever_ends_by_ctrl_c() -> None:
     code = (
-        "from titans_stream.stream.dev_broker import DevBroker\n"
+        "from titans_stream.devbroker.broker import DevBroker\n"
         "b = DevBroker()\n"
         "b.run_forever(lambda: print(b.bootstrap, flush=True))\n"
         "print('ended')\n"

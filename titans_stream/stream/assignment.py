@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from kafka import TopicPartition
@@ -109,6 +111,8 @@ class Assignment:
         with self._metrics.timed("recover"), translated("recovery"):
             plans = self._plans(sorted(self.new))
             pins = {p: plan for p, plan in plans.items() if plan is not None and plan.pin}
+            for partition in pins:
+                self._snapshots.discard(self._config.topic, partition, after=-1)
             if pins:
                 pin({self.topic_partition(p): _offset(x.resume, x.origin) for p, x in pins.items()})
             for partition, plan in plans.items():
@@ -135,7 +139,7 @@ class Assignment:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
-        return plans
+        return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
 
     def _first_plan(self, name: Any, logged: LogRange) -> Plan:
         config = self._config
@@ -162,15 +166,12 @@ class Assignment:
             return self._offset_at(name, since, int(found.offset))
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
-        plan = plan_recovery(
+        return plan_recovery(
             committed,
             logged,
             lambda at_most: self._snapshots.load(topic, partition, at_most, schema),
             warm_up_from,
         )
-        if plan.pin:
-            self._snapshots.discard(topic, partition, after=-1)
-        return plan
 
     def _offset_at(self, name: Any, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
@@ -266,7 +267,8 @@ class Assignment:
         progress.snapshot_due = time.monotonic() + self._snapshot_interval
         if progress.snapshot_offset == progress.position:
             return
-        notes = {"start": progress.warm_until, "muted": sorted(progress.muted)}
+        life = progress.origin.life
+        notes = {"start": progress.warm_until, "muted": sorted(progress.muted), "life": life}
         with self._metrics.timed("snapshot"):
             snapshot = self._engine.snapshot(progress.partition)
             stored = StoredSnapshot(progress.position, snapshot, notes)
@@ -276,8 +278,15 @@ class Assignment:
                 log.error("partition %d: no snapshot: %s", progress.partition, error)
                 return
         progress.snapshot_offset = progress.position
-        progress.origin = Origin(snapshot=progress.position)
+        progress.origin = Origin(snapshot=progress.position, life=life)
         self._metrics.counts["snapshots"] += 1
+
+
+def _with_life(plan: Plan) -> Plan:
+    """A plan of a state that begins empty names its life."""
+    if plan.stored is not None or plan.origin.life:
+        return plan
+    return replace(plan, origin=replace(plan.origin, life=uuid.uuid4().hex[:16]))
 
 
 def _offset(offset: int, origin: Origin) -> Any:
