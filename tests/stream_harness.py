@@ -325,7 +325,7 @@ class Kafka:
                     # readings may be older than a broker keeps messages
                     NewTopic(self.input, partitions, 1, topic_configs={"retention.ms": "-1"}),
                     NewTopic(self.alerts, 1, 1),
-                    NewTopic(self.scores, 1, 1),
+                    NewTopic(self.scores, 1, 1, topic_configs=configs.get("scores", {})),
                     NewTopic(self.forecasts, 2, 1),
                     NewTopic(self.dead, 1, 1, topic_configs=configs.get("dead", {})),
                 ]

@@ -255,9 +255,9 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_marked(tmp_path: Path, told:
         setup = Setup(kafka, tmp_path)
         clients = setup.clients()
         if told:
-            assert clients.message_limit(kafka.dead) == 100_000
+            assert clients.message_limits([kafka.dead]) == {kafka.dead: 100_000}
         else:
-            clients.message_limit = lambda topic: 1_000_000  # type: ignore[method-assign]
+            clients.message_limits = lambda topics: dict.fromkeys(topics, 1_000_000)  # type: ignore[method-assign]
         value = b"x" * 99_900
         messages = stream(40, partitions=1)
         kafka.produce([*messages[:20], (b"key", value), *messages[20:]])
@@ -272,6 +272,42 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_marked(tmp_path: Path, told:
         assert letter.value == value[: len(letter.value)]
         assert len(kafka.alerts_by_series()) == 3
         assert (running.worker.metrics.counts["aborts"] > 0) is not told
+
+
+@pytest.mark.parametrize("limit", ["topic", "untold", "producer"])
+def test_frames_of_scores_are_split_to_what_their_topic_takes(
+    broker: DevBroker, tmp_path: Path, limit: str
+) -> None:
+    kafka = Kafka(broker.bootstrap)
+    small = {"max.message.bytes": "40000"}
+    kafka.create(partitions=1, scores={} if limit == "producer" else small)
+    setup = Setup(kafka, tmp_path, output={"scores": kafka.scores})
+    if limit == "producer":
+        setup.client = {"producer": {"max_request_size": 40_000}}
+    clients = setup.clients()
+    if limit == "untold":
+        clients.message_limits = lambda topics: dict.fromkeys(topics, 1_000_000)  # type: ignore[method-assign]
+    kafka.produce(stream(600, partitions=1))
+    running = Running(setup.worker(clients=clients))
+    running.wait(lambda: kafka.committed(setup.group_id, 1)[0] == 600)
+    running.stop()
+    records = kafka.read(kafka.scores)
+    offsets = [o for r in records for o in decode_scores(r.value).scores.offset.tolist()]
+    assert offsets == list(range(600))
+    assert all(len(record.value) < 40_000 for record in records)
+    assert (running.worker.metrics.counts["aborts"] > 0) is (limit == "untold")
+    assert kafka.read(kafka.dead) == []
+
+
+def test_a_topic_whose_messages_are_too_small_is_named(broker: DevBroker, tmp_path: Path) -> None:
+    kafka = Kafka(broker.bootstrap)
+    kafka.create(scores={"max.message.bytes": "4000"})
+    running = Running(Setup(kafka, tmp_path, output={"scores": kafka.scores}).worker())
+    running.join()
+    assert isinstance(running.error, ConnectError)
+    assert str(running.error).startswith(
+        f"output.scores: topic {kafka.scores} takes messages of 4,000 bytes, 4,096 are needed"
+    )
 
 
 def test_one_log_line_a_second_for_dead_letters(

@@ -43,7 +43,7 @@ from titans_stream.stream.kafka.protocols import Producer
 
 log = logging.getLogger(__name__)
 
-TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 Headers = list[tuple[str, bytes]]
 
@@ -68,7 +68,11 @@ _NEXT = {
 
 
 class TooLargeError(AbortedError):
-    """The broker refused a message for its size."""
+    """A message for `topic` was refused for its size."""
+
+    def __init__(self, what: str, topic: str) -> None:
+        super().__init__(what)
+        self.topic = topic
 
 
 class Output(ABC):
@@ -80,6 +84,7 @@ class Output(ABC):
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._first_error: BaseException | None = None
+        self._first_topic = ""
         self._turn = 0
         self._producer: Producer
         self.state = OutputState.IDLE
@@ -103,21 +108,16 @@ class Output(ABC):
     def send(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
     ) -> None:
-        """Hand over one message.
-
-        MessageSizeTooLargeError where the producer's own limit refuses it: nothing is sent then,
-        and the caller may send less. AbortedError for any other failure.
-        """
+        """Hand over one message. AbortedError where that fails."""
         assert self.state is OutputState.OPEN, self.state
         if key is None and value is None:
             key = b""  # kafka-python refuses a message without key and value
         try:
             future = self._producer.send(topic, value, key, headers, None, None)
-        except TOO_LARGE:
-            raise
         except KafkaError as error:
+            self._failed(self._turn, topic, error)
             raise self._aborted("send", error) from error
-        future.add_errback(self._failed, self._turn)
+        future.add_errback(self._failed, self._turn, topic)
         self.sent += len(key or b"") + len(value or b"")
 
     def commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
@@ -139,7 +139,7 @@ class Output(ABC):
                 self._to(OutputState.ABORTED)
             self._turn += 1
             self._abort()
-            self._first_error = None
+            self._first_error, self._first_topic = None, ""
             self.sent = 0
             self._to(OutputState.IDLE)
 
@@ -160,18 +160,21 @@ class Output(ABC):
         self._to(OutputState.CLOSED)
         close_producer(self._producer, deadline.remaining)
 
-    def _failed(self, turn: int, error: BaseException) -> None:
+    def _failed(self, turn: int, topic: str, error: BaseException) -> None:
         """Note why a message was not sent, unless what it belonged to is over."""
         if turn == self._turn and self._first_error is None:
-            self._first_error = error
+            self._first_error, self._first_topic = error, topic
+        # kafka-python 3.0 drops what follows a failed message, and then sleeps on instead of
+        # ending the commit that waits for it.
+        self._producer.wakeup()
 
     def _aborted(self, what: str, error: BaseException) -> Exception:
         """What to raise for a failure; the first failed message says more than the last call."""
         cause = self._first_error or error
         if self.state is not OutputState.ABORTED:
             self._to(OutputState.ABORTED)
-        if isinstance(cause, TOO_LARGE):
-            return TooLargeError(f"{what}: {cause}")
+        if isinstance(cause, _TOO_LARGE) and self._first_topic:
+            return TooLargeError(f"{what}: {cause}", self._first_topic)
         if isinstance(cause, ProducerFencedError):
             return self._fenced(what)
         return user_error(cause) or AbortedError(f"{what}: {cause}")

@@ -15,7 +15,7 @@ from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig, OutputConfig
-from titans_stream.stream.worker import check_topics, named_topics
+from titans_stream.stream.worker import check_topics, named_topics, output_limits
 
 _MESSAGE_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
 _READ_SECONDS = 5.0
@@ -65,6 +65,7 @@ def inspect_connector(
     """
     topics = named_topics(input, output)
     found = check_topics(clients, topics)
+    output_limits(clients, topics)
     info = found[input.topic]
     consumer = clients.consumer(input.group_id or None)
     try:

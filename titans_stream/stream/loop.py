@@ -311,7 +311,7 @@ class Loop:
     def _abort(self, error: AbortedError) -> None:
         """Drop what is open and the state that went with it."""
         if isinstance(error, TooLargeError):
-            self._outbox.shrink_dead_letters()
+            self._outbox.shrink(error.topic)
         self._metrics.counts["aborts"] += 1
         log.warning("going back to the last commit: %s", error)
         self._output.abort()

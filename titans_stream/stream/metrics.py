@@ -15,7 +15,7 @@ STAGES = ("idle", "receive", "decode", "engine", "encode", "commit", "snapshot",
 COUNTERS = {
     "messages": "Kafka messages taken in",
     "readings": "readings given to the engine",
-    "dead_letters": "messages or readings that could not be used",
+    "dead_letters": "messages or readings that could not be used, output that was too large",
     "alerts": "alert messages published",
     "forecasts": "forecasts published",
     "commits": "commits that succeeded",

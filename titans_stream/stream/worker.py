@@ -24,7 +24,7 @@ from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedE
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.loop import Loop
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.outbox import Outbox
+from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
 from titans_stream.stream.recovery import SnapshotStore
 from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
 
@@ -125,18 +125,10 @@ class Worker:
         """Open the clients; whatever happens later, `stack` closes them."""
         topics = named_topics(self._input, self._output)
         check_topics(self._clients, topics, self._stop)
-        dead_letter = topics["output.dead_letter"]
+        limits = output_limits(self._clients, topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)
-        outbox = Outbox(
-            output,
-            self._input.topic,
-            self._output,
-            dead_letter,
-            self._model,
-            self.metrics,
-            self._clients.message_limit(dead_letter),
-        )
+        outbox = Outbox(output, topics, limits, self._model, self.metrics)
         consumer = self._clients.consumer(self._input.group_id)
         stack.callback(_close_quietly, consumer)
         assignment = Assignment(
@@ -219,6 +211,22 @@ def check_topics(
         if not known[topic].allows(operation):
             raise ConnectError(f"{name}: no permission to {operation.lower()} topic {topic}")
     return known
+
+
+def output_limits(clients: Clients, topics: dict[str, str]) -> dict[str, int]:
+    """Bytes of the largest message of each output topic; `topics` as `named_topics` gives them.
+
+    ConnectError for a topic whose messages are too small for any use.
+    """
+    names = {topic: name for name, topic in topics.items() if name != "input.topic"}
+    limits = clients.message_limits(names)
+    for topic, limit in limits.items():
+        if limit < LEAST_LIMIT:
+            raise ConnectError(
+                f"{names[topic]}: topic {topic} takes messages of {limit:,} bytes, {LEAST_LIMIT:,} "
+                "are needed: raise max.message.bytes and kafka.producer.max_request_size"
+            )
+    return limits
 
 
 def run_until_signalled(worker: Worker) -> None:

@@ -74,8 +74,8 @@ class Clients(Protocol):
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
         """What there is to know of topics; None for one that does not exist."""
 
-    def message_limit(self, topic: str) -> int:
-        """Bytes of the largest message that producer and topic take."""
+    def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """Bytes of the largest message that producer and topic take, by topic."""
 
 
 class KafkaClients:
@@ -132,7 +132,7 @@ class KafkaClients:
             "enable_idempotence": True,
             "transactional_id": transactional_id,
         }
-        client: Producer = self._open("producer", lambda more: KafkaProducer(**settings, **more))
+        client: Producer = self._open("producer", lambda more: _Producer(**settings, **more))
         return client
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
@@ -152,17 +152,19 @@ class KafkaClients:
                 found[topic["name"]] = TopicInfo(partitions, told or None)
         return found
 
-    def message_limit(self, topic: str) -> int:
-        """Bytes of the largest message that producer and topic take."""
+    def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """Bytes of the largest message that producer and topic take, by topic."""
         sendable: int = self._config.client_settings("producer").get(
             "max_request_size", KafkaProducer.DEFAULT_CONFIG["max_request_size"]
         )
-        limit = DEFAULT_MESSAGE_LIMIT
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        with self._admin() as admin, suppress(kafka_errors.KafkaError, KeyError, ValueError):
-            answer = admin.describe_configs([resource], config_filter="all")
-            limit = int(answer["topic"][topic]["max.message.bytes"]["value"])
-        return min(sendable, limit)
+        limits = dict.fromkeys(topics, DEFAULT_MESSAGE_LIMIT)
+        with self._admin() as admin:
+            for topic in limits:
+                resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+                with suppress(kafka_errors.KafkaError, KeyError, ValueError):
+                    answer = admin.describe_configs([resource], config_filter="all")
+                    limits[topic] = int(answer["topic"][topic]["max.message.bytes"]["value"])
+        return {topic: min(sendable, limit) for topic, limit in limits.items()}
 
     @contextmanager
     def _admin(self) -> Iterator[Any]:
@@ -210,6 +212,12 @@ class KafkaClients:
             if self._stop.wait(pause):
                 raise StoppedError(problem)
             pause, most = min(2 * pause, _LONGEST_PAUSE), _LONGEST_BOOTSTRAP_SECONDS
+
+
+class _Producer(KafkaProducer):  # type: ignore[misc]
+    def wakeup(self) -> None:
+        """Have the sending thread look at what there is to do."""
+        self._sender.wakeup()
 
 
 def _recorder(opened: list[Any]) -> Callable[..., Any]:

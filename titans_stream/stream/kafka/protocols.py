@@ -103,5 +103,8 @@ class Producer(Protocol):
     def flush(self, timeout: float) -> None:
         """Wait until everything is sent, at most `timeout` seconds."""
 
+    def wakeup(self) -> None:
+        """Have the sending thread look at what there is to do; safe from any thread."""
+
     def close(self, timeout: float) -> None:
         """Close within `timeout` seconds."""
