@@ -120,11 +120,16 @@ class Output(ABC):
         future.add_errback(self._failed, self._turn, topic)
         self.sent += len(key or b"") + len(value or b"")
 
-    def commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
-        """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not."""
+    def commit(
+        self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline | None = None
+    ) -> None:
+        """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not.
+
+        Beyond the deadline (default: the timeout) LateError; after an abort all is as before.
+        """
         self._to(OutputState.COMMITTING)
         try:
-            self._commit(offsets, member)
+            self._commit(offsets, member, deadline or Deadline(self._timeout))
         except KafkaError as error:
             raise self._aborted("commit", error) from error
         if self._first_error is not None:
@@ -189,7 +194,7 @@ class Output(ABC):
     def _begin(self) -> None: ...
 
     @abstractmethod
-    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None: ...
+    def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None: ...
 
     @abstractmethod
     def _abort(self) -> None: ...
@@ -220,12 +225,12 @@ class ExactlyOnceOutput(Output):
 
     def _open(self) -> Producer:
         producer = self._clients.producer(self._id, self._transaction_timeout)
-        self._call("init_transactions", producer.init_transactions)
+        self._call("init_transactions", producer.init_transactions, self._timeout)
         return producer
 
-    def _call(self, what: str, call: Callable[[], None]) -> None:
+    def _call(self, what: str, call: Callable[[], None], seconds: float) -> None:
         try:
-            call_within(self._timeout, what, call)
+            call_within(seconds, what, call)
         except ProducerFencedError as error:
             raise self._fenced(what) from error
         except KafkaError as error:
@@ -245,7 +250,7 @@ class ExactlyOnceOutput(Output):
         except KafkaError as error:
             raise FatalError(f"begin_transaction: {error}") from error
 
-    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+    def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         # A member without generation is not fenced by the broker: it may not commit.
         if member.generation_id < 0:
             raise KafkaError("no longer a member of the consumer group")
@@ -254,8 +259,9 @@ class ExactlyOnceOutput(Output):
         self._call(  # 3
             "send_offsets_to_transaction",
             lambda: producer.send_offsets_to_transaction(offsets, member),
+            deadline.remaining,
         )
-        self._call("commit_transaction", producer.commit_transaction)  # 4
+        self._call("commit_transaction", producer.commit_transaction, deadline.remaining)  # 4
         self._offsets_sent = False
 
     def _give_up(self) -> None:
@@ -264,7 +270,7 @@ class ExactlyOnceOutput(Output):
     def _abort(self) -> None:
         if not self._offsets_sent:
             try:
-                self._call("abort_transaction", self._producer.abort_transaction)
+                self._call("abort_transaction", self._producer.abort_transaction, self._timeout)
                 return
             except KafkaError as error:
                 log.warning(
@@ -291,19 +297,16 @@ class AtLeastOnceOutput(Output):
     def _begin(self) -> None:
         """Nothing to open."""
 
-    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+    def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         del offsets, member
-        self._flush()
+        self._producer.flush(deadline.remaining)
 
     def _give_up(self) -> None:
         """What was sent cannot be taken back."""
 
-    def _flush(self) -> None:
-        self._producer.flush(self._timeout)
-
     def _abort(self) -> None:
         # What was sent cannot be taken back; it must not arrive after what is sent again.
         try:
-            self._flush()
+            self._producer.flush(self._timeout)
         except KafkaTimeoutError as error:
             raise FatalError(f"flush: {error}") from error

@@ -40,6 +40,7 @@ from titans_stream.stream.kafka.errors import (
     AbortedError,
     ConnectError,
     FatalError,
+    LateError,
     UnansweredError,
 )
 from titans_stream.stream.kafka.protocols import Consumer
@@ -99,12 +100,13 @@ class Loop:
         self._listener_error: Exception | None = None
         self._open = True
         self._topic = ""
+        self._subscribed = False
         self.joining_since: float | None = None
         """When the join began that has not given an assignment yet; an empty one counts."""
 
     def run(self, topic: str) -> None:
         """Work until `stop` is set, then finish in good order."""
-        self._join(topic)
+        self._topic = topic
         try:
             while not self._stop.is_set():
                 self._turn()
@@ -112,28 +114,28 @@ class Loop:
         finally:
             self._open = False
 
-    def _join(self, topic: str) -> None:
-        """Join the group; joins anew where an earlier join was lost."""
-        self._topic = topic
-        self._consumer.subscribe([topic], listener=_Listener(self))
-        # Fetched partitions spare the group a first rebalance, in which nothing is assigned and
-        # in which kafka-python 3.0 can lose the join.
-        self._consumer.topics()
-        self.joining_since = time.monotonic()
+    def _join(self) -> None:
+        """Join the group where this has not been done, and anew where a join was lost.
 
-    def _rejoin_if_lost(self) -> None:
-        """kafka-python 3.0 can drop a finished join: no assignment, no heartbeat, no error.
-
-        A join that takes longer than `_JOIN_SECONDS` is given up and begun anew.
+        kafka-python 3.0 can drop a finished join: no assignment, no heartbeat, no error. One that
+        takes longer than `_JOIN_SECONDS` is given up.
         """
         since = self.joining_since
-        if since is None or time.monotonic() - since < _JOIN_SECONDS:
-            return
-        log.warning("no answer to joining the group for %.0f s; joining anew", _JOIN_SECONDS)
-        self._consumer.unsubscribe()
-        self._output.abort()
-        self._assignment.assign(())
-        self._join(self._topic)
+        if since is not None and time.monotonic() - since >= _JOIN_SECONDS:
+            log.warning("no answer to joining the group for %.0f s; joining anew", _JOIN_SECONDS)
+            with translated("leave group"):
+                self._consumer.unsubscribe()
+            self._output.abort()
+            self._assignment.assign(())
+            self._subscribed = False
+        if not self._subscribed:
+            with translated("join group"):
+                self._consumer.subscribe([self._topic], listener=_Listener(self))
+                # Fetched partitions spare the group a first rebalance, in which nothing is
+                # assigned and in which kafka-python 3.0 can lose the join.
+                self._consumer.topics()
+            self.joining_since = time.monotonic()
+            self._subscribed = True
 
     def _finish(self) -> None:
         """The orderly end; a failure in it costs a replay at the next start, nothing else."""
@@ -153,7 +155,7 @@ class Loop:
 
     def _turn(self) -> None:
         try:
-            self._rejoin_if_lost()
+            self._join()
             records = self._poll()
             if self._listener_error is not None:
                 error, self._listener_error = self._listener_error, None
@@ -326,9 +328,12 @@ class Loop:
         deadline = Deadline(min(_REVOCATION_SECONDS, self._delivery.shutdown_timeout / SECOND))
         if self._output.state is OutputState.OPEN:
             offsets = self._assignment.offsets()
-            self._output.commit(offsets, self._consumer.group_metadata())
+            try:
+                self._output.commit(offsets, self._consumer.group_metadata(), deadline)
+            except LateError as error:
+                raise AbortedError(f"revocation: {error}") from error
             if not self._output.commits_offsets and offsets:
-                await self._consumer.commit_async(offsets)
+                await self._consumer.commit_within(offsets, deadline.remaining * 1000)
             self._note_committed()
         self._assignment.snapshot_all(deadline)
 

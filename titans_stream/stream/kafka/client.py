@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -114,7 +114,7 @@ class KafkaClients:
             "isolation_level": "read_committed",
             "partition_assignment_strategy": (StickyPartitionAssignor,),
         }
-        client: Consumer = self._open("consumer", lambda more: KafkaConsumer(**settings, **more))
+        client: Consumer = self._open("consumer", lambda more: _Consumer(**settings, **more))
         return client
 
     def producer(
@@ -212,6 +212,13 @@ class KafkaClients:
             if self._stop.wait(pause):
                 raise StoppedError(problem)
             pause, most = min(2 * pause, _LONGEST_PAUSE), _LONGEST_BOOTSTRAP_SECONDS
+
+
+class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    def commit_within(self, offsets: Mapping[Any, Any], timeout_ms: float) -> Awaitable[Any]:
+        """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""
+        waiting: Awaitable[Any] = self._manager.wait_for(self.commit_async(offsets), timeout_ms)
+        return waiting
 
 
 class _Producer(KafkaProducer):  # type: ignore[misc]
