@@ -396,10 +396,11 @@ def test_two_workers_share_and_hand_over_without_a_gap(setup: Setup) -> None:
     assert second.worker.metrics.counts["aborts"] == first.worker.metrics.counts["aborts"] == 0
 
 
-def test_a_rebalance_in_mid_stream_is_exact(setup: Setup) -> None:
+@pytest.mark.parametrize("mode", ["exactly_once", "at_least_once"])
+def test_a_rebalance_in_mid_stream_is_exact(setup: Setup, mode: str) -> None:
     messages = stream(2_000)
     setup.kafka.produce(messages)
-    setup.delivery = {"commit_interval": "20ms", "max_poll_records": 20}
+    setup.delivery = {"commit_interval": "20ms", "max_poll_records": 20, "mode": mode}
     setup.client = {"consumer": {"heartbeat_interval_ms": 100, "session_timeout_ms": 6000}}
     first = Running(setup.worker(ExactEngine(setup.kafka.input, delay=True, pause=0.01)))
     first.wait_for("messages", 100)
