@@ -66,7 +66,7 @@ class World:
             topic="in", series="{s}", value="v", timestamp="kafka", start="earliest", group_id="g"
         )
         assignment = Assignment(self.consumer, engine, self.store, config, 0.0, Metrics())  # type: ignore[arg-type]
-        assignment.assign([NAME.partition])
+        assignment.assign([NAME])
         assignment.recover(self.consumer.commit)
         return assignment, engine
 

@@ -15,7 +15,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailed
 from titans_stream.stream import loop as loop_module
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
-from titans_stream.stream.loop import Loop
+from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.settings import DeliveryConfig
 
 
@@ -52,19 +52,8 @@ def make_loop(consumer: Any, stop: threading.Event, output: Any = None) -> Loop:
     output = output if output is not None else MagicMock()
     assignment.new = set()
     assignment.progress = {}
-    return Loop(
-        consumer,
-        output,
-        MagicMock(),
-        assignment,
-        MagicMock(),
-        MagicMock(),
-        DeliveryConfig(),
-        MagicMock(),
-        stop,
-        threading.Event(),
-        5.0,
-    )
+    parts = Parts(consumer, assignment, MagicMock(), MagicMock(), MagicMock(), output, MagicMock())
+    return Loop(parts, DeliveryConfig(), Signals(stop), 5.0)
 
 
 @pytest.mark.parametrize(("deaf", "joins"), [(0, 1), (2, 3)])

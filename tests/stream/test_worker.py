@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -214,9 +215,8 @@ def test_a_commit_that_never_ends_stops_the_worker_with_one_line(setup: Setup) -
     running = Running(setup.worker(clients=Stuck(setup.clients(), {})))
     running.join()
     assert isinstance(running.error, FatalError)
-    assert str(running.error) == (
-        "commit_transaction did not end within 0.5 s; is Kafka reachable?"
-    )
+    told = r"commit_transaction did not end within 0\.[1-5]\d* s; is Kafka reachable\?"
+    assert re.fullmatch(told, str(running.error))
 
 
 def test_dead_letters_hold_the_exact_bytes_and_the_context(setup: Setup) -> None:

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.ops.storage import LocalSnapshots
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.kafka.errors import FatalError
+    from titans_stream.stream.settings import WorkerSettings
     from titans_stream.stream.worker import Worker, run_until_signalled
 
     model = load_model(connector.model)
@@ -69,11 +70,8 @@ def run(args: argparse.Namespace) -> int:
             connector.state.keep,
             about={"model": model.ref.name, "model_version": model.ref.version},
         ),
-        input=connector.input,
-        output=connector.output,
-        delivery=connector.delivery,
-        state=connector.state,
-        model=model.ref,
+        WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
+        model.ref,
         stop=stop,
         heartbeat=health_file(),
     )

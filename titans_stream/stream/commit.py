@@ -76,7 +76,7 @@ class TooLargeError(AbortedError):
 
 
 class Output(ABC):
-    """Carries output to Kafka between commits. `timeout` bounds each blocking call, in seconds."""
+    """Carries output to Kafka between commits. `timeout`: seconds to open or abort in."""
 
     commits_offsets: bool
     """Whether `commit` commits the offsets too; otherwise the consumer does it afterwards."""
@@ -96,7 +96,7 @@ class Output(ABC):
         self.state = state
 
     def hurry(self, seconds: float) -> None:
-        """From now on, no call takes longer than so many seconds."""
+        """From now on, nothing takes longer than so many seconds."""
         self._timeout = min(self._timeout, seconds)
 
     def begin(self) -> None:
@@ -120,16 +120,14 @@ class Output(ABC):
         future.add_errback(self._failed, self._turn, topic)
         self.sent += len(key or b"") + len(value or b"")
 
-    def commit(
-        self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline | None = None
-    ) -> None:
+    def commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not.
 
-        Beyond the deadline (default: the timeout) LateError; after an abort all is as before.
+        LateError beyond the deadline; `abort` makes the output fit for use again.
         """
         self._to(OutputState.COMMITTING)
         try:
-            self._commit(offsets, member, deadline or Deadline(self._timeout))
+            self._commit(offsets, member, deadline)
         except KafkaError as error:
             raise self._aborted("commit", error) from error
         if self._first_error is not None:

@@ -23,16 +23,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import AsyncConsumerRebalanceListener
+from kafka import AsyncConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from titans_stream.durations import SECOND
 from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment, Offsets
-from titans_stream.stream.codec.decoder import Decoder
+from titans_stream.stream.codec.codec import Codec
 from titans_stream.stream.commit import Output, OutputState, TooLargeError
 from titans_stream.stream.kafka.client import translated, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
@@ -44,7 +44,7 @@ from titans_stream.stream.kafka.errors import (
     UnansweredError,
 )
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.messages import RawMessage, raw_messages
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.recovery import Progress
@@ -60,40 +60,49 @@ _MOST_PAUSE = 10.0
 _REPORT_SECONDS = 0.5
 _REVOCATION_SECONDS = 15.0
 
-_MESSAGE_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
-"""topic, partition, offset, timestamp, key, value, headers of a kafka-python ConsumerRecord."""
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop drives, in the order in which a message meets it."""
+
+    consumer: Consumer
+    assignment: Assignment
+    codec: Codec
+    engine: Engine
+    outbox: Outbox
+    output: Output
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What passes between a worker and whoever watches it.
+
+    `stop` asks the worker to end. `ready` is set once partitions are assigned and recovered for
+    the first time. `heartbeat` is called about twice a second while the worker gets on.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event = field(default_factory=threading.Event)
+    heartbeat: Callable[[], None] | None = None
 
 
 class Loop:
     """One worker's session with Kafka, from joining the group to leaving it."""
 
     def __init__(
-        self,
-        consumer: Consumer,
-        output: Output,
-        outbox: Outbox,
-        assignment: Assignment,
-        decoder: Decoder,
-        engine: Engine,
-        delivery: DeliveryConfig,
-        metrics: Metrics,
-        stop: threading.Event,
-        ready: threading.Event,
-        commit_timeout: float,
-        heartbeat: Callable[[], None] | None = None,
+        self, parts: Parts, delivery: DeliveryConfig, signals: Signals, commit_timeout: float
     ) -> None:
-        self._consumer = consumer
-        self._output = output
-        self._outbox = outbox
-        self._assignment = assignment
-        self._decoder = decoder
-        self._engine = engine
+        self._consumer = parts.consumer
+        self._assignment = parts.assignment
+        self._codec = parts.codec
+        self._engine = parts.engine
+        self._outbox = parts.outbox
+        self._output = parts.output
+        self._metrics = parts.metrics
         self._delivery = delivery
-        self._metrics = metrics
-        self._stop = stop
-        self._ready = ready
+        self._signals = signals
         self._commit_timeout = commit_timeout
-        self._heartbeat = heartbeat
         self._begun = 0.0
         self._next_report = 0.0
         self._failed_aborts = 0
@@ -108,7 +117,7 @@ class Loop:
         """Work until `stop` is set, then finish in good order."""
         self._topic = topic
         try:
-            while not self._stop.is_set():
+            while not self._signals.stop.is_set():
                 self._turn()
             self._finish()
         finally:
@@ -143,7 +152,7 @@ class Loop:
         log.info("stopping")
         self._output.hurry(deadline.remaining)
         try:
-            self._commit()
+            self._commit(deadline)
             self._assignment.snapshot_all(deadline)
         except AbortedError as error:
             log.warning("the last commit failed: %s; the next start recovers", error)
@@ -164,11 +173,11 @@ class Loop:
                 # An assignment or an abort makes all partitions new: none is read before.
                 assert not records
                 self._assignment.recover(self._pin)
-                self._ready.set()
+                self._signals.ready.set()
             if records:
                 self._take(records)
             if self._commit_due():
-                self._commit()
+                self._commit(Deadline(self._commit_timeout))
             self._assignment.snapshot_next_due()
             self._report()
             if records and self._failed_aborts and self._output.state is OutputState.IDLE:
@@ -177,44 +186,40 @@ class Loop:
             self._abort(error)
         except UnansweredError as error:
             log.warning("waiting for Kafka: %s", error)
-            self._stop.wait(_IDLE_POLL)
+            self._signals.stop.wait(_IDLE_POLL)
 
-    def _poll(self) -> dict[int, list[Any]]:
-        """Messages by partition."""
+    def _poll(self) -> dict[TopicPartition, list[Any]]:
+        """Records by partition."""
         wait = _IDLE_POLL
         if self._output.state is OutputState.OPEN:
             wait = min(wait, max(0.0, self._due_at() - time.monotonic()))
         begun = time.perf_counter()
-        polled: dict[Any, list[Any]] = {}
+        polled: dict[TopicPartition, list[Any]] = {}
         try:
             with translated("poll"):
                 polled = self._poll_once(wait)
         finally:
             stage = "receive" if polled else "idle"
             self._metrics.seconds[stage] += time.perf_counter() - begun
-        return {
-            topic_partition.partition: records
-            for topic_partition, records in polled.items()
-            if topic_partition.partition in self._assignment.progress
-            and topic_partition.partition not in self._assignment.new
-        }
+        held = self._assignment.progress.keys() - self._assignment.new
+        return {partition: records for partition, records in polled.items() if partition in held}
 
-    def _poll_once(self, wait: float) -> dict[Any, list[Any]]:
+    def _poll_once(self, wait: float) -> dict[TopicPartition, list[Any]]:
         try:
             return self._consumer.poll(int(wait * 1000), self._delivery.max_poll_records)
         except NoOffsetForPartitionError:
             return {}  # of a partition that is new: `recover` gives it a position
         except OffsetOutOfRangeError as error:
-            for topic_partition, offset in dict(*error.args).items():
-                self._assignment.lost_range(topic_partition.partition, offset)
+            for partition, offset in dict(*error.args).items():
+                self._assignment.lost_range(partition, offset)
             return {}
 
-    def _take(self, records: dict[int, list[Any]]) -> None:
+    def _take(self, records: dict[TopicPartition, list[Any]]) -> None:
         """Process messages: replayed ones without output, then the live ones."""
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
-            messages = [RawMessage._make(fields) for fields in map(_MESSAGE_FIELDS, found)]
+            messages = raw_messages(found)
             if progress.replaying:
                 messages = self._replay(progress, messages)
             if messages:
@@ -231,7 +236,7 @@ class Loop:
             if segment:
                 warming = segment[0].offset < progress.warm_until
                 with self._metrics.timed("recover"):
-                    results = self._engine.process(self._decoder.decode(segment).readings)
+                    results = self._engine.process(self._codec.decode(segment).readings)
                 for alert in results.alerts:
                     if alert.status == "resolved":
                         progress.muted.discard(alert.alert_id)
@@ -244,7 +249,7 @@ class Loop:
     def _process_live(self, messages: Sequence[RawMessage]) -> None:
         metrics = self._metrics
         with metrics.timed("decode"):
-            decoded = self._decoder.decode(messages)
+            decoded = self._codec.decode(messages)
         with metrics.timed("engine"):
             results = self._engine.process(decoded.readings)
         if self._output.state is OutputState.IDLE:
@@ -269,15 +274,15 @@ class Loop:
             return False
         return self._output.sent > _MOST_UNCOMMITTED_BYTES or time.monotonic() >= self._due_at()
 
-    def _commit(self) -> None:
+    def _commit(self, deadline: Deadline) -> None:
         """Commit what is open, if anything is."""
         if self._output.state is not OutputState.OPEN:
             return
         offsets = self._assignment.offsets()
         with self._metrics.timed("commit"):
-            self._output.commit(offsets, self._consumer.group_metadata())
+            self._output.commit(offsets, self._consumer.group_metadata(), deadline)
             if not self._output.commits_offsets:
-                self._commit_by_consumer(offsets)
+                self._commit_by_consumer(offsets, deadline)
         self._note_committed()
 
     def _note_committed(self) -> None:
@@ -292,23 +297,24 @@ class Loop:
             self._assignment.note_lag()
             self._metrics.series = self._engine.series_count()
             self._metrics.publish()
-            if self._heartbeat is not None:
-                self._heartbeat()
+            if self._signals.heartbeat is not None:
+                self._signals.heartbeat()
 
-    def _commit_by_consumer(self, offsets: Offsets) -> None:
+    def _commit_by_consumer(self, offsets: Offsets, deadline: Deadline) -> None:
         try:
-            self._consumer.commit(offsets, timeout_ms=self._commit_timeout * 1000)
+            self._consumer.commit(offsets, timeout_ms=deadline.remaining * 1000)
         except KafkaError as error:
             raise user_error(error) or AbortedError(f"commit: {error}") from error
 
     def _pin(self, offsets: Offsets) -> None:
         """Commit offsets alone, before anything is read."""
         assert self._output.state is OutputState.IDLE, self._output.state
+        deadline = Deadline(self._commit_timeout)
         if self._output.commits_offsets:
             self._output.begin()
-            self._output.commit(offsets, self._consumer.group_metadata())
+            self._output.commit(offsets, self._consumer.group_metadata(), deadline)
         else:
-            self._commit_by_consumer(offsets)
+            self._commit_by_consumer(offsets, deadline)
 
     def _abort(self, error: AbortedError) -> None:
         """Drop what is open and the state that went with it."""
@@ -318,7 +324,7 @@ class Loop:
         log.warning("going back to the last commit: %s", error)
         self._output.abort()
         self._assignment.discard_state()
-        self._stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
+        self._signals.stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
         self._failed_aborts = min(self._failed_aborts + 1, 10)
 
     # --- rebalances: on kafka-python's I/O thread, while this worker's thread waits in poll
@@ -366,7 +372,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self._loop.joining_since = None
-        self._loop._assignment.assign(each.partition for each in assigned)
+        self._loop._assignment.assign(assigned)
 
     async def on_partitions_lost(self, lost: Any) -> None:
         loop = self._loop

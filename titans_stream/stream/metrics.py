@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kafka import TopicPartition
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 STAGES = ("idle", "receive", "decode", "engine", "encode", "commit", "snapshot", "recover")
@@ -38,7 +39,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.lag: dict[int, int] = {}
+        self.lag: dict[TopicPartition, int] = {}
         self.series = 0
         self.partitions = 0
         self._counters = {
@@ -51,7 +52,7 @@ class Metrics:
         self._lag = Gauge(
             "titans_lag_messages",
             "messages not yet taken in",
-            ["partition"],
+            ["topic", "partition"],
             registry=self.registry,
         )
         self._series = Gauge("titans_series", "series known", registry=self.registry)
@@ -79,7 +80,7 @@ class Metrics:
             self._published[stage] = seconds
         self._lag.clear()
         for partition, lag in self.lag.items():
-            self._lag.labels(str(partition)).set(lag)
+            self._lag.labels(partition.topic, str(partition.partition)).set(lag)
         self._series.set(self.series)
         self._partitions.set(self.partitions)
 
@@ -88,7 +89,7 @@ class Metrics:
         return {
             **self.counts,
             "seconds": dict(self.seconds),
-            "lag": dict(self.lag),
+            "lag": {f"{p.topic}-{p.partition}": lag for p, lag in self.lag.items()},
             "series": self.series,
             "partitions": self.partitions,
         }

@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
+from kafka import TopicPartition
+
 from titans_stream.records import Alert, DeadLetter, Forecast, ModelRef, Scores
 from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.commit import Output
@@ -55,10 +57,11 @@ class Outbox:
         self._next_log = 0.0
         self._unlogged = 0
 
-    def alerts(self, alerts: Sequence[Alert], muted: Mapping[int, set[str]]) -> None:
+    def alerts(self, alerts: Sequence[Alert], muted: Mapping[TopicPartition, set[str]]) -> None:
         """Publish alerts, but for the episodes in `muted` (by partition) while they last."""
         for alert in alerts:
-            silent = muted.get(alert.source.partition) if muted else None
+            source = alert.source
+            silent = muted and muted.get(TopicPartition(source.topic, source.partition))
             if silent and alert.alert_id in silent:
                 if alert.status == "resolved":
                     silent.discard(alert.alert_id)

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kafka import TopicPartition
+
 from titans_stream.records import Snapshot
 
 
@@ -131,7 +133,7 @@ class Plan:
 class Progress:
     """A partition in work. Offsets are of the next message to be taken."""
 
-    partition: int
+    partition: TopicPartition
     position: int
     resume: int
     warm_until: int

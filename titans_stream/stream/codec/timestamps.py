@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from datetime import UTC, timedelta, tzinfo
 
-from titans_stream.durations import SECOND
+from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Reason, UnusableError
 from titans_stream.stream.settings import TimeUnit
 from titans_stream.times import EPOCH, MAX_TIMESTAMP, MIN_TIMESTAMP, parse_timestamp
 
-_UNIT_NANOSECONDS = {"s": SECOND, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_AUTO_LIMITS = ((10**11, SECOND), (10**14, 1_000_000), (10**17, 1_000), (2**63, 1))
+UNIT_NANOSECONDS = {"s": SECOND, "ms": MILLISECOND, "us": 1_000, "ns": 1}
+_AUTO_LIMITS = ((10**11, SECOND), (10**14, MILLISECOND), (10**17, 1_000), (2**63, 1))
 """With unit `auto`, a number below the limit has this many nanoseconds: below 1e11 seconds
 (until the year 5138), from there on milliseconds, from 1e14 microseconds, from 1e17
 nanoseconds (each from March 1973 on)."""
@@ -122,7 +122,7 @@ class TimestampReader:
 
     def _scale(self, value: float) -> int:
         if self._unit != "auto":
-            return _UNIT_NANOSECONDS[self._unit]
+            return UNIT_NANOSECONDS[self._unit]
         magnitude = abs(value)
         for limit, scale in _AUTO_LIMITS:
             if magnitude < limit:

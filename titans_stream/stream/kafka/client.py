@@ -1,6 +1,6 @@
 """Consumer, producer and admin client of kafka-python, opened from a `KafkaConfig`.
 
-The worker uses these clients through protocols (kafka_protocols.py). Every error that the user
+The worker uses these clients through protocols (protocols.py). Every error that the user
 has to mend becomes a `ConnectError` of one line.
 """
 

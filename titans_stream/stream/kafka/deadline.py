@@ -11,6 +11,9 @@ from kafka.errors import KafkaError
 
 from titans_stream.stream.kafka.errors import FatalError, LateError
 
+ANSWER_MS = 10_000
+"""How long a command waits for an answer of Kafka, in milliseconds."""
+
 Result = TypeVar("Result")
 
 

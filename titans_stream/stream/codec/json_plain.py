@@ -1,7 +1,7 @@
 """The plain way from a message to its readings: generic JSON, field by field.
 
-It knows every shape of message and finds the reason of every failure. The typed way of codecs.py
-gives the same readings faster.
+It knows every shape of message and finds the reason of every failure. The typed way
+(json_typed.py) gives the same readings faster.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from titans_stream.durations import MILLISECOND
 from titans_stream.stream.codec.fields import (
     MISSING,
     Path,
@@ -32,7 +33,6 @@ from titans_stream.times import TimeRangeError
 Row = tuple[str, int, float, str]
 """Series id, nanoseconds since the epoch, value (NaN where it is missing), group id or nothing."""
 
-_MILLISECOND = 1_000_000
 _LONGEST_INTEGER = 400
 """More digits than any float has; such a number is read as infinite."""
 
@@ -71,7 +71,7 @@ class PlainDecoder:
         The message's own Kafka timestamp decides, so that a replay decides the same; the present
         where that timestamp is missing or absurd.
         """
-        sent = timestamp_ms * _MILLISECOND
+        sent = timestamp_ms * MILLISECOND
         return (sent if self._earliest <= sent <= now else now) + self._max_future
 
     def _scopes(
@@ -144,7 +144,7 @@ class PlainDecoder:
         if self._time is None:
             if message.timestamp_ms < 0:
                 raise UnusableError(Reason.INVALID_TIMESTAMP, "the Kafka message has no timestamp")
-            name, timestamp = "Kafka timestamp", message.timestamp_ms * _MILLISECOND
+            name, timestamp = "Kafka timestamp", message.timestamp_ms * MILLISECOND
         else:
             name = format_path(self._time)
             try:
