@@ -124,9 +124,8 @@ class DevBroker:
         elif self._loop_is_running_here():
             create(cluster, {name: partitions})
         else:
-            made: Future[None] = Future()
-            self._loop.call_soon_threadsafe(settle, made, cluster, {name: partitions})
-            made.result(STOP_SECONDS)
+            made = _created(cluster, {name: partitions})
+            asyncio.run_coroutine_threadsafe(made, self._loop).result(STOP_SECONDS)
 
     async def serve(self, on_start: Callable[[], None] | None = None) -> None:
         """Serve until stopped or cancelled; `on_start` is called when clients can connect.
@@ -225,11 +224,6 @@ def create(cluster: Cluster, topics: Mapping[str, int]) -> None:
             )
 
 
-def settle(made: Future[None], cluster: Cluster, topics: Mapping[str, int]) -> None:
-    """Make topics for another thread that waits for it."""
-    try:
-        create(cluster, topics)
-    except ValueError as error:
-        made.set_exception(error)
-    else:
-        made.set_result(None)
+async def _created(cluster: Cluster, topics: Mapping[str, int]) -> None:
+    """`create`, on the broker's own loop."""
+    create(cluster, topics)

@@ -10,7 +10,7 @@ import msgspec
 from kafka import TopicPartition
 
 from titans_stream.records import Alert
-from titans_stream.stream.kafka.client import Clients, translated
+from titans_stream.stream.kafka.client import KafkaClients, translated
 from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 
@@ -21,7 +21,7 @@ _MOST_RECORDS = 1_000
 
 
 def read_alerts(
-    clients: Clients,
+    clients: KafkaClients,
     topic: str,
     *,
     from_beginning: bool = True,

@@ -36,7 +36,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from titans_stream.stream.kafka.client import Clients, close_producer, user_error
+from titans_stream.stream.kafka.client import KafkaClients, close_producer, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
 from titans_stream.stream.kafka.protocols import Producer
@@ -208,7 +208,7 @@ class ExactlyOnceOutput(Output):
 
     def __init__(
         self,
-        clients: Clients,
+        clients: KafkaClients,
         group_id: str,
         transactional_id: str,
         timeout: float,
@@ -288,7 +288,7 @@ class AtLeastOnceOutput(Output):
 
     commits_offsets = False
 
-    def __init__(self, clients: Clients, timeout: float) -> None:
+    def __init__(self, clients: KafkaClients, timeout: float) -> None:
         super().__init__(timeout)
         self._producer = clients.producer()
 

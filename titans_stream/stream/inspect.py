@@ -9,7 +9,7 @@ from kafka import TopicPartition
 
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.choice import codec_for
-from titans_stream.stream.kafka.client import Clients, translated
+from titans_stream.stream.kafka.client import KafkaClients, translated
 from titans_stream.stream.kafka.deadline import ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage, raw_messages
@@ -54,7 +54,7 @@ class Inspection:
 
 
 def inspect_connector(
-    clients: Clients, input: InputConfig, output: OutputConfig, count: int = 5
+    clients: KafkaClients, input: InputConfig, output: OutputConfig, count: int = 5
 ) -> Inspection:
     """Connect, look at all topics, and decode the last `count` messages of the input.
 

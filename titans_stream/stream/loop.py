@@ -290,13 +290,12 @@ class Loop:
         self._metrics.counts["commits"] += 1
 
     def _report(self) -> None:
-        """Bring gauges and the registry up to date, now and then."""
+        """Bring the gauges up to date, now and then."""
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + _REPORT_SECONDS
             self._assignment.note_lag()
             self._metrics.series = self._engine.series_count()
-            self._metrics.publish()
             if self._signals.heartbeat is not None:
                 self._signals.heartbeat()
 

@@ -20,7 +20,7 @@ from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Path, format_path, parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.stream.codec.timestamps import UNIT_NANOSECONDS
-from titans_stream.stream.kafka.client import Clients, close_producer, translated
+from titans_stream.stream.kafka.client import KafkaClients, close_producer, translated
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import format_timestamp
@@ -201,7 +201,7 @@ class MessageBuilder:
 
 
 def publish(
-    clients: Clients,
+    clients: KafkaClients,
     config: InputConfig,
     rows: Iterable[Row],
     pace: Pace | None = None,

@@ -18,7 +18,7 @@ from titans_stream.records import Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
-from titans_stream.stream.kafka.client import Clients, TopicInfo
+from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
 from titans_stream.stream.kafka.protocols import Consumer
@@ -63,7 +63,7 @@ class Worker:
 
     def __init__(
         self,
-        clients: Clients,
+        clients: KafkaClients,
         engine: Engine,
         snapshots: SnapshotStore,
         settings: WorkerSettings,
@@ -113,7 +113,6 @@ class Worker:
         except StoppedError:
             log.info("stopped before Kafka could be reached")
         finally:
-            self.metrics.publish()
             self._to(WorkerState.STOPPED)
 
     def _connect(self, stack: ExitStack) -> Loop:
@@ -171,7 +170,7 @@ def named_topics(input: InputConfig, output: OutputConfig) -> dict[str, str]:
 
 
 def check_topics(
-    clients: Clients, topics: dict[str, str], stop: threading.Event | None = None
+    clients: KafkaClients, topics: dict[str, str], stop: threading.Event | None = None
 ) -> dict[str, TopicInfo]:
     """What there is to know of the topics, given by the name of their setting.
 
@@ -199,7 +198,7 @@ def check_topics(
     return known
 
 
-def output_limits(clients: Clients, topics: dict[str, str]) -> dict[str, int]:
+def output_limits(clients: KafkaClients, topics: dict[str, str]) -> dict[str, int]:
     """Bytes of the largest message of each output topic; `topics` as `named_topics` gives them.
 
     ConnectError for a topic whose messages are too small for any use.

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
@@ -54,28 +54,6 @@ class TopicInfo:
     def allows(self, operation: str) -> bool:
         """Whether READ or WRITE is allowed, as far as the broker tells."""
         return self.operations is None or operation in self.operations
-
-
-class Clients(Protocol):
-    """Opens clients of one Kafka cluster."""
-
-    @property
-    def servers(self) -> str:
-        """The addresses, for messages."""
-
-    def consumer(self, group_id: str | None) -> Consumer:
-        """A consumer that reads committed messages and never commits by itself."""
-
-    def producer(
-        self, transactional_id: str | None = None, transaction_timeout: float = 60.0
-    ) -> Producer:
-        """An idempotent producer, transactional where an id is given (timeout in seconds)."""
-
-    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
-        """What there is to know of topics; None for one that does not exist."""
-
-    def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
-        """Bytes of the largest message that producer and topic take, by topic."""
 
 
 class KafkaClients:
