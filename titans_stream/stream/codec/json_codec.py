@@ -76,15 +76,15 @@ class JsonCodec:
     def _decode_plain(
         self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
     ) -> None:
-        rows, problems = self._plain.decode(message, now)
-        for series, timestamp, value, group in rows:
+        readings, problems = self._plain.decode(message, now)
+        for series, timestamp, value, group in readings:
             if columns.group is not None:
                 columns.group.append(group)
             columns.series.append(series)
             columns.timestamp.append(timestamp)
             columns.value.append(value)
-        columns.partition += [message.partition] * len(rows)
-        columns.offset += [message.offset] * len(rows)
+        columns.partition += [message.partition] * len(readings)
+        columns.offset += [message.offset] * len(readings)
         if problems:
             dead.append(_dead_letter(message, problems))
 
