@@ -84,6 +84,7 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.stream.kafka.client import KafkaClients
+    from titans_stream.stream.settings import WorkerSettings
     from titans_stream.stream.worker import Worker
 
     tag = f"ours-{uuid.uuid4().hex[:8]}"
@@ -107,11 +108,8 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
             KafkaClients(connector.kafka, stop=stop),
             engine,
             connector_snapshots(connector, model),
-            input=connector.input,
-            output=connector.output,
-            delivery=connector.delivery,
-            state=connector.state,
-            model=model.ref,
+            WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
+            model.ref,
             stop=stop,
         )
         thread = threading.Thread(target=worker.run, daemon=True)

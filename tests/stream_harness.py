@@ -22,7 +22,13 @@ from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.records import Alert, ModelRef, Readings, Results, Scores, Snapshot, Source
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.settings import KafkaConfig
-from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
+from titans_stream.stream.settings import (
+    DeliveryConfig,
+    InputConfig,
+    OutputConfig,
+    StateConfig,
+    WorkerSettings,
+)
 from titans_stream.stream.worker import Worker
 from titans_stream.times import format_timestamp
 
@@ -325,7 +331,7 @@ class Kafka:
                     # readings may be older than a broker keeps messages
                     NewTopic(self.input, partitions, 1, topic_configs={"retention.ms": "-1"}),
                     NewTopic(self.alerts, 1, 1),
-                    NewTopic(self.scores, 1, 1),
+                    NewTopic(self.scores, 1, 1, topic_configs=configs.get("scores", {})),
                     NewTopic(self.forecasts, 2, 1),
                     NewTopic(self.dead, 1, 1, topic_configs=configs.get("dead", {})),
                 ]
@@ -430,16 +436,18 @@ class Setup:
             clients if clients is not None else self.clients(stop),
             engine if engine is not None else ExactEngine(self.kafka.input),
             snapshots if snapshots is not None else self.snapshots(),
-            input=InputConfig(
-                **settings
-                | {"group_id": self.group_id}
-                | self.input
-                | {"min_timestamp": "1970-01-01"}
+            WorkerSettings(
+                input=InputConfig(
+                    **settings
+                    | {"group_id": self.group_id}
+                    | self.input
+                    | {"min_timestamp": "1970-01-01"}
+                ),
+                output=OutputConfig(**{"alerts": self.kafka.alerts} | self.output),
+                delivery=DeliveryConfig(**{"commit_interval": "100ms"} | self.delivery),
+                state=StateConfig(**{"snapshot_interval": "1h"} | self.state),
             ),
-            output=OutputConfig(**{"alerts": self.kafka.alerts} | self.output),
-            delivery=DeliveryConfig(**{"commit_interval": "100ms"} | self.delivery),
-            state=StateConfig(**{"snapshot_interval": "1h"} | self.state),
-            model=MODEL,
+            MODEL,
             stop=stop,
             commit_timeout=self.commit_timeout,
         )

@@ -24,12 +24,12 @@ from titans_stream.files.csv_file import CsvFile
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.records import Status
-from titans_stream.stream.codec.decoder import Decoder
+from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.publisher import MessageBuilder
-from titans_stream.stream.settings import InputConfig
+from titans_stream.stream.settings import InputConfig, WorkerSettings
 from titans_stream.stream.worker import Worker
 from titans_stream.synthetic import generate_labelled
 from titans_stream.times import format_timestamp
@@ -51,7 +51,7 @@ def published(
         RawMessage("in", 0, i, time // 1_000_000, key, value)
         for i, (time, key, value) in enumerate(built)
     ]
-    decoded = Decoder(config).decode(messages)
+    decoded = JsonCodec(config).decode(messages)
     assert decoded.dead == []
     readings = decoded.readings
     found = [
@@ -286,11 +286,8 @@ def run_until(connector_path: Path, done: Callable[[], bool]) -> None:
         KafkaClients(connector.kafka),
         connector_engine(connector, model),
         LocalSnapshots(connector.state.path, connector.input.group_id),
-        input=connector.input,
-        output=connector.output,
-        delivery=connector.delivery,
-        state=connector.state,
-        model=model.ref,
+        WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
+        model.ref,
     )
     thread = threading.Thread(target=worker.run)
     thread.start()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+MILLISECOND = 1_000_000
+"""Nanoseconds in a millisecond."""
 SECOND = 1_000_000_000
 """Nanoseconds in a second."""
 DAY = 86_400 * SECOND
@@ -15,7 +17,7 @@ DAY = 86_400 * SECOND
 _UNITS = {
     "ns": 1,
     "us": 1_000,
-    "ms": 1_000_000,
+    "ms": MILLISECOND,
     "s": SECOND,
     "m": 60 * SECOND,
     "h": 3_600 * SECOND,

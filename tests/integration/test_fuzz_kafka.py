@@ -25,7 +25,13 @@ from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.settings import KafkaConfig
-from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
+from titans_stream.stream.settings import (
+    DeliveryConfig,
+    InputConfig,
+    OutputConfig,
+    StateConfig,
+    WorkerSettings,
+)
 from titans_stream.stream.worker import Worker
 
 pytestmark = pytest.mark.kafka
@@ -40,20 +46,22 @@ def make_worker(kafka: Kafka, folder: Path) -> Worker:
         KafkaClients(KafkaConfig(bootstrap_servers=kafka.bootstrap), stop=stop),
         StreamEngine(EngineConfig(device="cpu"), AlertConfig(), model, kafka.input),
         LocalSnapshots(folder, kafka.prefix, keep=1),
-        input=InputConfig.model_validate(
-            {
-                "topic": kafka.input,
-                "group_id": kafka.prefix,
-                "start": "earliest",
-                "series": "{site}/{machine}",
-                "value": "value",
-                "timestamp": "ts",
-            }
+        WorkerSettings(
+            input=InputConfig.model_validate(
+                {
+                    "topic": kafka.input,
+                    "group_id": kafka.prefix,
+                    "start": "earliest",
+                    "series": "{site}/{machine}",
+                    "value": "value",
+                    "timestamp": "ts",
+                }
+            ),
+            output=OutputConfig(alerts=kafka.alerts, scores=kafka.scores, dead_letter=kafka.dead),
+            delivery=DeliveryConfig(),
+            state=StateConfig(path=str(folder)),
         ),
-        output=OutputConfig(alerts=kafka.alerts, scores=kafka.scores, dead_letter=kafka.dead),
-        delivery=DeliveryConfig(),
-        state=StateConfig(path=str(folder)),
-        model=model.ref,
+        model.ref,
         stop=stop,
     )
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titans_stream.stream.codec.decoder import Decoded, Decoder, RawMessage
+from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.fields import Reason, find, format_path, parse_path
+from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.codec.timestamps import TimestampReader
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone, parse_timestamp
 
@@ -35,7 +37,7 @@ def raw(value: Any, key: bytes | None = b"k", offset: int = 0, at: int = NOON_MS
 
 
 def decode(config: dict[str, Any], *messages: RawMessage) -> Decoded:
-    return Decoder(InputConfig.model_validate(config), clock=lambda: NOW).decode(messages)
+    return JsonCodec(InputConfig.model_validate(config), clock=lambda: NOW).decode(messages)
 
 
 def rows(decoded: Decoded) -> list[tuple[str, int, float]]:

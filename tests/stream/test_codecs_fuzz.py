@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from titans_stream.stream.codec.decoder import Decoder, RawMessage
 from titans_stream.stream.codec.fields import Reason
+from titans_stream.stream.codec.json_codec import JsonCodec
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 
 NOON_MS = 1_772_366_400_000
@@ -70,11 +71,11 @@ messages = st.builds(
 )
 
 
-def decoder(config: dict[str, Any]) -> Decoder:
-    return Decoder(InputConfig.model_validate(config), clock=lambda: NOON)
+def decoder(config: dict[str, Any]) -> JsonCodec:
+    return JsonCodec(InputConfig.model_validate(config), clock=lambda: NOON)
 
 
-def plain_decoder(config: dict[str, Any]) -> Decoder:
+def plain_decoder(config: dict[str, Any]) -> JsonCodec:
     """A decoder that takes the plain way alone."""
     result = decoder(config)
     result._typed = None

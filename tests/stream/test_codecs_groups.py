@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from titans_stream.stream.codec.decoder import Decoded, Decoder, RawMessage
+from titans_stream.stream.codec.codec import Decoded
+from titans_stream.stream.codec.json_codec import JsonCodec
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.publisher import MessageBuilder, Row, group_of_series
 from titans_stream.stream.settings import InputConfig
 
@@ -32,7 +34,7 @@ def raw(value: Any, key: bytes | None = b"k") -> RawMessage:
 
 
 def decode(config: dict[str, Any], *messages: Any) -> Decoded:
-    decoder = Decoder(InputConfig.model_validate(config), clock=lambda: NOON_MS * 1_000_000)
+    decoder = JsonCodec(InputConfig.model_validate(config), clock=lambda: NOON_MS * 1_000_000)
     return decoder.decode([m if isinstance(m, RawMessage) else raw(m) for m in messages])
 
 

@@ -11,6 +11,7 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.commit import ExactlyOnceOutput, OutputState
 from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import AbortedError
 from titans_stream.stream.kafka.settings import KafkaConfig
 
@@ -44,12 +45,12 @@ def test_refused_offsets_are_not_committed_with_the_next_transaction(clients: Cl
         output.begin()
         output.send(target, b"k", b"refused")
         with pytest.raises(AbortedError, match="UnknownMemberId"):
-            output.commit({only(source, 1): OffsetAndMetadata(120, "", -1)}, stale)
+            output.commit({only(source, 1): OffsetAndMetadata(120, "", -1)}, stale, Deadline(10.0))
         output.abort()
         assert output.state is OutputState.IDLE
         output.begin()
         output.send(target, b"k", b"accepted")
-        output.commit({only(source, 0): OffsetAndMetadata(7, "", -1)}, now)
+        output.commit({only(source, 0): OffsetAndMetadata(7, "", -1)}, now, Deadline(10.0))
         assert eventually(lambda: consumer.committed(only(source, 0)) == 7)
         assert consumer.committed(only(source, 1)) is None
         assert values(take(clients.committed_reader(target), 2, 2.0)) == [b"accepted"]

@@ -1,4 +1,4 @@
-"""What the development broker promises beside Kafka's behaviour: its folder, limits and end."""
+"""What the development broker promises beside Kafka's behaviour: its address, limits and end."""
 
 from __future__ import annotations
 
@@ -10,49 +10,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from broker_clients import Clients, Member, batch, eventually, nothing_more, only, take, values
 from kafka import OffsetAndMetadata, errors
 
 from titans_stream.devbroker.broker import DevBroker
-from titans_stream.devbroker.journal import Journal
 from titans_stream.devbroker.log import PartitionLog, parse_batch
 
 BATCH_BYTES = len(batch([b"0"]))
-
-
-@pytest.fixture
-def folder_broker(tmp_path: Path) -> Iterator[DevBroker]:
-    broker = DevBroker(data_dir=tmp_path / "data")
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-def clients(folder_broker: DevBroker) -> Iterator[Clients]:
-    folder_broker.start()
-    made = Clients(folder_broker.bootstrap)
-    yield made
-    folder_broker.stop()
-    folder_broker.start()  # so that clients close at once
-    made.close()
 
 
 def send(clients: Clients, topic: str, *payloads: bytes) -> None:
     producer = clients.producer()
     for payload in payloads:
         producer.send(topic, payload).get(10)
-
-
-def read_committed(clients: Clients, topic: str, count: int) -> list[bytes]:
-    reader = clients.committed_reader(topic)
-    records = values(take(reader, count))
-    assert nothing_more(reader, 0.3)
-    return records
 
 
 # --- where it listens
@@ -114,7 +87,7 @@ def test_it_runs_in_an_event_loop_and_ends_when_cancelled() -> None:
 
 def test_run_forever_ends_by_ctrl_c() -> None:
     code = (
-        "from titans_stream.stream.dev_broker import DevBroker\n"
+        "from titans_stream.devbroker.broker import DevBroker\n"
         "b = DevBroker()\n"
         "b.run_forever(lambda: print(b.bootstrap, flush=True))\n"
         "print('ended')\n"
@@ -163,8 +136,8 @@ def test_the_message_limit_can_be_set() -> None:
             send(clients, "t", b"x" * 1000)
 
 
-def test_the_oldest_records_go_when_a_limit_is_set(tmp_path: Path) -> None:
-    broker = DevBroker(retention_bytes=50 * BATCH_BYTES, data_dir=tmp_path)
+def test_the_oldest_records_go_when_a_limit_is_set() -> None:
+    broker = DevBroker(retention_bytes=50 * BATCH_BYTES)
     with broker, closing(Clients(broker.bootstrap)) as clients:
         producer = clients.producer(linger_ms=0)
         for i in range(100):
@@ -172,10 +145,6 @@ def test_the_oldest_records_go_when_a_limit_is_set(tmp_path: Path) -> None:
         first = clients.consumer("t").beginning_offsets([only("t")])[only("t")]
         assert 45 <= first <= 55
         assert take(clients.consumer("t"), 1)[0].offset == first
-    with broker, closing(Clients(broker.bootstrap)) as clients:
-        again = clients.consumer("t").beginning_offsets([only("t")])[only("t")]
-        assert first <= again <= 55
-        assert clients.consumer("t").end_offsets([only("t")]) == {only("t"): 100}
 
 
 # --- groups and transactions that time out
@@ -225,123 +194,35 @@ def test_an_idempotent_producer_outlives_cut_connections() -> None:
         assert values(take(clients.consumer("t"), 2000)) == [b"%d" % i for i in range(2000)]
 
 
-# --- the folder
+def test_a_deleted_topic_leaves_no_records_and_no_offsets() -> None:
+    broker = DevBroker(topics={"t": 1})
+    with broker, closing(Clients(broker.bootstrap)) as clients:
+        send(clients, "t", b"old")
+        consumer = clients.consumer(group="g")
+        consumer.commit({only("t"): OffsetAndMetadata(1)})
+        clients.admin().delete_topics(["t"])
+        broker.create_topic("t")
+        send(clients, "t", b"new")
+        assert values(take(clients.consumer("t"), 1)) == [b"new"]
+        assert consumer.committed(only("t")) is None
 
 
-def test_everything_is_there_after_a_restart(folder_broker: DevBroker, clients: Clients) -> None:
-    folder_broker.create_topic("two", 2)
-    send(clients, "one", b"a", b"b", b"c")
-    producer = clients.transactional("tx")
-    for outcome in ("commit", "abort"):
-        producer.begin_transaction()
-        producer.send("two", outcome.encode(), partition=1)
-        position = {only("one"): OffsetAndMetadata(2 if outcome == "commit" else 3)}
-        producer.send_offsets_to_transaction(position, "g")
-        getattr(producer, f"{outcome}_transaction")()
-    clients.admin().delete_records({only("one"): 1})
-    folder_broker.stop()
-    folder_broker.start()
-
-    assert clients.consumer().partitions_for_topic("two") == {0, 1}
-    assert values(take(clients.consumer("one"), 2)) == [b"b", b"c"]
-    assert read_committed(clients, "two", 1) == [b"commit"]
-    assert clients.consumer(group="g").committed(only("one")) == 2
-    producer.begin_transaction()
-    producer.send("two", b"later", partition=1)
-    producer.commit_transaction()
-    assert read_committed(clients, "two", 2) == [b"commit", b"later"]
-
-
-def test_a_kill_within_a_transaction_loses_and_shows_nothing(
-    folder_broker: DevBroker, clients: Clients
-) -> None:
-    send(clients, "t", b"before")
-    producer = clients.transactional("tx")
-    producer.begin_transaction()
-    producer.send("t", b"first half").get(10)
-    folder_broker.kill()
-    folder_broker.start()
-    assert read_committed(clients, "t", 1) == [b"before"]
-    producer.send("t", b"second half")
-    producer.commit_transaction()
-    assert read_committed(clients, "t", 3) == [b"before", b"first half", b"second half"]
-
-    producer.begin_transaction()
-    producer.send("t", b"orphan").get(10)
-    folder_broker.kill()
-    folder_broker.start()
-    successor = clients.transactional("tx")
-    successor.begin_transaction()
-    successor.send("t", b"after").get(10)
-    successor.commit_transaction()
-    committed = [b"before", b"first half", b"second half", b"after"]
-    assert read_committed(clients, "t", 4) == committed
-
-
-def test_a_decided_commit_is_finished_after_a_crash(
-    folder_broker: DevBroker, clients: Clients, tmp_path: Path
-) -> None:
-    producer = clients.transactional("tx")
-    producer.begin_transaction()
-    producer.send("t", b"decided").get(10)
-    path = tmp_path / "data" / "topics" / "t-0.log"
-    before_the_marker = path.stat().st_size
-    producer.commit_transaction()
-    folder_broker.kill()
-    with path.open("r+b") as file:
-        file.truncate(before_the_marker)
-    folder_broker.start()
-    assert read_committed(clients, "t", 1) == [b"decided"]
-
-
-def test_a_torn_tail_is_cut_off(
-    folder_broker: DevBroker, clients: Clients, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    send(clients, "t", b"0", b"1", b"2")
-    clients.consumer(group="g").commit({only("t"): OffsetAndMetadata(1)})
-    folder_broker.kill()
-    path = tmp_path / "data" / "topics" / "t-0.log"
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - 5)
-    with (tmp_path / "data" / "journal.jsonl").open("ab") as journal:
-        journal.write(b'{"kind": "offsets", "group": "g", "posit')
-    folder_broker.start()
-    assert "cut at byte" in caplog.text
-    assert "journal.jsonl: torn" in caplog.text
-    assert values(take(clients.consumer("t"), 2)) == [b"0", b"1"]
-    assert clients.consumer(group="g").committed(only("t")) == 1
-    send(clients, "t", b"new")
-    folder_broker.kill()
-    folder_broker.start()
-    assert values(take(clients.consumer("t"), 3)) == [b"0", b"1", b"new"]
-
-
-def test_another_number_of_partitions_than_the_folder_has_is_refused(tmp_path: Path) -> None:
-    with DevBroker(data_dir=tmp_path, topics={"t": 2}):
-        pass
-    with pytest.raises(ValueError, match="topics: 't' has 2 partitions, not 3"):
-        DevBroker(data_dir=tmp_path, topics={"t": 3}).start()
-
-
-def test_a_deleted_topic_leaves_no_records_and_no_offsets(
-    folder_broker: DevBroker, clients: Clients
-) -> None:
-    send(clients, "t", b"old")
-    consumer = clients.consumer(group="g")
-    consumer.commit({only("t"): OffsetAndMetadata(1)})
-    clients.admin().delete_topics(["t"])
-    folder_broker.kill()
-    folder_broker.start()
-    send(clients, "t", b"new")
-    assert values(take(clients.consumer("t"), 1)) == [b"new"]
-    assert consumer.committed(only("t")) is None
+def test_after_a_kill_it_starts_empty_on_the_same_port() -> None:
+    broker = DevBroker(topics={"t": 1})
+    with broker, closing(Clients(broker.bootstrap)) as clients:
+        port = broker.port
+        send(clients, "t", b"old")
+        broker.kill()
+        broker.start()
+        assert broker.port == port
+        assert clients.consumer().end_offsets([only("t")]) == {only("t"): 0}
 
 
 # --- the log alone
 
 
 def test_a_sequence_wraps_after_the_largest_int32() -> None:
-    log = PartitionLog(None, max_message_bytes=1000)
+    log = PartitionLog(max_message_bytes=1000)
     last = 2**31 - 1
     made = [
         parse_batch(batch([b"x"] * count, producer_id=1, epoch=0, sequence=sequence))
@@ -351,32 +232,3 @@ def test_a_sequence_wraps_after_the_largest_int32() -> None:
     assert log.append(made[1]) == 2, "a repeat"
     with pytest.raises(errors.OutOfOrderSequenceNumberError):
         log.append(made[2])
-
-
-def test_every_prefix_of_a_log_file_is_read_as_its_whole_batches(tmp_path: Path) -> None:
-    sizes = [len(batch([b"x" * n])) for n in (1, 40, 3)]
-    whole = PartitionLog(tmp_path / "whole", max_message_bytes=1000)
-    for n in (1, 40, 3):
-        whole.append(parse_batch(batch([b"x" * n])))
-    whole.close()
-    content = (tmp_path / "whole").read_bytes()
-    assert len(content) == sum(sizes)
-    for end in range(len(content) + 1):
-        path = tmp_path / "part"
-        path.write_bytes(content[:end])
-        log = PartitionLog(path, max_message_bytes=1000)
-        log.close()
-        expected = sum(end >= sum(sizes[: i + 1]) for i in range(3))
-        assert log.end_offset == expected
-        assert path.stat().st_size == sum(sizes[:expected])
-
-
-def test_a_journal_keeps_what_was_appended(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    journal = Journal(path)
-    journal.replace([{"kind": "a", "n": 1}])
-    journal.append("b", n=2)
-    journal.close()
-    journal.append("c", n=3)
-    assert Journal(path).read() == [{"kind": "a", "n": 1}, {"kind": "b", "n": 2}]
-    assert Journal(None).read() == []

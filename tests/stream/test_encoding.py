@@ -93,7 +93,8 @@ def alert(**change: Any) -> Alert:
 
 
 def test_alert() -> None:
-    key, value = encode_alert(alert())
+    key, value, source = encode_alert(alert())
+    assert source == alert().source
     assert key == "wien/öl".encode()
     document = check("alert.json", value)
     expected = dataclasses.asdict(alert())
@@ -112,7 +113,8 @@ def test_forecast() -> None:
         model=MODEL,
         source=Source("sensors", 1, 2),
     )
-    key, value = encode_forecast(forecast)
+    key, value, source = encode_forecast(forecast)
+    assert source == forecast.source
     assert key == b"a"
     assert check("forecast.json", value) == dataclasses.asdict(forecast)
 
@@ -133,8 +135,9 @@ def same(mine: Scores, theirs: Scores, rows: Any) -> None:
 def test_frames_hold_one_partition_each_in_order() -> None:
     s = scores([3, 0, 3, 3, 0, 7])
     records = encode_scores(s, MODEL, "sensors")
-    assert [key for key, _ in records] == [b"0", b"3", b"7"]
-    for (_, value), rows in zip(records, ([1, 4], [0, 2, 3], [5]), strict=True):
+    assert [each.key for each in records] == [b"0", b"3", b"7"]
+    for (_, value, source), rows in zip(records, ([1, 4], [0, 2, 3], [5]), strict=True):
+        assert source == Source("sensors", int(s.partition[rows[0]]), 100 + rows[0])
         document = check("score-frame.json", value)
         assert document["source"] == {
             "topic": "sensors",
@@ -149,7 +152,7 @@ def test_frames_hold_one_partition_each_in_order() -> None:
 
 def test_a_frame_in_the_open() -> None:
     s = scores([2])
-    document = json.loads(encode_scores(s, MODEL, "t")[0][1])
+    document = json.loads(encode_scores(s, MODEL, "t")[0].value)
     assert document["schema_version"] == 1
     assert document["status"] == ["scored"]
     assert document["series"] == ["größe/0"]
@@ -164,22 +167,22 @@ def test_no_scores_no_frames() -> None:
 
 def test_frames_are_cut_by_rows_and_by_bytes() -> None:
     s = scores([0] * 1_201)
-    frames = [decode_scores(value).scores for _, value in encode_scores(s, MODEL, "t")]
+    frames = [decode_scores(each.value).scores for each in encode_scores(s, MODEL, "t")]
     assert [len(frame) for frame in frames] == [500, 500, 201]
     records = encode_scores(s, MODEL, "t", max_bytes=20_000)
-    assert max(len(value) for _, value in records) <= 20_000
-    pieces = [decode_scores(value).scores for _, value in records]
+    assert max(len(each.value) for each in records) <= 20_000
+    pieces = [decode_scores(each.value).scores for each in records]
     np.testing.assert_array_equal(np.concatenate([p.offset for p in pieces]), s.offset)
     assert min(len(piece) for piece in pieces) > 20
     single = encode_scores(scores([0, 0]), MODEL, "t", max_bytes=10)
-    assert [len(decode_scores(value).scores) for _, value in single] == [1, 1]
+    assert [len(decode_scores(each.value).scores) for each in single] == [1, 1]
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 10), st.integers(0, 5))
 def test_every_row_is_in_exactly_one_frame(partitions: list[int], rows: int, seed: int) -> None:
     s = scores(partitions, seed)
     frames = [
-        decode_scores(value).scores for _, value in encode_scores(s, MODEL, "t", max_rows=rows)
+        decode_scores(each.value).scores for each in encode_scores(s, MODEL, "t", max_rows=rows)
     ]
     assert sorted(o for f in frames for o in f.offset.tolist()) == s.offset.tolist()
     for frame in frames:
@@ -200,7 +203,7 @@ def test_every_row_is_in_exactly_one_frame(partitions: list[int], rows: int, see
     ],
 )
 def test_what_is_no_frame_is_refused(change: Any) -> None:
-    frame = json.loads(encode_scores(scores([0]), MODEL, "t")[0][1])
+    frame = json.loads(encode_scores(scores([0]), MODEL, "t")[0].value)
     change(frame)
     with pytest.raises(ValueError, match=r"."):
         decode_scores(json.dumps(frame).encode())

@@ -90,7 +90,13 @@ class TestPlans:
 
 class TestMetadata:
     @pytest.mark.parametrize(
-        "origin", [Origin(built_from=5, start=9), Origin(built_from=0), Origin(snapshot=12)]
+        "origin",
+        [
+            Origin(built_from=5, start=9),
+            Origin(built_from=0, life="f00"),
+            Origin(snapshot=12),
+            Origin(snapshot=12, life="f00"),
+        ],
     )
     def test_round_trip(self, origin: Origin) -> None:
         assert Origin.decode(origin.encode()) == origin

@@ -26,7 +26,7 @@ from tests.stream_harness import (
 )
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.alert_reader import read_alerts
-from titans_stream.stream.codec.decoder import Decoder
+from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.inspect import inspect_connector
 from titans_stream.stream.kafka.deadline import call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError
@@ -97,7 +97,7 @@ def test_a_built_message_decodes_to_the_same_readings(
     config = InputConfig(topic="in", **settings)
     timestamp = T // 10**6 * 10**6 if config.timestamp.unit == "ms" else T
     key, value = MessageBuilder(config).build(Row(timestamp, values, fields))
-    decoded = Decoder(config).decode([RawMessage("in", 0, 0, T // 10**6, key, value)])
+    decoded = JsonCodec(config).decode([RawMessage("in", 0, 0, T // 10**6, key, value)])
     assert decoded.dead == []
     readings = decoded.readings
     found = list(zip(readings.series, readings.timestamp.tolist(), readings.value, strict=True))

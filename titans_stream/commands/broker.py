@@ -18,9 +18,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, default=9092, help="default 9092; 0: a free one")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
     parser.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="keep records there; default: in memory"
-    )
-    parser.add_argument(
         "--topic",
         metavar="NAME:PARTITIONS",
         type=_topic,
@@ -58,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.getLogger("titans_stream.devbroker.broker").setLevel(logging.ERROR)  # said below
     topics = {**_topics_of(args.connector), **dict(args.topic)}
-    broker = DevBroker(args.host, args.port, topics=topics, data_dir=args.data_dir)
+    broker = DevBroker(args.host, args.port, topics=topics)
     with terminated_by_signal():
         try:
             broker.run_forever(

@@ -175,7 +175,7 @@ def _counted(rows: Iterable[Row], connector: Connector, dropped: Dropped) -> Ite
 
 def _check(rows: list[Row], config: InputConfig) -> None:
     """See that the connector can use the messages. ValueError says why it cannot."""
-    from titans_stream.stream.codec.decoder import Decoder
+    from titans_stream.stream.codec.choice import codec_for
     from titans_stream.stream.messages import RawMessage
     from titans_stream.stream.publisher import MessageBuilder
 
@@ -184,7 +184,7 @@ def _check(rows: list[Row], config: InputConfig) -> None:
     for i, row in enumerate(rows):
         key, value = builder.build(row)
         messages.append(RawMessage(config.topic, 0, i, row.timestamp // 1_000_000, key, value))
-    dead = Decoder(config).decode(messages).dead
+    dead = codec_for(config).decode(messages).dead
     if dead:
         raise ValueError(
             f"message {dead[0].offset + 1} would be refused by the connector: {dead[0].reason}: "

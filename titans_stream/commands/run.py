@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.ops.health import health_file
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.kafka.errors import FatalError
+    from titans_stream.stream.settings import WorkerSettings
     from titans_stream.stream.worker import Worker, run_until_signalled
 
     model = load_model(connector.model)
@@ -65,11 +66,8 @@ def run(args: argparse.Namespace) -> int:
         KafkaClients(connector.kafka, stop=stop),
         engine,
         snapshots,
-        input=connector.input,
-        output=connector.output,
-        delivery=connector.delivery,
-        state=connector.state,
-        model=model.ref,
+        WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
+        model.ref,
         stop=stop,
         heartbeat=health_file(),
     )

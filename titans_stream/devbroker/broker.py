@@ -2,8 +2,8 @@
 
 It serves producers (idempotent and transactional), consumers and consumer groups, read_committed
 and the admin client, as kafka-python, librdkafka and kcat speak to it. One node, no replication,
-no authentication, loopback only: for development, never for data that matters. Records are kept
-in memory, and in a folder if one is given.
+no authentication, loopback only: for development, never for data that matters. Everything is kept
+in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -47,13 +46,11 @@ class DevBroker:
 
     topics: name to number of partitions, made at the start if they are not there.
     auto_create: make topics that clients ask for, with `default_partitions`.
-    data_dir: keep everything there; a new broker on the folder goes on from it.
     max_message_bytes: larger record batches are refused (MESSAGE_TOO_LARGE).
     retention_bytes: keep about this much of each partition, the newest; None: all.
 
     `start` runs it in a thread of its own, `serve` in the running event loop, `run_forever` in
-    this thread. After `stop` or `kill` it can be started again, on the same port; without a
-    folder it is then empty.
+    this thread. After `stop` or `kill` it can be started again, empty, on the same port.
     """
 
     def __init__(
@@ -63,7 +60,6 @@ class DevBroker:
         topics: Mapping[str, int] | None = None,
         auto_create: bool = True,
         default_partitions: int = 1,
-        data_dir: Path | str | None = None,
         max_message_bytes: int = 1048576,
         retention_bytes: int | None = None,
     ) -> None:
@@ -72,7 +68,6 @@ class DevBroker:
         self._topics = dict(topics or {})
         self._auto_create = auto_create
         self._default_partitions = default_partitions
-        self._data_dir = Path(data_dir) if data_dir is not None else None
         self._max_message_bytes = max_message_bytes
         self._retention_bytes = retention_bytes
         self._thread: threading.Thread | None = None
@@ -129,20 +124,16 @@ class DevBroker:
         elif self._loop_is_running_here():
             create(cluster, {name: partitions})
         else:
-            made: Future[None] = Future()
-            self._loop.call_soon_threadsafe(settle, made, cluster, {name: partitions})
-            made.result(STOP_SECONDS)
+            made = _created(cluster, {name: partitions})
+            asyncio.run_coroutine_threadsafe(made, self._loop).result(STOP_SECONDS)
 
     async def serve(self, on_start: Callable[[], None] | None = None) -> None:
         """Serve until stopped or cancelled; `on_start` is called when clients can connect.
 
-        ValueError where `topics` and the folder's topics differ in their partitions, or a topic's
-        name is not allowed.
+        ValueError where a topic cannot be made.
         """
         self._cluster = Cluster(
-            self._data_dir,
-            max_message_bytes=self._max_message_bytes,
-            retention_bytes=self._retention_bytes,
+            max_message_bytes=self._max_message_bytes, retention_bytes=self._retention_bytes
         )
         self._server = Server(self._cluster)
         self._stopping = asyncio.Event()
@@ -164,7 +155,6 @@ class DevBroker:
         finally:
             self._loop = None
             await self._server.close()
-            self._cluster.close()
 
     def run_forever(self, on_start: Callable[[], None] | None = None) -> None:
         """Serve in this thread until Ctrl-C; the errors are those of `serve` and OSError."""
@@ -234,11 +224,6 @@ def create(cluster: Cluster, topics: Mapping[str, int]) -> None:
             )
 
 
-def settle(made: Future[None], cluster: Cluster, topics: Mapping[str, int]) -> None:
-    """Make topics for another thread that waits for it."""
-    try:
-        create(cluster, topics)
-    except ValueError as error:
-        made.set_exception(error)
-    else:
-        made.set_result(None)
+async def _created(cluster: Cluster, topics: Mapping[str, int]) -> None:
+    """`create`, on the broker's own loop."""
+    create(cluster, topics)

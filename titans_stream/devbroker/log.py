@@ -1,4 +1,4 @@
-"""A partition's log of the development broker: in memory, with a file behind it if asked.
+"""A partition's log of the development broker, in memory.
 
 The unit is Kafka's record batch, version 2 (KIP-98): a 61-byte header and records, stored as the
 producer sent them; the broker only writes the base offset, which the checksum does not cover.
@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import crc32c
 from kafka import errors
@@ -109,25 +108,13 @@ class AbortedTransaction:
 
 
 class PartitionLog:
-    """The batches of one partition, in offset order.
+    """The batches of one partition, in offset order."""
 
-    With a path, every batch is appended to that file too, and a log made on an existing file
-    goes on from it; a torn or corrupt tail is cut off. Nothing is forced to disk: the file
-    survives the process, not the machine.
-    """
-
-    def __init__(
-        self,
-        path: Path | None,
-        *,
-        max_message_bytes: int,
-        retention_bytes: int | None = None,
-        start_offset: int = 0,
-    ) -> None:
+    def __init__(self, *, max_message_bytes: int, retention_bytes: int | None = None) -> None:
         self.max_message_bytes = max_message_bytes
         self.retention_bytes = retention_bytes
-        self.start_offset = start_offset
-        self.end_offset = start_offset
+        self.start_offset = 0
+        self.end_offset = 0
         self.waiters: set[asyncio.Event] = set()
         self.open_transactions: dict[int, int] = {}
         self._batches: list[Batch] = []
@@ -135,10 +122,6 @@ class PartitionLog:
         self._size = 0
         self._producers: dict[int, ProducerState] = {}
         self._aborted: list[AbortedTransaction] = []
-        self._path = path
-        self._file_size = self._load(path) if path else 0
-        self._file = path.open("ab", buffering=0) if path else None
-        self._retain()
 
     @property
     def stable_offset(self) -> int:
@@ -208,22 +191,12 @@ class PartitionLog:
         return None
 
     def delete_before(self, offset: int) -> None:
-        """Move the log's start. OffsetOutOfRangeError beyond its end."""
+        """Move the log's start (-1: to its end). OffsetOutOfRangeError beyond its end."""
+        offset = self.end_offset if offset == -1 else offset
         if not 0 <= offset <= self.end_offset:
             raise errors.OffsetOutOfRangeError(f"{offset}")
         self.start_offset = max(self.start_offset, offset)
         self._drop(bisect.bisect_left(self._last_offsets, self.start_offset))
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file:
-            self._file.close()
-
-    def delete(self) -> None:
-        """Close and remove the file."""
-        self.close()
-        if self._path:
-            self._path.unlink(missing_ok=True)
 
     def _batches_from(self, index: int) -> Iterator[Batch]:
         return (self._batches[i] for i in range(index, len(self._batches)))
@@ -264,9 +237,6 @@ class PartitionLog:
         placed = struct.pack(">q", first) + batch.data[8:]
         last = first + batch.last_offset - batch.base_offset
         batch = replace(batch, data=placed, base_offset=first, last_offset=last)
-        if self._file:
-            self._file.write(placed)
-            self._file_size += len(placed)
         self._index(batch)
         self._retain()
         for waiter in self.waiters:
@@ -313,34 +283,3 @@ class PartitionLog:
         self._size -= sum(len(batch.data) for batch in self._batches[:count])
         del self._batches[:count], self._last_offsets[:count]
         self._aborted = [a for a in self._aborted if a.last_offset >= self.start_offset]
-        if self._path and self._file_size > 2 * self._size + 2**20:
-            self._rewrite(self._path)
-
-    def _rewrite(self, path: Path) -> None:
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.writelines(batch.data for batch in self._batches)
-        self.close()
-        part.replace(path)
-        self._file, self._file_size = path.open("ab", buffering=0), self._size
-
-    def _load(self, path: Path) -> int:
-        """Read the file's whole batches, cut off the rest; the file's size."""
-        content = path.read_bytes() if path.exists() else b""
-        position = 0
-        while position < len(content):
-            try:
-                length = struct.unpack_from(">i", content, position + 8)[0]
-                batch = parse_batch(content[position : position + LENGTH_FROM + length])
-                if self._batches and batch.base_offset < self.end_offset:
-                    raise errors.CorruptRecordError(f"offset {batch.base_offset} again")
-            except (struct.error, errors.BrokerResponseError) as error:
-                log.warning("%s: cut at byte %d of %d: %s", path, position, len(content), error)
-                with path.open("r+b") as file:
-                    file.truncate(position)
-                break
-            if not self._batches:
-                self.start_offset = max(self.start_offset, batch.base_offset)
-            self._index(batch)
-            position += len(batch.data)
-        return position

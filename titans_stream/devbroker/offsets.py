@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
-
-from titans_stream.devbroker.journal import Journal
+from dataclasses import dataclass
 
 Partition = tuple[str, int]
 """Topic and partition number."""
@@ -27,8 +23,7 @@ Positions = dict[Partition, Committed]
 class OffsetStore:
     """Positions by group; those sent to a transaction wait for its end (KIP-98, KIP-447)."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self) -> None:
         self._committed: dict[str, Positions] = {}
         self._pending: dict[int, dict[str, Positions]] = {}
 
@@ -47,62 +42,25 @@ class OffsetStore:
 
     def commit(self, group: str, positions: Positions) -> None:
         """Store positions at once."""
-        self._journal.append("offsets", group=group, positions=encode(positions))
         self._committed.setdefault(group, {}).update(positions)
 
     def add_pending(self, producer_id: int, group: str, positions: Positions) -> None:
         """Keep positions until the producer's transaction ends."""
-        rows = encode(positions)
-        self._journal.append("pending", producer_id=producer_id, group=group, positions=rows)
         self._pending.setdefault(producer_id, {}).setdefault(group, {}).update(positions)
 
     def end_transaction(self, producer_id: int, commit: bool) -> None:
-        """Store or forget the positions of a producer's transaction.
-
-        The transaction's own journal entry says the same, so none is written here.
-        """
+        """Store or forget the positions of a producer's transaction."""
         for group, positions in self._pending.pop(producer_id, {}).items():
             if commit:
                 self._committed.setdefault(group, {}).update(positions)
 
     def delete_group(self, group: str) -> None:
         """Forget a group's positions."""
-        self._journal.append("group_deleted", group=group)
         self._committed.pop(group, None)
 
     def delete_topic(self, topic: str) -> None:
-        """Forget all positions in a topic. The topic's own journal entry says the same."""
+        """Forget all positions in a topic."""
         pending = (p for groups in self._pending.values() for p in groups.values())
         for positions in [*self._committed.values(), *pending]:
             for partition in [p for p in positions if p[0] == topic]:
                 del positions[partition]
-
-    def replay(self, entry: dict[str, Any]) -> None:
-        """Take in a journal entry of an earlier run."""
-        group = entry["group"]
-        if entry["kind"] == "offsets":
-            self._committed.setdefault(group, {}).update(decode(entry["positions"]))
-        elif entry["kind"] == "pending":
-            waiting = self._pending.setdefault(entry["producer_id"], {}).setdefault(group, {})
-            waiting.update(decode(entry["positions"]))
-        elif entry["kind"] == "group_deleted":
-            self._committed.pop(group, None)
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Journal entries that say all that is known."""
-        for group, positions in self._committed.items():
-            yield {"kind": "offsets", "group": group, "positions": encode(positions)}
-        for pid, groups in self._pending.items():
-            for group, positions in groups.items():
-                rows = encode(positions)
-                yield {"kind": "pending", "producer_id": pid, "group": group, "positions": rows}
-
-
-def encode(positions: Positions) -> list[Any]:
-    """Positions as JSON rows: topic, partition, and the fields of Committed."""
-    return [[topic, number, asdict(at)] for (topic, number), at in positions.items()]
-
-
-def decode(rows: list[Any]) -> Positions:
-    """The opposite of encode."""
-    return {(topic, number): Committed(**at) for topic, number, at in rows}

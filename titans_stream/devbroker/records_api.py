@@ -178,9 +178,9 @@ class RecordsApi:
     def _delete(self, topic: str, part: Any) -> dict[str, Any]:
         answer = {"partition_index": part.partition_index, "low_watermark": -1, "error_code": 0}
         try:
-            answer["low_watermark"] = self._cluster.delete_records(
-                topic, part.partition_index, part.offset
-            )
+            partition_log = self._cluster.log_of(topic, part.partition_index)
+            partition_log.delete_before(part.offset)
+            answer["low_watermark"] = partition_log.start_offset
         except errors.BrokerResponseError as error:
             answer["error_code"] = code_of(error)
         return answer

@@ -105,7 +105,6 @@ class Server:
             values_or_none = await operation.handler(request, caller)
         except errors.BrokerResponseError as error:
             values_or_none = {"error_code": operation.code(error, caller.version)}
-        self._cluster.compact_journal()
         if values_or_none is None:
             return None
         return encode_response(operation, caller.version, correlation_id, values_or_none)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import errors
 
-from titans_stream.devbroker.journal import Journal
 from titans_stream.devbroker.log import PartitionLog
 from titans_stream.devbroker.offsets import OffsetStore, Partition, Positions
 
@@ -62,32 +61,15 @@ class Transaction:
             assert state in NEXT_STATES[self.state], f"{self.state} to {state}"
             self.state = state
 
-    def entry(self) -> dict[str, Any]:
-        """The journal entry that says all of it."""
-        return {
-            "kind": "transaction",
-            "transactional_id": self.transactional_id,
-            "producer_id": self.producer_id,
-            "epoch": self.epoch,
-            "timeout_ms": self.timeout_ms,
-            "state": self.state.value,
-            "partitions": sorted(self.partitions),
-            "groups": sorted(self.groups),
-        }
-
 
 class TransactionCoordinator:
     """All transactional ids. Lives on one event loop; its timers are that loop's."""
 
     def __init__(
-        self,
-        find_log: Callable[[Partition], PartitionLog | None],
-        offsets: OffsetStore,
-        journal: Journal,
+        self, find_log: Callable[[Partition], PartitionLog | None], offsets: OffsetStore
     ) -> None:
         self._find_log = find_log
         self._offsets = offsets
-        self._journal = journal
         self._by_id: dict[str, Transaction] = {}
         self._by_producer: dict[int, Transaction] = {}
         self._next_producer_id = 1
@@ -112,7 +94,6 @@ class TransactionCoordinator:
                 raise errors.ProducerFencedError()
             self._raise_epoch(held)
         held.timeout_ms = request.transaction_timeout_ms
-        self._remember(held)
         return {"producer_id": held.producer_id, "producer_epoch": held.epoch}
 
     def add_partitions(self, request: Any, partitions: set[Partition]) -> None:
@@ -164,46 +145,9 @@ class TransactionCoordinator:
         if held.state != TransactionState.ONGOING or partition not in held.partitions:
             raise errors.InvalidTxnStateError()
 
-    def replay(self, entry: dict[str, Any]) -> None:
-        """Take in a journal entry of an earlier run."""
-        if entry["kind"] == "producer_id":
-            self._next_producer_id = max(self._next_producer_id, entry["value"])
-            return
-        held = Transaction(
-            entry["transactional_id"],
-            entry["producer_id"],
-            entry["epoch"],
-            entry["timeout_ms"],
-            TransactionState(entry["state"]),
-            {(topic, number) for topic, number in entry["partitions"]},
-            set(entry["groups"]),
-        )
-        self._by_id[held.transactional_id] = self._by_producer[held.producer_id] = held
-        if held.state in (TransactionState.COMMITTED, TransactionState.ABORTED):
-            self._offsets.end_transaction(
-                held.producer_id, held.state == TransactionState.COMMITTED
-            )
-
-    def resume(self) -> None:
-        """After the replay: write the markers that an interrupted end has not, and let open
-        transactions run into their timeouts.
-        """
-        for held in self._by_id.values():
-            if held.state == TransactionState.ONGOING:
-                self._start_timer(held)
-            elif held.state != TransactionState.EMPTY:
-                self._write_markers(held, held.state == TransactionState.COMMITTED)
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Journal entries that say all that is known."""
-        yield {"kind": "producer_id", "value": self._next_producer_id}
-        for held in self._by_id.values():
-            yield held.entry()
-
     def _new_producer_id(self) -> int:
         given = self._next_producer_id
         self._next_producer_id += 1
-        self._journal.append("producer_id", value=self._next_producer_id)
         return given
 
     def _holder(self, transactional_id: str, producer_id: int, epoch: int) -> Transaction:
@@ -243,27 +187,17 @@ class TransactionCoordinator:
             self._start_timer(held)
         held.partitions |= partitions
         held.groups |= groups
-        self._remember(held)
 
     def _end(self, held: Transaction, commit: bool) -> None:
-        """End the open transaction.
-
-        1. The decision goes to the journal: a restart finishes from there.
-        2. Markers go to the partitions.
-        3. The offsets count, or are forgotten.
-        """
+        """End the open transaction: markers go to its partitions; its offsets count, or do not."""
         if held.timer:
             held.timer.cancel()
         held.enter(TransactionState.COMMITTED if commit else TransactionState.ABORTED)
-        self._remember(held)  # 1
-        self._write_markers(held, commit)  # 2
-        self._offsets.end_transaction(held.producer_id, commit)  # 3
-
-    def _write_markers(self, held: Transaction, commit: bool) -> None:
         for partition in sorted(held.partitions):
             partition_log = self._find_log(partition)
             if partition_log and held.producer_id in partition_log.open_transactions:
                 partition_log.end_transaction(held.producer_id, held.epoch, commit)
+        self._offsets.end_transaction(held.producer_id, commit)
 
     def _start_timer(self, held: Transaction) -> None:
         loop = asyncio.get_running_loop()
@@ -273,8 +207,3 @@ class TransactionCoordinator:
         if held.state == TransactionState.ONGOING:
             log.warning("transaction of %s timed out: aborted", held.transactional_id)
             self._raise_epoch(held)
-            self._remember(held)
-
-    def _remember(self, held: Transaction) -> None:
-        entry = held.entry()
-        self._journal.append(entry.pop("kind"), **entry)

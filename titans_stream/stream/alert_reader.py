@@ -10,18 +10,18 @@ import msgspec
 from kafka import TopicPartition
 
 from titans_stream.records import Alert
-from titans_stream.stream.kafka.client import Clients, translated
+from titans_stream.stream.kafka.client import KafkaClients, translated
+from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 200
-_ANSWER_MS = 10_000
 _MOST_RECORDS = 1_000
 
 
 def read_alerts(
-    clients: Clients,
+    clients: KafkaClients,
     topic: str,
     *,
     from_beginning: bool = True,
@@ -44,8 +44,8 @@ def read_alerts(
         with translated("alerts"):
             names = [TopicPartition(topic, partition) for partition in info.partitions]
             consumer.assign(names)
-            ends = consumer.end_offsets(names, _ANSWER_MS)
-            begins = consumer.beginning_offsets(names, _ANSWER_MS) if from_beginning else ends
+            ends = consumer.end_offsets(names, ANSWER_MS)
+            begins = consumer.beginning_offsets(names, ANSWER_MS) if from_beginning else ends
             for name in names:
                 consumer.seek(name, begins[name])
             open_names = set(names)

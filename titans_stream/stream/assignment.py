@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import replace
 
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
+from titans_stream.durations import MILLISECOND
 from titans_stream.records import Engine
 from titans_stream.stream.kafka.client import translated
 from titans_stream.stream.kafka.deadline import Deadline
@@ -30,12 +32,10 @@ from titans_stream.stream.settings import InputConfig
 
 log = logging.getLogger(__name__)
 
-_MILLISECOND = 1_000_000
 _ANSWER_MS = 3_000
 """How long to wait for an answer before others have their turn and the question is asked again."""
 
-Offsets = dict[Any, Any]
-"""kafka.TopicPartition to kafka.structs.OffsetAndMetadata."""
+Offsets = dict[TopicPartition, OffsetAndMetadata]
 
 
 class Assignment:
@@ -62,43 +62,39 @@ class Assignment:
         self._config = config
         self._snapshot_interval = snapshot_interval
         self._metrics = metrics
-        self.progress: dict[int, Progress] = {}
-        self.new: set[int] = set()
+        self.progress: dict[TopicPartition, Progress] = {}
+        self.new: set[TopicPartition] = set()
 
-    def topic_partition(self, partition: int) -> Any:
-        """The partition as kafka-python names it."""
-        return TopicPartition(self._config.topic, partition)
-
-    def assign(self, partitions: Iterable[int]) -> None:
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Take over exactly these partitions; they are not read before `recover`."""
         assigned = set(partitions)
         self.release(set(self.progress) - assigned)
         self.new = assigned
-        for partition in assigned:
-            self._consumer.pause(self.topic_partition(partition))
+        self._consumer.pause(*assigned)
         self._metrics.partitions = len(assigned)
         if assigned:
             self._metrics.counts["rebalances"] += 1
-            log.info("assigned: partitions %s", _listed(assigned))
+            names = [f"{name} {number}" for name, number in sorted(assigned)]
+            log.info("assigned: %s", ", ".join(names))
 
-    def release(self, partitions: Iterable[int]) -> None:
+    def release(self, partitions: Iterable[TopicPartition]) -> None:
         """Forget partitions, without writing anything."""
         for partition in list(partitions):
             self.new.discard(partition)
             self._metrics.lag.pop(partition, None)
-            if self.progress.pop(partition, None) is not None:
-                self._engine.release(partition)
+            self._drop_state(partition)
         self._metrics.partitions = len(self.progress | dict.fromkeys(self.new))
+
+    def _drop_state(self, partition: TopicPartition) -> None:
+        if self.progress.pop(partition, None) is not None:
+            self._engine.release(partition.partition)
 
     def discard_state(self) -> None:
         """Drop the state of all partitions and read them anew from what is committed."""
-        held = set(self.progress) | self.new
-        for partition in list(self.progress):
-            del self.progress[partition]
-            self._engine.release(partition)
-        for partition in held:
-            self._consumer.pause(self.topic_partition(partition))
-        self.new = held
+        self.new |= set(self.progress)
+        for partition in self.new:
+            self._drop_state(partition)
+        self._consumer.pause(*self.new)
 
     def recover(self, pin: Callable[[Offsets], None]) -> None:
         """Rebuild the state of the new partitions and read on from there.
@@ -109,35 +105,36 @@ class Assignment:
         with self._metrics.timed("recover"), translated("recovery"):
             plans = self._plans(sorted(self.new))
             pins = {p: plan for p, plan in plans.items() if plan is not None and plan.pin}
+            for partition in pins:
+                self._snapshots.discard(partition.topic, partition.partition, after=-1)
             if pins:
-                pin({self.topic_partition(p): _offset(x.resume, x.origin) for p, x in pins.items()})
+                pin({p: _offset(plan.resume, plan.origin) for p, plan in pins.items()})
             for partition, plan in plans.items():
                 if plan is not None:
                     self._apply(partition, plan)
                 progress = self.progress[partition]
-                self._consumer.seek(self.topic_partition(partition), progress.position)
-                self._consumer.resume(self.topic_partition(partition))
+                self._consumer.seek(partition, progress.position)
+                self._consumer.resume(partition)
                 self.new.discard(partition)
 
-    def _plans(self, partitions: list[int]) -> dict[int, Plan | None]:
+    def _plans(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Plan | None]:
         """A plan per partition; None where the held state is still the committed one."""
-        names = [self.topic_partition(partition) for partition in partitions]
-        begins = self._consumer.beginning_offsets(names, _ANSWER_MS)
-        ends = self._consumer.end_offsets(names, _ANSWER_MS)
-        plans: dict[int, Plan | None] = {}
-        for partition, name in zip(partitions, names, strict=True):
-            logged = LogRange(begins[name], ends[name])
-            found = self._consumer.committed(name, metadata=True, timeout_ms=_ANSWER_MS)
+        begins = self._consumer.beginning_offsets(partitions, _ANSWER_MS)
+        ends = self._consumer.end_offsets(partitions, _ANSWER_MS)
+        plans: dict[TopicPartition, Plan | None] = {}
+        for partition in partitions:
+            logged = LogRange(begins[partition], ends[partition])
+            found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
-                plans[partition] = self._first_plan(name, logged)
+                plans[partition] = self._first_plan(partition, logged)
             elif held is not None and held.position == held.committed == found.offset:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
-        return plans
+        return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
 
-    def _first_plan(self, name: Any, logged: LogRange) -> Plan:
+    def _first_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
         config = self._config
         now = time.time_ns()
         if config.start == "earliest":
@@ -146,14 +143,18 @@ class Assignment:
             start, since = logged.end, now
         else:
             since = config.start_timestamp
-            start = self._offset_at(name, since, logged.end)
+            start = self._offset_at(partition, since, logged.end)
         if not config.warm_up:
             return plan_first(logged, start, start)
-        return plan_first(logged, start, self._offset_at(name, since - config.warm_up, start))
+        warm_up_from = self._offset_at(partition, since - config.warm_up, start)
+        return plan_first(logged, start, warm_up_from)
 
-    def _recovery_plan(self, partition: int, found: Any, logged: LogRange) -> Plan:
-        name, schema = self.topic_partition(partition), self._engine.state_schema
-        topic = self._config.topic
+    def _recovery_plan(
+        self, partition: TopicPartition, found: OffsetAndMetadata, logged: LogRange
+    ) -> Plan:
+        def load(at_most: int) -> StoredSnapshot | None:
+            schema = self._engine.state_schema
+            return self._snapshots.load(partition.topic, partition.partition, at_most, schema)
 
         def warm_up_from() -> int:
             if self._config.start == "earliest":
@@ -161,31 +162,27 @@ class Assignment:
             since = time.time_ns() - self._config.warm_up
             if not self._config.warm_up:
                 return int(found.offset)
-            return self._offset_at(name, since, int(found.offset))
+            return self._offset_at(partition, since, int(found.offset))
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
-        plan = plan_recovery(
+        return plan_recovery(
             committed,
             logged,
-            lambda at_most: self._snapshots.load(topic, partition, at_most, schema),
+            load,
             warm_up_from,
         )
-        if plan.pin:
-            self._snapshots.discard(topic, partition, after=-1)
-        return plan
 
-    def _offset_at(self, name: Any, nanoseconds: int, otherwise: int) -> int:
+    def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
-        milliseconds = max(0, nanoseconds // _MILLISECOND)
-        found = self._consumer.offsets_for_times({name: milliseconds}, _ANSWER_MS)[name]
+        milliseconds = max(0, nanoseconds // MILLISECOND)
+        found = self._consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
         return otherwise if found is None or found.offset < 0 else int(found.offset)
 
-    def _apply(self, partition: int, plan: Plan) -> None:
-        if self.progress.pop(partition, None) is not None:
-            self._engine.release(partition)
+    def _apply(self, partition: TopicPartition, plan: Plan) -> None:
+        self._drop_state(partition)
         stored = plan.stored
         if stored is not None:
-            self._engine.restore(partition, stored.snapshot)
+            self._engine.restore(partition.partition, stored.snapshot)
         progress = Progress(
             partition,
             position=plan.seek,
@@ -200,39 +197,37 @@ class Assignment:
         self.progress[partition] = progress
         self._metrics.counts["lost_messages"] += plan.lost
         if plan.warning:
-            log.error("%s partition %d: %s", self._config.topic, partition, plan.warning)
+            log.error("%s partition %d: %s", *partition, plan.warning)
         log.info(
-            "partition %d: %s; replaying %d messages, output from offset %d",
-            partition,
+            "%s partition %d: %s; replaying %d messages, output from offset %d",
+            *partition,
             "nothing known" if stored is None else f"snapshot at {stored.offset}",
             plan.resume - plan.seek,
             plan.resume,
         )
 
-    def lost_range(self, partition: int, wanted: int) -> None:
+    def lost_range(self, partition: TopicPartition, wanted: int) -> None:
         """The log no longer holds `wanted`: go on from what is there, and say so."""
-        name = self.topic_partition(partition)
         with translated("recovery"):
-            begin = self._consumer.beginning_offsets([name], _ANSWER_MS)[name]
+            begin = self._consumer.beginning_offsets([partition], _ANSWER_MS)[partition]
         progress = self.progress.get(partition)
         if progress is None or begin <= wanted:
             return
         log.error(
             "%s partition %d: %d messages were deleted before they were read; going on at %d",
-            self._config.topic,
-            partition,
+            *partition,
             begin - wanted,
             begin,
         )
         self._metrics.counts["lost_messages"] += begin - wanted
         progress.position = begin
-        self._consumer.seek(name, begin)
+        self._consumer.seek(partition, begin)
 
     def offsets(self) -> Offsets:
         """What has to be committed: the position of each partition that is past the replay."""
         return {
-            self.topic_partition(p): _offset(progress.position, progress.origin)
-            for p, progress in self.progress.items()
+            partition: _offset(progress.position, progress.origin)
+            for partition, progress in self.progress.items()
             if progress.position > progress.committed
         }
 
@@ -244,7 +239,7 @@ class Assignment:
     def note_lag(self) -> None:
         """Bring the lag by partition up to date."""
         for partition, progress in self.progress.items():
-            end = self._consumer.highwater(self.topic_partition(partition))
+            end = self._consumer.highwater(partition)
             if end is not None:
                 self._metrics.lag[partition] = max(0, end - progress.position)
 
@@ -268,23 +263,27 @@ class Assignment:
         progress.snapshot_due = time.monotonic() + self._snapshot_interval
         if progress.snapshot_offset == progress.position:
             return
-        notes = {"start": progress.warm_until, "muted": sorted(progress.muted)}
+        partition, life = progress.partition, progress.origin.life
+        notes = {"start": progress.warm_until, "muted": sorted(progress.muted), "life": life}
         with self._metrics.timed("snapshot"):
-            snapshot = self._engine.snapshot(progress.partition)
+            snapshot = self._engine.snapshot(partition.partition)
             stored = StoredSnapshot(progress.position, snapshot, notes)
             try:
-                self._snapshots.save(self._config.topic, progress.partition, stored)
+                self._snapshots.save(partition.topic, partition.partition, stored)
             except OSError as error:
-                log.error("partition %d: no snapshot: %s", progress.partition, error)
+                log.error("%s partition %d: no snapshot: %s", *partition, error)
                 return
         progress.snapshot_offset = progress.position
-        progress.origin = Origin(snapshot=progress.position)
+        progress.origin = Origin(snapshot=progress.position, life=life)
         self._metrics.counts["snapshots"] += 1
 
 
-def _offset(offset: int, origin: Origin) -> Any:
+def _with_life(plan: Plan) -> Plan:
+    """A plan of a state that begins empty names its life."""
+    if plan.stored is not None or plan.origin.life:
+        return plan
+    return replace(plan, origin=replace(plan.origin, life=uuid.uuid4().hex[:16]))
+
+
+def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:
     return OffsetAndMetadata(offset, origin.encode(), -1)
-
-
-def _listed(partitions: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(partitions))) or "none"

@@ -36,14 +36,14 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from titans_stream.stream.kafka.client import Clients, close_producer, user_error
+from titans_stream.stream.kafka.client import KafkaClients, close_producer, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
 from titans_stream.stream.kafka.protocols import Producer
 
 log = logging.getLogger(__name__)
 
-TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 Headers = list[tuple[str, bytes]]
 
@@ -68,11 +68,15 @@ _NEXT = {
 
 
 class TooLargeError(AbortedError):
-    """The broker refused a message for its size."""
+    """A message for `topic` was refused for its size."""
+
+    def __init__(self, what: str, topic: str) -> None:
+        super().__init__(what)
+        self.topic = topic
 
 
 class Output(ABC):
-    """Carries output to Kafka between commits. `timeout` bounds each blocking call, in seconds."""
+    """Carries output to Kafka between commits. `timeout`: seconds to open or abort in."""
 
     commits_offsets: bool
     """Whether `commit` commits the offsets too; otherwise the consumer does it afterwards."""
@@ -80,6 +84,7 @@ class Output(ABC):
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._first_error: BaseException | None = None
+        self._first_topic = ""
         self._turn = 0
         self._producer: Producer
         self.state = OutputState.IDLE
@@ -91,7 +96,7 @@ class Output(ABC):
         self.state = state
 
     def hurry(self, seconds: float) -> None:
-        """From now on, no call takes longer than so many seconds."""
+        """From now on, nothing takes longer than so many seconds."""
         self._timeout = min(self._timeout, seconds)
 
     def begin(self) -> None:
@@ -103,28 +108,26 @@ class Output(ABC):
     def send(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
     ) -> None:
-        """Hand over one message.
-
-        MessageSizeTooLargeError where the producer's own limit refuses it: nothing is sent then,
-        and the caller may send less. AbortedError for any other failure.
-        """
+        """Hand over one message. AbortedError where that fails."""
         assert self.state is OutputState.OPEN, self.state
         if key is None and value is None:
             key = b""  # kafka-python refuses a message without key and value
         try:
             future = self._producer.send(topic, value, key, headers, None, None)
-        except TOO_LARGE:
-            raise
         except KafkaError as error:
+            self._failed(self._turn, topic, error)
             raise self._aborted("send", error) from error
-        future.add_errback(self._failed, self._turn)
+        future.add_errback(self._failed, self._turn, topic)
         self.sent += len(key or b"") + len(value or b"")
 
-    def commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
-        """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not."""
+    def commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
+        """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not.
+
+        LateError beyond the deadline; `abort` makes the output fit for use again.
+        """
         self._to(OutputState.COMMITTING)
         try:
-            self._commit(offsets, member)
+            self._commit(offsets, member, deadline)
         except KafkaError as error:
             raise self._aborted("commit", error) from error
         if self._first_error is not None:
@@ -139,7 +142,7 @@ class Output(ABC):
                 self._to(OutputState.ABORTED)
             self._turn += 1
             self._abort()
-            self._first_error = None
+            self._first_error, self._first_topic = None, ""
             self.sent = 0
             self._to(OutputState.IDLE)
 
@@ -160,18 +163,21 @@ class Output(ABC):
         self._to(OutputState.CLOSED)
         close_producer(self._producer, deadline.remaining)
 
-    def _failed(self, turn: int, error: BaseException) -> None:
+    def _failed(self, turn: int, topic: str, error: BaseException) -> None:
         """Note why a message was not sent, unless what it belonged to is over."""
         if turn == self._turn and self._first_error is None:
-            self._first_error = error
+            self._first_error, self._first_topic = error, topic
+        # kafka-python 3.0 drops what follows a failed message, and then sleeps on instead of
+        # ending the commit that waits for it.
+        self._producer.wakeup()
 
     def _aborted(self, what: str, error: BaseException) -> Exception:
         """What to raise for a failure; the first failed message says more than the last call."""
         cause = self._first_error or error
         if self.state is not OutputState.ABORTED:
             self._to(OutputState.ABORTED)
-        if isinstance(cause, TOO_LARGE):
-            return TooLargeError(f"{what}: {cause}")
+        if isinstance(cause, _TOO_LARGE) and self._first_topic:
+            return TooLargeError(f"{what}: {cause}", self._first_topic)
         if isinstance(cause, ProducerFencedError):
             return self._fenced(what)
         return user_error(cause) or AbortedError(f"{what}: {cause}")
@@ -186,7 +192,7 @@ class Output(ABC):
     def _begin(self) -> None: ...
 
     @abstractmethod
-    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None: ...
+    def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None: ...
 
     @abstractmethod
     def _abort(self) -> None: ...
@@ -202,7 +208,7 @@ class ExactlyOnceOutput(Output):
 
     def __init__(
         self,
-        clients: Clients,
+        clients: KafkaClients,
         group_id: str,
         transactional_id: str,
         timeout: float,
@@ -217,12 +223,12 @@ class ExactlyOnceOutput(Output):
 
     def _open(self) -> Producer:
         producer = self._clients.producer(self._id, self._transaction_timeout)
-        self._call("init_transactions", producer.init_transactions)
+        self._call("init_transactions", producer.init_transactions, self._timeout)
         return producer
 
-    def _call(self, what: str, call: Callable[[], None]) -> None:
+    def _call(self, what: str, call: Callable[[], None], seconds: float) -> None:
         try:
-            call_within(self._timeout, what, call)
+            call_within(seconds, what, call)
         except ProducerFencedError as error:
             raise self._fenced(what) from error
         except KafkaError as error:
@@ -242,7 +248,7 @@ class ExactlyOnceOutput(Output):
         except KafkaError as error:
             raise FatalError(f"begin_transaction: {error}") from error
 
-    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+    def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         # A member without generation is not fenced by the broker: it may not commit.
         if member.generation_id < 0:
             raise KafkaError("no longer a member of the consumer group")
@@ -251,8 +257,9 @@ class ExactlyOnceOutput(Output):
         self._call(  # 3
             "send_offsets_to_transaction",
             lambda: producer.send_offsets_to_transaction(offsets, member),
+            deadline.remaining,
         )
-        self._call("commit_transaction", producer.commit_transaction)  # 4
+        self._call("commit_transaction", producer.commit_transaction, deadline.remaining)  # 4
         self._offsets_sent = False
 
     def _give_up(self) -> None:
@@ -261,7 +268,7 @@ class ExactlyOnceOutput(Output):
     def _abort(self) -> None:
         if not self._offsets_sent:
             try:
-                self._call("abort_transaction", self._producer.abort_transaction)
+                self._call("abort_transaction", self._producer.abort_transaction, self._timeout)
                 return
             except KafkaError as error:
                 log.warning(
@@ -281,26 +288,23 @@ class AtLeastOnceOutput(Output):
 
     commits_offsets = False
 
-    def __init__(self, clients: Clients, timeout: float) -> None:
+    def __init__(self, clients: KafkaClients, timeout: float) -> None:
         super().__init__(timeout)
         self._producer = clients.producer()
 
     def _begin(self) -> None:
         """Nothing to open."""
 
-    def _commit(self, offsets: Mapping[Any, Any], member: Any) -> None:
+    def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         del offsets, member
-        self._flush()
+        self._producer.flush(deadline.remaining)
 
     def _give_up(self) -> None:
         """What was sent cannot be taken back."""
 
-    def _flush(self) -> None:
-        self._producer.flush(self._timeout)
-
     def _abort(self) -> None:
         # What was sent cannot be taken back; it must not arrive after what is sent again.
         try:
-            self._flush()
+            self._producer.flush(self._timeout)
         except KafkaTimeoutError as error:
             raise FatalError(f"flush: {error}") from error

@@ -6,7 +6,7 @@ Everything but dead letters is JSON; NaN and infinity become null.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +19,27 @@ from titans_stream.records import (
     Forecast,
     ModelRef,
     Scores,
+    Source,
     Status,
 )
 from titans_stream.times import format_timestamps, parse_timestamp
 
-Record = tuple[bytes, bytes]
-"""Key and value of a message."""
+
+class Record(NamedTuple):
+    """A message to be: `source` is the input that it is about."""
+
+    key: bytes
+    value: bytes
+    source: Source
+
 
 MAX_FRAME_ROWS = 500
 MAX_FRAME_BYTES = 900_000
 """Below the 1 MiB that brokers and producers take by default."""
 MAX_MESSAGE_BYTES = 1_000_000
 """The default limit of a dead letter, below a broker's default of 1,048,588 bytes."""
+RECORD_OVERHEAD = 200
+"""Bytes of a record and its batch beside key, value and headers, generously."""
 
 _NUMBERS = ("value", "score", "p_value", "surprise", "rarity", "expected", "lower", "upper")
 _MARKS = ("alert", "onset", "gap")
@@ -38,18 +47,16 @@ _LABELS = {int(status): status.label for status in Status}
 _STATUSES = {label: number for number, label in _LABELS.items()}
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _TRUNCATED = "titans.truncated"
-_RECORD_OVERHEAD = 200
-"""Bytes of a record and its batch beside key, value and headers, generously."""
 
 
 def encode_alert(alert: Alert) -> Record:
     """An alert as a message, keyed by its series."""
-    return alert.series_id.encode(), orjson.dumps(alert)
+    return Record(alert.series_id.encode(), orjson.dumps(alert), alert.source)
 
 
 def encode_forecast(forecast: Forecast) -> Record:
     """A forecast as a message, keyed by its series."""
-    return forecast.series_id.encode(), orjson.dumps(forecast)
+    return Record(forecast.series_id.encode(), orjson.dumps(forecast), forecast.source)
 
 
 def encode_scores(
@@ -83,7 +90,9 @@ def _add_frames(
 ) -> None:
     frame = orjson.dumps(_frame(scores, rows, model, topic), option=_OPTIONS)
     if len(frame) <= max_bytes or len(rows) == 1:
-        records.append((str(int(scores.partition[rows[0]])).encode(), frame))
+        partition = int(scores.partition[rows[0]])
+        source = Source(topic, partition, int(scores.offset[rows].min()))
+        records.append(Record(str(partition).encode(), frame, source))
         return
     middle = len(rows) // 2
     _add_frames(scores, rows[:middle], model, topic, max_bytes, records)
@@ -167,7 +176,7 @@ def dead_letter_record(
     ]
     mark = (_TRUNCATED, str(len(letter.value or b"")).encode())
     used = sum(len(name) + len(text) + 10 for name, text in (*headers, mark))
-    room = max(0, max_bytes - used - _RECORD_OVERHEAD)
+    room = max(0, max_bytes - used - RECORD_OVERHEAD)
     key, value = letter.key, letter.value
     if len(key or b"") + len(value or b"") <= room:
         return key, value, headers

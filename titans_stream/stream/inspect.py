@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from kafka import TopicPartition
 
 from titans_stream.records import DeadLetter, Readings
-from titans_stream.stream.codec.decoder import Decoder
-from titans_stream.stream.kafka.client import Clients, translated
-from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.codec.choice import codec_for
+from titans_stream.stream.kafka.client import KafkaClients, translated
+from titans_stream.stream.kafka.deadline import ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.messages import RawMessage, raw_messages
 from titans_stream.stream.settings import InputConfig, OutputConfig
-from titans_stream.stream.worker import check_topics, named_topics
+from titans_stream.stream.worker import check_topics, named_topics, output_limits
 
-_MESSAGE_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
 _READ_SECONDS = 5.0
-_ANSWER_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ class Inspection:
 
 
 def inspect_connector(
-    clients: Clients, input: InputConfig, output: OutputConfig, count: int = 5
+    clients: KafkaClients, input: InputConfig, output: OutputConfig, count: int = 5
 ) -> Inspection:
     """Connect, look at all topics, and decode the last `count` messages of the input.
 
@@ -65,6 +62,7 @@ def inspect_connector(
     """
     topics = named_topics(input, output)
     found = check_topics(clients, topics)
+    output_limits(clients, topics)
     info = found[input.topic]
     consumer = clients.consumer(input.group_id or None)
     try:
@@ -75,10 +73,10 @@ def inspect_connector(
             messages = _last_messages(consumer, names, partitions, count)
     finally:
         consumer.close(False, 1_000)
-    decoder = Decoder(input)
+    codec = codec_for(input)
     reports = []
     for message in messages:
-        decoded = decoder.decode([message])
+        decoded = codec.decode([message])
         dead = decoded.dead[0] if decoded.dead else None
         reports.append(MessageReport(message, decoded.readings, dead))
     return Inspection(clients.servers, topics, partitions, tuple(reports))
@@ -88,14 +86,14 @@ def _partitions(
     consumer: Consumer, names: list[Any], has_group: bool
 ) -> tuple[PartitionReport, ...]:
     begins, ends = (
-        consumer.beginning_offsets(names, _ANSWER_MS),
-        consumer.end_offsets(names, _ANSWER_MS),
+        consumer.beginning_offsets(names, ANSWER_MS),
+        consumer.end_offsets(names, ANSWER_MS),
     )
     reports = []
     for name in names:
         committed = None
         if has_group:
-            committed = consumer.committed(name, metadata=True, timeout_ms=_ANSWER_MS)
+            committed = consumer.committed(name, metadata=True, timeout_ms=ANSWER_MS)
         offset = None if committed is None else int(committed.offset)
         reports.append(PartitionReport(name.partition, begins[name], ends[name], offset))
     return tuple(reports)
@@ -112,6 +110,6 @@ def _last_messages(
     found: list[RawMessage] = []
     while not deadline.expired and any((consumer.position(n) or 0) < ends[n] for n in names):
         for records in consumer.poll(200, 1_000).values():
-            found += [RawMessage._make(fields) for fields in map(_MESSAGE_FIELDS, records)]
+            found += raw_messages(records)
     found.sort(key=lambda message: (message.timestamp_ms, message.partition, message.offset))
     return found[-count:]

@@ -23,16 +23,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import AsyncConsumerRebalanceListener
+from kafka import AsyncConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from titans_stream.durations import SECOND
 from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment, Offsets
-from titans_stream.stream.codec.decoder import Decoder
+from titans_stream.stream.codec.codec import Codec
 from titans_stream.stream.commit import Output, OutputState, TooLargeError
 from titans_stream.stream.kafka.client import translated, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
@@ -40,10 +40,11 @@ from titans_stream.stream.kafka.errors import (
     AbortedError,
     ConnectError,
     FatalError,
+    LateError,
     UnansweredError,
 )
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.messages import RawMessage, raw_messages
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.recovery import Progress
@@ -59,81 +60,91 @@ _MOST_PAUSE = 10.0
 _REPORT_SECONDS = 0.5
 _REVOCATION_SECONDS = 15.0
 
-_MESSAGE_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
-"""topic, partition, offset, timestamp, key, value, headers of a kafka-python ConsumerRecord."""
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop drives, in the order in which a message meets it."""
+
+    consumer: Consumer
+    assignment: Assignment
+    codec: Codec
+    engine: Engine
+    outbox: Outbox
+    output: Output
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What passes between a worker and whoever watches it.
+
+    `stop` asks the worker to end. `ready` is set once partitions are assigned and recovered for
+    the first time. `heartbeat` is called about twice a second while the worker gets on.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event = field(default_factory=threading.Event)
+    heartbeat: Callable[[], None] | None = None
 
 
 class Loop:
     """One worker's session with Kafka, from joining the group to leaving it."""
 
     def __init__(
-        self,
-        consumer: Consumer,
-        output: Output,
-        outbox: Outbox,
-        assignment: Assignment,
-        decoder: Decoder,
-        engine: Engine,
-        delivery: DeliveryConfig,
-        metrics: Metrics,
-        stop: threading.Event,
-        ready: threading.Event,
-        commit_timeout: float,
-        heartbeat: Callable[[], None] | None = None,
+        self, parts: Parts, delivery: DeliveryConfig, signals: Signals, commit_timeout: float
     ) -> None:
-        self._consumer = consumer
-        self._output = output
-        self._outbox = outbox
-        self._assignment = assignment
-        self._decoder = decoder
-        self._engine = engine
+        self._consumer = parts.consumer
+        self._assignment = parts.assignment
+        self._codec = parts.codec
+        self._engine = parts.engine
+        self._outbox = parts.outbox
+        self._output = parts.output
+        self._metrics = parts.metrics
         self._delivery = delivery
-        self._metrics = metrics
-        self._stop = stop
-        self._ready = ready
+        self._signals = signals
         self._commit_timeout = commit_timeout
-        self._heartbeat = heartbeat
         self._begun = 0.0
         self._next_report = 0.0
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
         self._topic = ""
+        self._subscribed = False
         self.joining_since: float | None = None
         """When the join began that has not given an assignment yet; an empty one counts."""
 
     def run(self, topic: str) -> None:
         """Work until `stop` is set, then finish in good order."""
-        self._join(topic)
+        self._topic = topic
         try:
-            while not self._stop.is_set():
+            while not self._signals.stop.is_set():
                 self._turn()
             self._finish()
         finally:
             self._open = False
 
-    def _join(self, topic: str) -> None:
-        """Join the group; joins anew where an earlier join was lost."""
-        self._topic = topic
-        self._consumer.subscribe([topic], listener=_Listener(self))
-        # Fetched partitions spare the group a first rebalance, in which nothing is assigned and
-        # in which kafka-python 3.0 can lose the join.
-        self._consumer.topics()
-        self.joining_since = time.monotonic()
+    def _join(self) -> None:
+        """Join the group where this has not been done, and anew where a join was lost.
 
-    def _rejoin_if_lost(self) -> None:
-        """kafka-python 3.0 can drop a finished join: no assignment, no heartbeat, no error.
-
-        A join that takes longer than `_JOIN_SECONDS` is given up and begun anew.
+        kafka-python 3.0 can drop a finished join: no assignment, no heartbeat, no error. One that
+        takes longer than `_JOIN_SECONDS` is given up.
         """
         since = self.joining_since
-        if since is None or time.monotonic() - since < _JOIN_SECONDS:
-            return
-        log.warning("no answer to joining the group for %.0f s; joining anew", _JOIN_SECONDS)
-        self._consumer.unsubscribe()
-        self._output.abort()
-        self._assignment.assign(())
-        self._join(self._topic)
+        if since is not None and time.monotonic() - since >= _JOIN_SECONDS:
+            log.warning("no answer to joining the group for %.0f s; joining anew", _JOIN_SECONDS)
+            with translated("leave group"):
+                self._consumer.unsubscribe()
+            self._output.abort()
+            self._assignment.assign(())
+            self._subscribed = False
+        if not self._subscribed:
+            with translated("join group"):
+                self._consumer.subscribe([self._topic], listener=_Listener(self))
+                # Fetched partitions spare the group a first rebalance, in which nothing is
+                # assigned and in which kafka-python 3.0 can lose the join.
+                self._consumer.topics()
+            self.joining_since = time.monotonic()
+            self._subscribed = True
 
     def _finish(self) -> None:
         """The orderly end; a failure in it costs a replay at the next start, nothing else."""
@@ -141,7 +152,7 @@ class Loop:
         log.info("stopping")
         self._output.hurry(deadline.remaining)
         try:
-            self._commit()
+            self._commit(deadline)
             self._assignment.snapshot_all(deadline)
         except AbortedError as error:
             log.warning("the last commit failed: %s; the next start recovers", error)
@@ -153,7 +164,7 @@ class Loop:
 
     def _turn(self) -> None:
         try:
-            self._rejoin_if_lost()
+            self._join()
             records = self._poll()
             if self._listener_error is not None:
                 error, self._listener_error = self._listener_error, None
@@ -162,11 +173,11 @@ class Loop:
                 # An assignment or an abort makes all partitions new: none is read before.
                 assert not records
                 self._assignment.recover(self._pin)
-                self._ready.set()
+                self._signals.ready.set()
             if records:
                 self._take(records)
             if self._commit_due():
-                self._commit()
+                self._commit(Deadline(self._commit_timeout))
             self._assignment.snapshot_next_due()
             self._report()
             if records and self._failed_aborts and self._output.state is OutputState.IDLE:
@@ -175,44 +186,40 @@ class Loop:
             self._abort(error)
         except UnansweredError as error:
             log.warning("waiting for Kafka: %s", error)
-            self._stop.wait(_IDLE_POLL)
+            self._signals.stop.wait(_IDLE_POLL)
 
-    def _poll(self) -> dict[int, list[Any]]:
-        """Messages by partition."""
+    def _poll(self) -> dict[TopicPartition, list[Any]]:
+        """Records by partition."""
         wait = _IDLE_POLL
         if self._output.state is OutputState.OPEN:
             wait = min(wait, max(0.0, self._due_at() - time.monotonic()))
         begun = time.perf_counter()
-        polled: dict[Any, list[Any]] = {}
+        polled: dict[TopicPartition, list[Any]] = {}
         try:
             with translated("poll"):
                 polled = self._poll_once(wait)
         finally:
             stage = "receive" if polled else "idle"
             self._metrics.seconds[stage] += time.perf_counter() - begun
-        return {
-            topic_partition.partition: records
-            for topic_partition, records in polled.items()
-            if topic_partition.partition in self._assignment.progress
-            and topic_partition.partition not in self._assignment.new
-        }
+        held = self._assignment.progress.keys() - self._assignment.new
+        return {partition: records for partition, records in polled.items() if partition in held}
 
-    def _poll_once(self, wait: float) -> dict[Any, list[Any]]:
+    def _poll_once(self, wait: float) -> dict[TopicPartition, list[Any]]:
         try:
             return self._consumer.poll(int(wait * 1000), self._delivery.max_poll_records)
         except NoOffsetForPartitionError:
             return {}  # of a partition that is new: `recover` gives it a position
         except OffsetOutOfRangeError as error:
-            for topic_partition, offset in dict(*error.args).items():
-                self._assignment.lost_range(topic_partition.partition, offset)
+            for partition, offset in dict(*error.args).items():
+                self._assignment.lost_range(partition, offset)
             return {}
 
-    def _take(self, records: dict[int, list[Any]]) -> None:
+    def _take(self, records: dict[TopicPartition, list[Any]]) -> None:
         """Process messages: replayed ones without output, then the live ones."""
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
-            messages = [RawMessage._make(fields) for fields in map(_MESSAGE_FIELDS, found)]
+            messages = raw_messages(found)
             if progress.replaying:
                 messages = self._replay(progress, messages)
             if messages:
@@ -229,7 +236,7 @@ class Loop:
             if segment:
                 warming = segment[0].offset < progress.warm_until
                 with self._metrics.timed("recover"):
-                    results = self._engine.process(self._decoder.decode(segment).readings)
+                    results = self._engine.process(self._codec.decode(segment).readings)
                 for alert in results.alerts:
                     if alert.status == "resolved":
                         progress.muted.discard(alert.alert_id)
@@ -242,7 +249,7 @@ class Loop:
     def _process_live(self, messages: Sequence[RawMessage]) -> None:
         metrics = self._metrics
         with metrics.timed("decode"):
-            decoded = self._decoder.decode(messages)
+            decoded = self._codec.decode(messages)
         with metrics.timed("engine"):
             results = self._engine.process(decoded.readings)
         if self._output.state is OutputState.IDLE:
@@ -267,15 +274,15 @@ class Loop:
             return False
         return self._output.sent > _MOST_UNCOMMITTED_BYTES or time.monotonic() >= self._due_at()
 
-    def _commit(self) -> None:
+    def _commit(self, deadline: Deadline) -> None:
         """Commit what is open, if anything is."""
         if self._output.state is not OutputState.OPEN:
             return
         offsets = self._assignment.offsets()
         with self._metrics.timed("commit"):
-            self._output.commit(offsets, self._consumer.group_metadata())
+            self._output.commit(offsets, self._consumer.group_metadata(), deadline)
             if not self._output.commits_offsets:
-                self._commit_by_consumer(offsets)
+                self._commit_by_consumer(offsets, deadline)
         self._note_committed()
 
     def _note_committed(self) -> None:
@@ -283,40 +290,40 @@ class Loop:
         self._metrics.counts["commits"] += 1
 
     def _report(self) -> None:
-        """Bring gauges and the registry up to date, now and then."""
+        """Bring the gauges up to date, now and then."""
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + _REPORT_SECONDS
             self._assignment.note_lag()
             self._metrics.series = self._engine.series_count()
-            self._metrics.publish()
-            if self._heartbeat is not None:
-                self._heartbeat()
+            if self._signals.heartbeat is not None:
+                self._signals.heartbeat()
 
-    def _commit_by_consumer(self, offsets: Offsets) -> None:
+    def _commit_by_consumer(self, offsets: Offsets, deadline: Deadline) -> None:
         try:
-            self._consumer.commit(offsets, timeout_ms=self._commit_timeout * 1000)
+            self._consumer.commit(offsets, timeout_ms=deadline.remaining * 1000)
         except KafkaError as error:
             raise user_error(error) or AbortedError(f"commit: {error}") from error
 
     def _pin(self, offsets: Offsets) -> None:
         """Commit offsets alone, before anything is read."""
         assert self._output.state is OutputState.IDLE, self._output.state
+        deadline = Deadline(self._commit_timeout)
         if self._output.commits_offsets:
             self._output.begin()
-            self._output.commit(offsets, self._consumer.group_metadata())
+            self._output.commit(offsets, self._consumer.group_metadata(), deadline)
         else:
-            self._commit_by_consumer(offsets)
+            self._commit_by_consumer(offsets, deadline)
 
     def _abort(self, error: AbortedError) -> None:
         """Drop what is open and the state that went with it."""
         if isinstance(error, TooLargeError):
-            self._outbox.shrink_dead_letters()
+            self._outbox.shrink(error.topic)
         self._metrics.counts["aborts"] += 1
         log.warning("going back to the last commit: %s", error)
         self._output.abort()
         self._assignment.discard_state()
-        self._stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
+        self._signals.stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
         self._failed_aborts = min(self._failed_aborts + 1, 10)
 
     # --- rebalances: on kafka-python's I/O thread, while this worker's thread waits in poll
@@ -326,9 +333,12 @@ class Loop:
         deadline = Deadline(min(_REVOCATION_SECONDS, self._delivery.shutdown_timeout / SECOND))
         if self._output.state is OutputState.OPEN:
             offsets = self._assignment.offsets()
-            self._output.commit(offsets, self._consumer.group_metadata())
+            try:
+                self._output.commit(offsets, self._consumer.group_metadata(), deadline)
+            except LateError as error:
+                raise AbortedError(f"revocation: {error}") from error
             if not self._output.commits_offsets and offsets:
-                await self._consumer.commit_async(offsets)
+                await self._consumer.commit_within(offsets, deadline.remaining * 1000)
             self._note_committed()
         self._assignment.snapshot_all(deadline)
 
@@ -361,7 +371,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self._loop.joining_since = None
-        self._loop._assignment.assign(each.partition for each in assigned)
+        self._loop._assignment.assign(assigned)
 
     async def on_partitions_lost(self, lost: Any) -> None:
         loop = self._loop

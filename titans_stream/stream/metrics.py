@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from kafka import TopicPartition
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 STAGES = ("idle", "receive", "decode", "engine", "encode", "commit", "snapshot", "recover")
 """`receive` is polls that gave messages, `idle` polls that gave none."""
@@ -15,7 +18,7 @@ STAGES = ("idle", "receive", "decode", "engine", "encode", "commit", "snapshot",
 COUNTERS = {
     "messages": "Kafka messages taken in",
     "readings": "readings given to the engine",
-    "dead_letters": "messages or readings that could not be used",
+    "dead_letters": "messages or readings that could not be used, output that was too large",
     "alerts": "alert messages published",
     "forecasts": "forecasts published",
     "commits": "commits that succeeded",
@@ -27,38 +30,20 @@ COUNTERS = {
 }
 
 
-class Metrics:
+class Metrics(Collector):
     """Counters, gauges and stage times of one worker, in a registry of their own.
 
-    The counts are kept as plain numbers, which the loop adds to, and copied to Prometheus by
-    `publish`, so that counting costs next to nothing.
+    They are plain numbers, which cost next to nothing to count; Prometheus asks for them.
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.lag: dict[int, int] = {}
+        self.lag: dict[TopicPartition, int] = {}
         self.series = 0
         self.partitions = 0
-        self._counters = {
-            name: Counter(f"titans_{name}", text, registry=self.registry)
-            for name, text in COUNTERS.items()
-        }
-        self._stages = Counter(
-            "titans_stage_seconds", "time spent by stage", ["stage"], registry=self.registry
-        )
-        self._lag = Gauge(
-            "titans_lag_messages",
-            "messages not yet taken in",
-            ["partition"],
-            registry=self.registry,
-        )
-        self._series = Gauge("titans_series", "series known", registry=self.registry)
-        self._partitions = Gauge(
-            "titans_partitions", "partitions assigned to this worker", registry=self.registry
-        )
-        self._published = dict.fromkeys((*COUNTERS, *STAGES), 0.0)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -69,26 +54,33 @@ class Metrics:
         finally:
             self.seconds[stage] += time.perf_counter() - begun
 
-    def publish(self) -> None:
-        """Bring the registry up to date."""
-        for name, counter in self._counters.items():
-            counter.inc(self.counts[name] - self._published[name])
-            self._published[name] = self.counts[name]
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """All numbers as they are now; called by the registry, from any thread."""
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"titans_{name}", text, self.counts[name])
+        stages = CounterMetricFamily(
+            "titans_stage_seconds", "time spent by stage", labels=["stage"]
+        )
         for stage, seconds in self.seconds.items():
-            self._stages.labels(stage).inc(seconds - self._published[stage])
-            self._published[stage] = seconds
-        self._lag.clear()
-        for partition, lag in self.lag.items():
-            self._lag.labels(str(partition)).set(lag)
-        self._series.set(self.series)
-        self._partitions.set(self.partitions)
+            stages.add_metric([stage], seconds)
+        lag = GaugeMetricFamily(
+            "titans_lag_messages", "messages not yet taken in", labels=["topic", "partition"]
+        )
+        for partition, messages in list(self.lag.items()):
+            lag.add_metric([partition.topic, str(partition.partition)], messages)
+        yield stages
+        yield lag
+        yield GaugeMetricFamily("titans_series", "series known", self.series)
+        yield GaugeMetricFamily(
+            "titans_partitions", "partitions assigned to this worker", self.partitions
+        )
 
     def stats(self) -> dict[str, Any]:
         """All counts, the seconds by stage, and the lag by partition."""
         return {
             **self.counts,
             "seconds": dict(self.seconds),
-            "lag": dict(self.lag),
+            "lag": {f"{p.topic}-{p.partition}": lag for p, lag in self.lag.items()},
             "series": self.series,
             "partitions": self.partitions,
         }

@@ -1,4 +1,8 @@
-"""What a worker publishes: alerts, frames of scores, forecasts, dead letters, each to its topic."""
+"""What a worker publishes: alerts, frames of scores, forecasts, dead letters, each to its topic.
+
+No message is larger than its topic takes: frames of scores are split, dead letters cut, and what
+can neither be split nor cut is a dead letter itself.
+"""
 
 from __future__ import annotations
 
@@ -6,111 +10,140 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
+from kafka import TopicPartition
+
 from titans_stream.records import Alert, DeadLetter, Forecast, ModelRef, Scores
-from titans_stream.stream.commit import TOO_LARGE, Output
+from titans_stream.stream.codec.fields import Reason
+from titans_stream.stream.commit import Output
 from titans_stream.stream.encoding import (
+    MAX_FRAME_BYTES,
+    RECORD_OVERHEAD,
+    Record,
     dead_letter_record,
     encode_alert,
     encode_forecast,
     encode_scores,
 )
+from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.settings import OutputConfig
 
 log = logging.getLogger(__name__)
 
+LEAST_LIMIT = 4_096
+"""A dead letter's headers need room; a topic that takes less than this cannot be used."""
 _LOG_INTERVAL = 1.0
-_LEAST_LIMIT = 4_096
-"""A dead letter's headers need room; a broker that takes less than this cannot be used."""
 
 
 class Outbox:
-    """Encodes output and hands it over. `limit`: bytes of the largest dead letter."""
+    """Encodes output and hands it over.
+
+    `topics` are by the name of their setting, such as `output.alerts`; those that are not there
+    get no output. `limits`: bytes of the largest message by topic.
+    """
 
     def __init__(
         self,
         output: Output,
-        input_topic: str,
-        config: OutputConfig,
-        dead_letter_topic: str,
+        topics: Mapping[str, str],
+        limits: Mapping[str, int],
         model: ModelRef,
         metrics: Metrics,
-        limit: int,
     ) -> None:
         self._output = output
-        self._input_topic = input_topic
-        self._config = config
-        self._dead_letter_topic = dead_letter_topic
+        self._topics = topics
+        self._limits = dict(limits)
         self._model = model
         self._metrics = metrics
-        self._limit = max(limit, _LEAST_LIMIT)
         self._next_log = 0.0
         self._unlogged = 0
 
-    def alerts(self, alerts: Sequence[Alert], muted: Mapping[int, set[str]]) -> None:
+    def alerts(self, alerts: Sequence[Alert], muted: Mapping[TopicPartition, set[str]]) -> None:
         """Publish alerts, but for the episodes in `muted` (by partition) while they last."""
         for alert in alerts:
-            hushed = muted.get(alert.source.partition) if muted else None
-            if hushed and alert.alert_id in hushed:
+            source = alert.source
+            silent = muted and muted.get(TopicPartition(source.topic, source.partition))
+            if silent and alert.alert_id in silent:
                 if alert.status == "resolved":
-                    hushed.discard(alert.alert_id)
+                    silent.discard(alert.alert_id)
                 continue
-            key, value = encode_alert(alert)
-            self._output.send(self._config.alerts, key, value)
-            self._metrics.counts["alerts"] += 1
+            self._metrics.counts["alerts"] += self._send("alerts", encode_alert(alert))
 
     def scores(self, scores: Scores) -> None:
         """Publish scores where a topic is set for them."""
-        if self._config.scores is not None and len(scores):
-            for key, value in encode_scores(scores, self._model, self._input_topic):
-                self._output.send(self._config.scores, key, value)
+        topic = self._topics.get("output.scores")
+        if topic is not None and len(scores):
+            room = self._limits[topic] - RECORD_OVERHEAD
+            most = min(MAX_FRAME_BYTES, room)
+            source = self._topics["input.topic"]
+            for record in encode_scores(scores, self._model, source, max_bytes=most):
+                self._send("scores", record)
 
     def forecasts(self, forecasts: Sequence[Forecast]) -> None:
         """Publish forecasts where a topic is set for them."""
-        if self._config.forecasts is None:
-            return
-        for forecast in forecasts:
-            key, value = encode_forecast(forecast)
-            self._output.send(self._config.forecasts, key, value)
-        self._metrics.counts["forecasts"] += len(forecasts)
+        if "output.forecasts" in self._topics:
+            for forecast in forecasts:
+                sent = self._send("forecasts", encode_forecast(forecast))
+                self._metrics.counts["forecasts"] += sent
 
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Publish dead letters, cut where they are too large; log at most once a second."""
+        topic = self._topics["output.dead_letter"]
         for letter in letters:
-            self._dead_letter(letter)
+            key, value, headers = dead_letter_record(letter, self._limits[topic])
+            self._output.send(topic, key, value, headers)
         if letters:
             self._metrics.counts["dead_letters"] += len(letters)
             self._unlogged += len(letters)
             now = time.monotonic()
             if now >= self._next_log:
-                self._log(letters[-1])
+                self._log(topic, letters[-1])
                 self._next_log = now + _LOG_INTERVAL
                 self._unlogged = 0
 
-    def shrink_dead_letters(self) -> None:
-        """Cut dead letters more: the broker refused one that keeps to the limit it told."""
-        self._limit = max(self._limit // 2, _LEAST_LIMIT)
+    def shrink(self, topic: str) -> None:
+        """Send a topic smaller messages: it refused one that keeps to the limit that it told.
+
+        ConnectError where they cannot be smaller.
+        """
+        limit = self._limits[topic]
+        if limit <= LEAST_LIMIT:
+            raise ConnectError(
+                f"topic {topic} takes no message of {LEAST_LIMIT:,} bytes: raise max.message.bytes"
+            )
+        self._limits[topic] = max(limit // 2, LEAST_LIMIT)
         log.warning(
-            "messages are too large for the broker; cutting dead letters at %d", self._limit
+            "messages are too large for topic %s; none is larger than %d bytes from now on",
+            topic,
+            self._limits[topic],
         )
 
-    def _dead_letter(self, letter: DeadLetter) -> None:
-        while True:
-            key, value, headers = dead_letter_record(letter, self._limit)
-            try:
-                self._output.send(self._dead_letter_topic, key, value, headers)
-                return
-            except TOO_LARGE:
-                if self._limit == _LEAST_LIMIT:
-                    raise
-                self.shrink_dead_letters()
+    def _send(self, name: str, record: Record) -> bool:
+        """Publish a message, or a dead letter where its topic does not take it."""
+        topic = self._topics[f"output.{name}"]
+        size = len(record.key) + len(record.value) + RECORD_OVERHEAD
+        if size <= self._limits[topic]:
+            self._output.send(topic, record.key, record.value)
+            return True
+        detail = f"{name}: {size:,} bytes, topic {topic} takes {self._limits[topic]:,}"
+        source = record.source
+        letter = DeadLetter(
+            Reason.OUTPUT_TOO_LARGE,
+            detail,
+            record.key,
+            record.value,
+            source.topic,
+            source.partition,
+            source.offset,
+        )
+        self.dead_letters([letter])
+        return False
 
-    def _log(self, letter: DeadLetter) -> None:
+    def _log(self, topic: str, letter: DeadLetter) -> None:
         log.warning(
             "%d message(s) could not be used, see topic %s; the last: %s (%s), partition %d "
             "offset %d",
             self._unlogged,
-            self._dead_letter_topic,
+            topic,
             letter.reason,
             letter.detail,
             letter.partition,

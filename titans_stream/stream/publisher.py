@@ -16,18 +16,17 @@ from typing import Any
 import orjson
 from kafka.errors import KafkaError
 
-from titans_stream.durations import SECOND
+from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Path, format_path, parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
-from titans_stream.stream.kafka.client import Clients, close_producer, translated
+from titans_stream.stream.codec.timestamps import UNIT_NANOSECONDS
+from titans_stream.stream.kafka.client import KafkaClients, close_producer, translated
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import format_timestamp
 
-_MILLISECOND = 1_000_000
 _MOST_UNSENT = 10_000
 _FLUSH_SECONDS = 60.0
-_UNITS = {"s": SECOND, "ms": _MILLISECOND, "us": 1_000, "ns": 1}
 _NAME = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 
 
@@ -140,7 +139,7 @@ def _fields_of(template: str, series_id: str) -> dict[str, str]:
 
 
 class MessageBuilder:
-    """Builds messages that a `Decoder` of the same input decodes to the same readings."""
+    """Builds messages that the `Codec` of the same input decodes to the same readings."""
 
     def __init__(self, config: InputConfig) -> None:
         self._config = config
@@ -188,8 +187,8 @@ class MessageBuilder:
         unit = self._config.timestamp.unit
         if unit in ("auto", "rfc3339"):
             return format_timestamp(timestamp)
-        whole, rest = divmod(timestamp, _UNITS[unit])
-        return whole if rest == 0 else timestamp / _UNITS[unit]
+        whole, rest = divmod(timestamp, UNIT_NANOSECONDS[unit])
+        return whole if rest == 0 else timestamp / UNIT_NANOSECONDS[unit]
 
     def _enclosed(self, document: dict[str, Any]) -> Any:
         if self._items is None:
@@ -202,7 +201,7 @@ class MessageBuilder:
 
 
 def publish(
-    clients: Clients,
+    clients: KafkaClients,
     config: InputConfig,
     rows: Iterable[Row],
     pace: Pace | None = None,
@@ -238,7 +237,7 @@ def publish(
                 key, value = builder.build(row)
                 stamp = None
                 if config.timestamp.field is None:
-                    stamp = max(row.timestamp // _MILLISECOND, 0)
+                    stamp = max(row.timestamp // MILLISECOND, 0)
                 future = producer.send(config.topic, value, key, None, None, stamp)
                 future.add_errback(failures.append)
                 messages += 1

@@ -10,6 +10,10 @@ the committed offset C was committed:
 Without a snapshot the metadata of the committed offset says where the state began (`Origin`):
 with the first commit of a partition, made before anything is read, that place is pinned. A crash
 during a warm-up thus repeats the warm-up, and loses nothing that came in meanwhile.
+
+A pin also begins a new *life* of the partition, which every later commit and snapshot names. In an
+earlier life (before the topic was made anew, or the group's offsets expired) the same offsets meant
+other messages: its snapshots are never restored.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from kafka import TopicPartition
 
 from titans_stream.records import Snapshot
 
@@ -29,6 +35,11 @@ class StoredSnapshot:
     offset: int
     snapshot: Snapshot
     notes: dict[str, Any]
+
+    @property
+    def life(self) -> str:
+        """The life of the partition that it belongs to; nothing where that is not told."""
+        return str(self.notes.get("life", ""))
 
 
 class SnapshotStore(Protocol):
@@ -49,18 +60,21 @@ class Origin:
     """Where a partition's state comes from, as the metadata of its committed offset says it.
 
     `built_from`: the state began empty at that offset, and output at `start` (before it lies the
-    warm-up). `snapshot`: a snapshot at that offset was saved.
+    warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
+    of the partition has; nothing where it is not told.
     """
 
     built_from: int | None = None
     start: int = 0
     snapshot: int | None = None
+    life: str = ""
 
     def encode(self) -> str:
         """The metadata of an offset."""
+        told = {"life": self.life} if self.life else {}
         if self.snapshot is not None:
-            return json.dumps({"snapshot": self.snapshot})
-        return json.dumps({"from": self.built_from, "start": self.start})
+            return json.dumps({"snapshot": self.snapshot, **told})
+        return json.dumps({"from": self.built_from, "start": self.start, **told})
 
     @classmethod
     def decode(cls, metadata: str | None) -> Origin:
@@ -72,10 +86,11 @@ class Origin:
         if not isinstance(found, dict):
             return cls()
         numbers = {name: value for name, value in found.items() if type(value) is int}
+        life = str(found.get("life", ""))
         if "snapshot" in numbers:
-            return cls(snapshot=numbers["snapshot"])
+            return cls(snapshot=numbers["snapshot"], life=life)
         if "from" in numbers:
-            return cls(built_from=numbers["from"], start=numbers.get("start", 0))
+            return cls(built_from=numbers["from"], start=numbers.get("start", 0), life=life)
         return cls()
 
 
@@ -118,7 +133,7 @@ class Plan:
 class Progress:
     """A partition in work. Offsets are of the next message to be taken."""
 
-    partition: int
+    partition: TopicPartition
     position: int
     resume: int
     warm_until: int
@@ -165,21 +180,22 @@ def plan_recovery(
         )
         origin = Origin(built_from=log.begin, start=log.begin)
         return Plan(log.begin, log.begin, log.begin, origin, pin=True, warning=warning)
-    stored = load(offset)
+    life = committed.origin.life
+    stored = _load_of_life(load, offset, life)
     resume = max(offset, log.begin)
     lost = resume - offset
     warnings = []
     if lost:
         warnings.append(f"{lost} messages were deleted before they were read")
     if stored is not None:
-        wanted, origin = stored.offset, Origin(snapshot=stored.offset)
+        wanted, origin = stored.offset, Origin(snapshot=stored.offset, life=stored.life)
         warm_until = int(stored.notes.get("start", 0))
     elif committed.origin.built_from is not None:
         wanted, origin = committed.origin.built_from, committed.origin
         warm_until = committed.origin.start
     else:
         wanted = min(warm_up_from(), resume)
-        origin, warm_until = Origin(built_from=wanted, start=resume), resume
+        origin, warm_until = Origin(built_from=wanted, start=resume, life=life), resume
         warnings.append(
             "no snapshot fits (the state folder has none, or settings or model have changed): "
             f"learning anew from offset {wanted}"
@@ -190,3 +206,13 @@ def plan_recovery(
         lost += missing
         warnings.append(f"{missing} messages needed to rebuild the state were deleted")
     return Plan(seek, resume, warm_until, origin, stored, lost, warning="; ".join(warnings))
+
+
+def _load_of_life(
+    load: Callable[[int], StoredSnapshot | None], at_most: int, life: str
+) -> StoredSnapshot | None:
+    """The newest snapshot of a life; of any where the committed offset tells none."""
+    stored = load(at_most)
+    while stored is not None and life and stored.life != life:
+        stored = load(stored.offset - 1)
+    return stored

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from titans_stream.durations import DAY, SECOND, Duration, format_duration
+from titans_stream.durations import DAY, MILLISECOND, SECOND, Duration, format_duration
 from titans_stream.stream.codec.fields import parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.times import Timestamp, ZoneName, parse_timestamp
-
-MILLISECOND = SECOND // 1000
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339"]
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -225,3 +224,13 @@ class StateConfig(BaseModel):
         default=60 * SECOND, gt=0, description="time between snapshots of a partition"
     )
     keep: int = Field(default=3, ge=1, le=100, description="snapshots kept per partition")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The parts of a connector that a worker reads."""
+
+    input: InputConfig
+    output: OutputConfig
+    delivery: DeliveryConfig
+    state: StateConfig

@@ -16,17 +16,17 @@ from kafka.errors import KafkaError
 from titans_stream.durations import SECOND
 from titans_stream.records import Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
-from titans_stream.stream.codec.decoder import Decoder
+from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
-from titans_stream.stream.kafka.client import Clients, TopicInfo
+from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.loop import Loop
+from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.outbox import Outbox
+from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
 from titans_stream.stream.recovery import SnapshotStore
-from titans_stream.stream.settings import DeliveryConfig, InputConfig, OutputConfig, StateConfig
+from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -57,41 +57,35 @@ _NEXT = {
 class Worker:
     """Runs one connector until `stop` is called.
 
-    `input.group_id` must be set. `commit_timeout` bounds each commit and abort, in seconds.
-    `heartbeat` is called about twice a second while the worker gets on.
+    `settings.input.group_id` must be set. `commit_timeout` bounds each commit and abort, in
+    seconds. `stop` and `heartbeat` as in `Signals`.
     """
 
     def __init__(
         self,
-        clients: Clients,
+        clients: KafkaClients,
         engine: Engine,
         snapshots: SnapshotStore,
-        *,
-        input: InputConfig,
-        output: OutputConfig,
-        delivery: DeliveryConfig,
-        state: StateConfig,
+        settings: WorkerSettings,
         model: ModelRef,
+        *,
         stop: threading.Event | None = None,
         commit_timeout: float = 60.0,
         heartbeat: Callable[[], None] | None = None,
     ) -> None:
-        if not input.group_id:
+        if not settings.input.group_id:
             raise ValueError("input.group_id: a consumer group is needed")
         self._clients = clients
         self._engine = engine
         self._snapshots = snapshots
-        self._input = input
-        self._output = output
-        self._delivery = delivery
-        self._state_config = state
+        self._settings = settings
         self._model = model
         self._commit_timeout = commit_timeout
-        self._heartbeat = heartbeat
-        self._stop = stop if stop is not None else threading.Event()
+        stop = stop if stop is not None else threading.Event()
+        self._signals = Signals(stop, heartbeat=heartbeat)
         self.metrics = Metrics()
         self.state = WorkerState.CREATED
-        self.ready = threading.Event()
+        self.ready = self._signals.ready
         """Set as soon as partitions are assigned and recovered for the first time."""
 
     def _to(self, state: WorkerState) -> None:
@@ -100,7 +94,7 @@ class Worker:
 
     def stop(self) -> None:
         """Ask the worker to end; safe from any thread and from signal handlers."""
-        self._stop.set()
+        self._signals.stop.set()
 
     def run(self) -> None:
         """Work until `stop`, then finish, commit, snapshot and leave the group.
@@ -113,64 +107,47 @@ class Worker:
             with ExitStack() as stack:
                 loop = self._connect(stack)
                 self._to(WorkerState.RUNNING)
-                log.info("reading %s as group %s", self._input.topic, self._input.group_id)
-                loop.run(self._input.topic)
+                input = self._settings.input
+                log.info("reading %s as group %s", input.topic, input.group_id)
+                loop.run(input.topic)
         except StoppedError:
             log.info("stopped before Kafka could be reached")
         finally:
-            self.metrics.publish()
             self._to(WorkerState.STOPPED)
 
     def _connect(self, stack: ExitStack) -> Loop:
         """Open the clients; whatever happens later, `stack` closes them."""
-        topics = named_topics(self._input, self._output)
-        check_topics(self._clients, topics, self._stop)
-        dead_letter = topics["output.dead_letter"]
+        settings = self._settings
+        topics = named_topics(settings.input, settings.output)
+        check_topics(self._clients, topics, self._signals.stop)
+        limits = output_limits(self._clients, topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)
-        outbox = Outbox(
-            output,
-            self._input.topic,
-            self._output,
-            dead_letter,
-            self._model,
-            self.metrics,
-            self._clients.message_limit(dead_letter),
-        )
-        consumer = self._clients.consumer(self._input.group_id)
+        outbox = Outbox(output, topics, limits, self._model, self.metrics)
+        consumer = self._clients.consumer(settings.input.group_id)
         stack.callback(_close_quietly, consumer)
         assignment = Assignment(
             consumer,
             self._engine,
             self._snapshots,
-            self._input,
-            self._state_config.snapshot_interval / SECOND,
+            settings.input,
+            settings.state.snapshot_interval / SECOND,
             self.metrics,
         )
-        return Loop(
-            consumer,
-            output,
-            outbox,
-            assignment,
-            Decoder(self._input),
-            self._engine,
-            self._delivery,
-            self.metrics,
-            self._stop,
-            self.ready,
-            self._commit_timeout,
-            self._heartbeat,
-        )
+        codec = codec_for(settings.input)
+        parts = Parts(consumer, assignment, codec, self._engine, outbox, output, self.metrics)
+        return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
 
     def _open_output(self) -> Output:
-        if self._delivery.mode == "at_least_once":
+        delivery = self._settings.delivery
+        if delivery.mode == "at_least_once":
             return AtLeastOnceOutput(self._clients, self._commit_timeout)
         return ExactlyOnceOutput(
             self._clients,
-            self._input.group_id,
-            self._delivery.transactional_id,
+            self._settings.input.group_id,
+            delivery.transactional_id,
             self._commit_timeout,
-            _TRANSACTION_SECONDS + 2 * self._delivery.commit_interval / SECOND,
+            _TRANSACTION_SECONDS + 2 * delivery.commit_interval / SECOND,
         )
 
 
@@ -193,7 +170,7 @@ def named_topics(input: InputConfig, output: OutputConfig) -> dict[str, str]:
 
 
 def check_topics(
-    clients: Clients, topics: dict[str, str], stop: threading.Event | None = None
+    clients: KafkaClients, topics: dict[str, str], stop: threading.Event | None = None
 ) -> dict[str, TopicInfo]:
     """What there is to know of the topics, given by the name of their setting.
 
@@ -219,6 +196,22 @@ def check_topics(
         if not known[topic].allows(operation):
             raise ConnectError(f"{name}: no permission to {operation.lower()} topic {topic}")
     return known
+
+
+def output_limits(clients: KafkaClients, topics: dict[str, str]) -> dict[str, int]:
+    """Bytes of the largest message of each output topic; `topics` as `named_topics` gives them.
+
+    ConnectError for a topic whose messages are too small for any use.
+    """
+    names = {topic: name for name, topic in topics.items() if name != "input.topic"}
+    limits = clients.message_limits(names)
+    for topic, limit in limits.items():
+        if limit < LEAST_LIMIT:
+            raise ConnectError(
+                f"{names[topic]}: topic {topic} takes messages of {limit:,} bytes, {LEAST_LIMIT:,} "
+                "are needed: raise max.message.bytes and kafka.producer.max_request_size"
+            )
+    return limits
 
 
 def run_until_signalled(worker: Worker) -> None:

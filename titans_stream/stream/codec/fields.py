@@ -13,7 +13,7 @@ Path = tuple[str, ...]
 
 
 class Reason(enum.StrEnum):
-    """Why a message, or one reading of it, is a dead letter (docs/messages.md)."""
+    """Why a message, one reading of it, or output about it is a dead letter (docs/messages.md)."""
 
     EMPTY_MESSAGE = "empty-message"
     INVALID_JSON = "invalid-json"
@@ -26,6 +26,7 @@ class Reason(enum.StrEnum):
     INVALID_SERIES = "invalid-series"
     INVALID_TIMESTAMP = "invalid-timestamp"
     TIMESTAMP_OUT_OF_RANGE = "timestamp-out-of-range"
+    OUTPUT_TOO_LARGE = "output-too-large"
 
 
 class UnusableError(ValueError):

@@ -6,15 +6,16 @@ and a day has few seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, timedelta, tzinfo
 
-from titans_stream.durations import SECOND
+from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Reason, UnusableError
 from titans_stream.stream.settings import TimeUnit
 from titans_stream.times import EPOCH, MAX_TIMESTAMP, MIN_TIMESTAMP, parse_timestamp
 
-_UNIT_NANOSECONDS = {"s": SECOND, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_AUTO_LIMITS = ((10**11, SECOND), (10**14, 1_000_000), (10**17, 1_000), (2**63, 1))
+UNIT_NANOSECONDS = {"s": SECOND, "ms": MILLISECOND, "us": 1_000, "ns": 1}
+_AUTO_LIMITS = ((10**11, SECOND), (10**14, MILLISECOND), (10**17, 1_000), (2**63, 1))
 """With unit `auto`, a number below the limit has this many nanoseconds: below 1e11 seconds
 (until the year 5138), from there on milliseconds, from 1e14 microseconds, from 1e17
 nanoseconds (each from March 1973 on)."""
@@ -23,27 +24,15 @@ _OUT_OF_RANGE = "a time between 1678 and 2262 is needed"
 _POWERS: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
 
 
-class _Days(dict[str, int]):
-    """Nanoseconds of the midnight (UTC) of `YYYY-MM-DD`."""
+class _Parsed(dict[str, int]):
+    """Nanoseconds by text, parsed when first seen."""
+
+    def __init__(self, parse: Callable[[str], int]) -> None:
+        super().__init__()
+        self._parse = parse
 
     def __missing__(self, text: str) -> int:
-        value = self[text] = parse_timestamp(text)
-        return value
-
-
-class _Clock(dict[str, int]):
-    """Nanoseconds since midnight of `Thh:mm:ss`."""
-
-    def __missing__(self, text: str) -> int:
-        value = self[text] = parse_timestamp("1970-01-01" + text + "Z")
-        return value
-
-
-class _Offsets(dict[str, int]):
-    """Nanoseconds of `+hh:mm`."""
-
-    def __missing__(self, text: str) -> int:
-        value = self[text] = -parse_timestamp("1970-01-01T00:00:00" + text)
+        value = self[text] = self._parse(text)
         return value
 
 
@@ -58,9 +47,9 @@ class TimestampReader:
     def __init__(self, unit: TimeUnit = "auto", zone: tzinfo = UTC) -> None:
         self._unit = unit
         self._zone = zone
-        self._days = _Days()
-        self._clock = _Clock()
-        self._offsets = _Offsets()
+        self._days = _Parsed(parse_timestamp)
+        self._clock = _Parsed(lambda text: parse_timestamp("1970-01-01" + text + "Z"))
+        self._offsets = _Parsed(lambda text: -parse_timestamp("1970-01-01T00:00:00" + text))
 
     def __call__(self, value: object) -> int:
         """Nanoseconds of `value`."""
@@ -122,7 +111,7 @@ class TimestampReader:
 
     def _scale(self, value: float) -> int:
         if self._unit != "auto":
-            return _UNIT_NANOSECONDS[self._unit]
+            return UNIT_NANOSECONDS[self._unit]
         magnitude = abs(value)
         for limit, scale in _AUTO_LIMITS:
             if magnitude < limit:

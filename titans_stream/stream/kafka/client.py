@@ -1,6 +1,6 @@
 """Consumer, producer and admin client of kafka-python, opened from a `KafkaConfig`.
 
-The worker uses these clients through protocols (kafka_protocols.py). Every error that the user
+The worker uses these clients through protocols (protocols.py). Every error that the user
 has to mend becomes a `ConnectError` of one line.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
@@ -56,28 +56,6 @@ class TopicInfo:
         return self.operations is None or operation in self.operations
 
 
-class Clients(Protocol):
-    """Opens clients of one Kafka cluster."""
-
-    @property
-    def servers(self) -> str:
-        """The addresses, for messages."""
-
-    def consumer(self, group_id: str | None) -> Consumer:
-        """A consumer that reads committed messages and never commits by itself."""
-
-    def producer(
-        self, transactional_id: str | None = None, transaction_timeout: float = 60.0
-    ) -> Producer:
-        """An idempotent producer, transactional where an id is given (timeout in seconds)."""
-
-    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
-        """What there is to know of topics; None for one that does not exist."""
-
-    def message_limit(self, topic: str) -> int:
-        """Bytes of the largest message that producer and topic take."""
-
-
 class KafkaClients:
     """Opens kafka-python's clients; waits for a cluster that cannot be reached.
 
@@ -114,7 +92,7 @@ class KafkaClients:
             "isolation_level": "read_committed",
             "partition_assignment_strategy": (StickyPartitionAssignor,),
         }
-        client: Consumer = self._open("consumer", lambda more: KafkaConsumer(**settings, **more))
+        client: Consumer = self._open("consumer", lambda more: _Consumer(**settings, **more))
         return client
 
     def producer(
@@ -132,7 +110,7 @@ class KafkaClients:
             "enable_idempotence": True,
             "transactional_id": transactional_id,
         }
-        client: Producer = self._open("producer", lambda more: KafkaProducer(**settings, **more))
+        client: Producer = self._open("producer", lambda more: _Producer(**settings, **more))
         return client
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
@@ -152,17 +130,19 @@ class KafkaClients:
                 found[topic["name"]] = TopicInfo(partitions, told or None)
         return found
 
-    def message_limit(self, topic: str) -> int:
-        """Bytes of the largest message that producer and topic take."""
+    def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """Bytes of the largest message that producer and topic take, by topic."""
         sendable: int = self._config.client_settings("producer").get(
             "max_request_size", KafkaProducer.DEFAULT_CONFIG["max_request_size"]
         )
-        limit = DEFAULT_MESSAGE_LIMIT
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        with self._admin() as admin, suppress(kafka_errors.KafkaError, KeyError, ValueError):
-            answer = admin.describe_configs([resource], config_filter="all")
-            limit = int(answer["topic"][topic]["max.message.bytes"]["value"])
-        return min(sendable, limit)
+        limits = dict.fromkeys(topics, DEFAULT_MESSAGE_LIMIT)
+        with self._admin() as admin:
+            for topic in limits:
+                resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+                with suppress(kafka_errors.KafkaError, KeyError, ValueError):
+                    answer = admin.describe_configs([resource], config_filter="all")
+                    limits[topic] = int(answer["topic"][topic]["max.message.bytes"]["value"])
+        return {topic: min(sendable, limit) for topic, limit in limits.items()}
 
     @contextmanager
     def _admin(self) -> Iterator[Any]:
@@ -210,6 +190,19 @@ class KafkaClients:
             if self._stop.wait(pause):
                 raise StoppedError(problem)
             pause, most = min(2 * pause, _LONGEST_PAUSE), _LONGEST_BOOTSTRAP_SECONDS
+
+
+class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    def commit_within(self, offsets: Mapping[Any, Any], timeout_ms: float) -> Awaitable[Any]:
+        """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""
+        waiting: Awaitable[Any] = self._manager.wait_for(self.commit_async(offsets), timeout_ms)
+        return waiting
+
+
+class _Producer(KafkaProducer):  # type: ignore[misc]
+    def wakeup(self) -> None:
+        """Have the sending thread look at what there is to do."""
+        self._sender.wakeup()
 
 
 def _recorder(opened: list[Any]) -> Callable[..., Any]:

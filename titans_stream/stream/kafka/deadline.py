@@ -9,7 +9,10 @@ from typing import TypeVar
 
 from kafka.errors import KafkaError
 
-from titans_stream.stream.kafka.errors import FatalError
+from titans_stream.stream.kafka.errors import FatalError, LateError
+
+ANSWER_MS = 10_000
+"""How long a command waits for an answer of Kafka, in milliseconds."""
 
 Result = TypeVar("Result")
 
@@ -33,7 +36,7 @@ class Deadline:
 
 
 def call_within(seconds: float, what: str, call: Callable[[], Result]) -> Result:
-    """The result of `call`, or FatalError when it takes longer than `seconds`.
+    """The result of `call`, or LateError when it takes longer than `seconds`.
 
     For calls of kafka-python that wait without a limit (init_transactions, commit_transaction,
     abort_transaction, send_offsets_to_transaction). A call that is given up stays behind in a
@@ -56,5 +59,5 @@ def call_within(seconds: float, what: str, call: Callable[[], Result]) -> Result
     if not results:
         if not thread.is_alive():
             raise FatalError(f"{what} failed")
-        raise FatalError(f"{what} did not end within {seconds:.3g} s; is Kafka reachable?")
+        raise LateError(f"{what} did not end within {seconds:.3g} s; is Kafka reachable?")
     return results[0]

@@ -15,6 +15,10 @@ class FatalError(RuntimeError):
     """The worker cannot go on. Nothing is lost: the next start recovers."""
 
 
+class LateError(FatalError):
+    """A call did not end in time; the client that it belongs to must not be used again."""
+
+
 class AbortedError(RuntimeError):
     """What is not committed is lost: the state has to be recovered from committed offsets."""
 

@@ -6,15 +6,12 @@ member a kafka.structs.ConsumerGroupMetadata.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 
 class Consumer(Protocol):
     """What is used of kafka.KafkaConsumer."""
-
-    def partitions_for_topic(self, topic: str) -> set[int]:
-        """The partitions of a topic, asked for where they are not known yet."""
 
     def topics(self) -> set[str]:
         """All topics, fetched anew with their partitions."""
@@ -64,8 +61,8 @@ class Consumer(Protocol):
     def commit(self, offsets: Mapping[Any, Any], timeout_ms: float) -> None:
         """Commit offsets and wait."""
 
-    def commit_async(self, offsets: Mapping[Any, Any]) -> Any:
-        """Commit offsets; the result can be awaited in a rebalance listener."""
+    def commit_within(self, offsets: Mapping[Any, Any], timeout_ms: float) -> Awaitable[Any]:
+        """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""
 
     def close(self, autocommit: bool, timeout_ms: float) -> None:
         """Leave the group and close."""
@@ -102,6 +99,9 @@ class Producer(Protocol):
 
     def flush(self, timeout: float) -> None:
         """Wait until everything is sent, at most `timeout` seconds."""
+
+    def wakeup(self) -> None:
+        """Have the sending thread look at what there is to do; safe from any thread."""
 
     def close(self, timeout: float) -> None:
         """Close within `timeout` seconds."""

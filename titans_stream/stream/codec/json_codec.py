@@ -1,7 +1,7 @@
-"""Decodes Kafka messages (JSON) to readings, and to dead letters where that is not possible.
+"""The codec of JSON messages.
 
-Two ways lead to the same readings. The typed one (typed.py) takes the usual message in a
-microsecond or two. Whatever it refuses, and arrays of readings, go the plain way (plain.py),
+Two ways lead to the same readings. The typed one (json_typed.py) takes the usual message in a
+microsecond or two. Whatever it refuses, and arrays of readings, go the plain way (json_plain.py),
 which also finds the reason of a failure.
 """
 
@@ -9,30 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from titans_stream.durations import MILLISECOND
 from titans_stream.records import DeadLetter, Readings
+from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.fields import UnusableError
-from titans_stream.stream.codec.plain import PlainDecoder
+from titans_stream.stream.codec.json_plain import PlainDecoder
+from titans_stream.stream.codec.json_typed import TypedWay, typed_way
 from titans_stream.stream.codec.timestamps import TimestampReader
-from titans_stream.stream.codec.typed import TypedWay, typed_way
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone
 
-_MILLISECOND = 1_000_000
 _MOST_NAMED_PROBLEMS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """The readings of some messages in their order, and what could not be used."""
-
-    readings: Readings
-    dead: list[DeadLetter]
 
 
 class _Columns:
@@ -57,8 +49,8 @@ class _Columns:
         )
 
 
-class Decoder:
-    """Decodes the messages of one input. `clock` gives nanoseconds since the epoch."""
+class JsonCodec:
+    """Decodes JSON; a `Codec`. `clock` gives nanoseconds since the epoch."""
 
     def __init__(self, config: InputConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
@@ -70,11 +62,7 @@ class Decoder:
         self._grouped = config.group is not None
 
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
-        """Readings in the order of the messages; never raises for what a message holds.
-
-        A message of which some readings cannot be used gives the others, and one dead letter that
-        names those.
-        """
+        """See `Codec`."""
         now = self._clock()
         columns = _Columns(self._grouped)
         dead: list[DeadLetter] = []
@@ -88,15 +76,15 @@ class Decoder:
     def _decode_plain(
         self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
     ) -> None:
-        rows, problems = self._plain.decode(message, now)
-        for series, timestamp, value, group in rows:
+        readings, problems = self._plain.decode(message, now)
+        for series, timestamp, value, group in readings:
             if columns.group is not None:
                 columns.group.append(group)
             columns.series.append(series)
             columns.timestamp.append(timestamp)
             columns.value.append(value)
-        columns.partition += [message.partition] * len(rows)
-        columns.offset += [message.offset] * len(rows)
+        columns.partition += [message.partition] * len(readings)
+        columns.offset += [message.offset] * len(readings)
         if problems:
             dead.append(_dead_letter(message, problems))
 
@@ -129,7 +117,7 @@ class Decoder:
                 series = names[key]
                 group: Any = None if groups is None else groups[key]
                 timestamp = (
-                    message.timestamp_ms * _MILLISECOND
+                    message.timestamp_ms * MILLISECOND
                     if get_time is None
                     else read_time(get_time(document))
                 )
@@ -178,6 +166,3 @@ def _dead_letter(message: RawMessage, problems: list[UnusableError]) -> DeadLett
         partition=message.partition,
         offset=message.offset,
     )
-
-
-__all__ = ["Decoded", "Decoder", "RawMessage"]

@@ -1,7 +1,7 @@
 """The plain way from a message to its readings: generic JSON, field by field.
 
-It knows every shape of message and finds the reason of every failure. The typed way of codecs.py
-gives the same readings faster.
+It knows every shape of message and finds the reason of every failure. The typed way
+(json_typed.py) gives the same readings faster.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from titans_stream.durations import MILLISECOND
 from titans_stream.stream.codec.fields import (
     MISSING,
     Path,
@@ -29,10 +30,9 @@ from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import TimeRangeError
 
-Row = tuple[str, int, float, str]
+Reading = tuple[str, int, float, str]
 """Series id, nanoseconds since the epoch, value (NaN where it is missing), group id or nothing."""
 
-_MILLISECOND = 1_000_000
 _LONGEST_INTEGER = 400
 """More digits than any float has; such a number is read as infinite."""
 
@@ -51,19 +51,19 @@ class PlainDecoder:
         self._earliest = config.min_timestamp
         self._max_future = config.max_future
 
-    def decode(self, message: RawMessage, now: int) -> tuple[list[Row], list[UnusableError]]:
+    def decode(self, message: RawMessage, now: int) -> tuple[list[Reading], list[UnusableError]]:
         """The readings of a message and what is wrong with those that are none.
 
         `now` is the present in nanoseconds since the epoch.
         """
-        rows: list[Row] = []
+        readings: list[Reading] = []
         problems: list[UnusableError] = []
         try:
             for prefix, find_field in self._scopes(message, problems):
-                self._reading(message, now, prefix, find_field, rows, problems)
+                self._reading(message, now, prefix, find_field, readings, problems)
         except UnusableError as problem:
             problems.append(problem)
-        return rows, problems
+        return readings, problems
 
     def latest(self, timestamp_ms: int, now: int) -> int:
         """The latest time that a message may hold: `max_future` after it was sent.
@@ -71,7 +71,7 @@ class PlainDecoder:
         The message's own Kafka timestamp decides, so that a replay decides the same; the present
         where that timestamp is missing or absurd.
         """
-        sent = timestamp_ms * _MILLISECOND
+        sent = timestamp_ms * MILLISECOND
         return (sent if self._earliest <= sent <= now else now) + self._max_future
 
     def _scopes(
@@ -112,10 +112,10 @@ class PlainDecoder:
         now: int,
         prefix: str,
         find_field: Callable[[Path], Any],
-        rows: list[Row],
+        readings: list[Reading],
         problems: list[UnusableError],
     ) -> None:
-        """Add the values found in one scope to `rows`, and what is wrong to `problems`."""
+        """Add the values found in one scope to `readings`, and what is wrong to `problems`."""
         try:
             timestamp = self._timestamp(message, now, find_field)
         except UnusableError as problem:
@@ -126,7 +126,9 @@ class PlainDecoder:
             try:
                 series = self.series(message, name, needed)
                 group = self.group(message, name, needed)
-                rows.append((series, timestamp, _number(path, _present(find_field, path)), group))
+                readings.append(
+                    (series, timestamp, _number(path, _present(find_field, path)), group)
+                )
             except UnusableError as problem:
                 problems.append(UnusableError(problem.reason, prefix + problem.detail))
 
@@ -144,7 +146,7 @@ class PlainDecoder:
         if self._time is None:
             if message.timestamp_ms < 0:
                 raise UnusableError(Reason.INVALID_TIMESTAMP, "the Kafka message has no timestamp")
-            name, timestamp = "Kafka timestamp", message.timestamp_ms * _MILLISECOND
+            name, timestamp = "Kafka timestamp", message.timestamp_ms * MILLISECOND
         else:
             name = format_path(self._time)
             try:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from titans_stream.stream.codec.fields import Path, parse_path
-from titans_stream.stream.codec.plain import PlainDecoder
+from titans_stream.stream.codec.json_plain import PlainDecoder
 from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig

@@ -1,0 +1,132 @@
+"""Which state a partition gets: never that of an earlier life of its topic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+from tests.stream_harness import ExactEngine, SeriesState
+from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.stream.assignment import Assignment, Offsets
+from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.recovery import Origin, StoredSnapshot
+from titans_stream.stream.settings import InputConfig
+
+NAME = TopicPartition("in", 0)
+
+
+class OnePartition:
+    """A consumer of one partition with a log of 1,000 messages."""
+
+    def __init__(self) -> None:
+        self.found: OffsetAndMetadata | None = None
+        self.position = -1
+
+    def pause(self, *names: Any) -> None: ...
+
+    def resume(self, *names: Any) -> None: ...
+
+    def seek(self, name: Any, offset: int) -> None:
+        self.position = offset
+
+    def beginning_offsets(self, names: list[Any], timeout_ms: float) -> dict[Any, int]:
+        return dict.fromkeys(names, 0)
+
+    def end_offsets(self, names: list[Any], timeout_ms: float) -> dict[Any, int]:
+        return dict.fromkeys(names, 1_000)
+
+    def committed(self, name: Any, metadata: bool, timeout_ms: float) -> Any:
+        return self.found
+
+    def commit(self, offsets: Offsets) -> None:
+        self.found = offsets[NAME]
+
+
+def stored(offset: int, count: int, **notes: Any) -> StoredSnapshot:
+    """A snapshot of one series that has had `count` readings."""
+    engine = ExactEngine("in")
+    engine.states = {0: {"a": SeriesState(count, float(count))}}
+    return StoredSnapshot(offset, engine.snapshot(0), {"start": 0, "muted": [], **notes})
+
+
+class World:
+    """One group's folder, and workers that come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = LocalSnapshots(folder, "g")
+        self.consumer = OnePartition()
+
+    def recover(self) -> tuple[Assignment, ExactEngine]:
+        engine = ExactEngine("in")
+        config = InputConfig(
+            topic="in", series="{s}", value="v", timestamp="kafka", start="earliest", group_id="g"
+        )
+        assignment = Assignment(self.consumer, engine, self.store, config, 0.0, Metrics())  # type: ignore[arg-type]
+        assignment.assign([NAME])
+        assignment.recover(self.consumer.commit)
+        return assignment, engine
+
+    def commit(self, assignment: Assignment, offset: int) -> None:
+        """Move the one partition on, as the loop does after a commit."""
+        (progress,) = assignment.progress.values()
+        progress.position = offset
+        self.consumer.commit(assignment.offsets())
+        assignment.note_committed()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_pin_discards_the_snapshots_of_an_earlier_life(world: World) -> None:
+    world.store.save("in", 0, stored(500, 9_999))
+    assignment, _ = world.recover()
+    assert world.store.offsets("in", 0) == []
+    world.commit(assignment, 800)
+    _, engine = world.recover()
+    assert engine.states == {}
+    assert world.consumer.position == 0
+
+
+def test_a_snapshot_of_another_life_is_passed_over(world: World) -> None:
+    """A folder that was out of sight when the partition was pinned, on another machine."""
+    assignment, _ = world.recover()
+    world.commit(assignment, 800)
+    life = Origin.decode(world.consumer.found.metadata).life  # type: ignore[union-attr]
+    world.store.save("in", 0, stored(300, 33, life=life))
+    world.store.save("in", 0, stored(500, 9_999, life="another"))
+    world.store.save("in", 0, stored(600, 9_999))
+    _, engine = world.recover()
+    assert engine.states[0]["a"].count == 33
+    assert world.consumer.position == 300
+
+
+def test_a_life_goes_on_over_commits_snapshots_and_recoveries(world: World) -> None:
+    first, engine = world.recover()
+    pinned = Origin.decode(world.consumer.found.metadata)  # type: ignore[union-attr]
+    assert (pinned.built_from, pinned.start, len(pinned.life)) == (0, 0, 16)
+    engine.states[0] = {"a": SeriesState(7, 7.0)}
+    world.commit(first, 400)
+    first.snapshot_next_due()
+    world.commit(first, 450)
+    second, engine = world.recover()
+    assert engine.states[0]["a"].count == 7
+    assert world.consumer.position == 400
+    world.commit(second, 500)
+    assert Origin.decode(world.consumer.found.metadata) == Origin(  # type: ignore[union-attr]
+        snapshot=400, life=pinned.life
+    )
+
+
+def test_offsets_of_another_tool_take_any_snapshot_and_its_life(world: World) -> None:
+    world.store.save("in", 0, stored(300, 33, life="mine"))
+    world.consumer.found = OffsetAndMetadata(350, "", -1)
+    assignment, engine = world.recover()
+    assert engine.states[0]["a"].count == 33
+    world.commit(assignment, 360)
+    assert Origin.decode(world.consumer.found.metadata) == Origin(snapshot=300, life="mine")

@@ -1,0 +1,175 @@
+"""Joins that fail or are never answered, and a revocation that has to end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from kafka import TopicPartition
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
+
+from titans_stream.stream import loop as loop_module
+from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
+from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
+from titans_stream.stream.loop import Loop, Parts, Signals
+from titans_stream.stream.settings import DeliveryConfig
+
+
+class DeafConsumer:
+    """Assigns nothing at its first `deaf` subscriptions, an empty assignment afterwards."""
+
+    def __init__(self, deaf: int) -> None:
+        self.deaf = deaf
+        self.calls: list[str] = []
+        self.listener: Any = None
+
+    def subscribe(self, topics: list[str], *, listener: Any) -> None:
+        self.calls.append("subscribe")
+        self.listener = listener
+
+    def unsubscribe(self) -> None:
+        self.calls.append("unsubscribe")
+
+    def topics(self) -> set[str]:
+        self.calls.append("topics")
+        return set()
+
+    def poll(self, timeout_ms: float, max_records: int) -> dict[Any, list[Any]]:
+        if self.calls.count("subscribe") > self.deaf:
+            asyncio.run(self.listener.on_partitions_assigned([]))
+        return {}
+
+    def close(self, *args: object) -> None:
+        self.calls.append("close")
+
+
+def make_loop(consumer: Any, stop: threading.Event, output: Any = None) -> Loop:
+    assignment = MagicMock()
+    output = output if output is not None else MagicMock()
+    assignment.new = set()
+    assignment.progress = {}
+    parts = Parts(consumer, assignment, MagicMock(), MagicMock(), MagicMock(), output, MagicMock())
+    return Loop(parts, DeliveryConfig(), Signals(stop), 5.0)
+
+
+@pytest.mark.parametrize(("deaf", "joins"), [(0, 1), (2, 3)])
+def test_a_lost_join_is_begun_anew(monkeypatch: pytest.MonkeyPatch, deaf: int, joins: int) -> None:
+    monkeypatch.setattr(loop_module, "_JOIN_SECONDS", 0.05)
+    stop = threading.Event()
+    consumer = DeafConsumer(deaf)
+    loop = make_loop(consumer, stop)
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns > 400 or (loop.joining_since is None and turns > 100):
+            stop.set()
+        stop.wait(0.002)
+        Loop._turn(loop)
+
+    monkeypatch.setattr(loop, "_turn", turn)
+    loop.run("input")
+    assert consumer.calls.count("subscribe") == joins
+    assert consumer.calls.count("unsubscribe") == joins - 1
+    assert consumer.calls[:2] == ["subscribe", "topics"]
+    assert loop.joining_since is None
+
+
+class FailingConsumer(DeafConsumer):
+    """Fails at chosen calls of the join, once each."""
+
+    def __init__(self, **errors: KafkaError) -> None:
+        super().__init__(deaf=0)
+        self.errors = errors
+
+    def _maybe_fail(self, name: str) -> None:
+        if name in self.errors:
+            raise self.errors.pop(name)
+
+    def subscribe(self, topics: list[str], *, listener: Any) -> None:
+        super().subscribe(topics, listener=listener)
+        self._maybe_fail("subscribe")
+
+    def topics(self) -> set[str]:
+        self._maybe_fail("topics")
+        return super().topics()
+
+
+@pytest.mark.parametrize("call", ["subscribe", "topics"])
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (TopicAuthorizationFailedError("in"), ConnectError, "no permission for topic in"),
+        (KafkaError("broken"), FatalError, "join group: .*broken"),
+    ],
+)
+def test_a_join_that_fails_is_told_in_our_words(
+    call: str, error: KafkaError, kind: type[Exception], text: str
+) -> None:
+    loop = make_loop(FailingConsumer(**{call: error}), threading.Event())
+    with pytest.raises(kind, match=text):
+        loop.run("input")
+
+
+@pytest.mark.parametrize("call", ["subscribe", "topics"])
+def test_a_join_that_is_not_answered_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(loop_module, "_IDLE_POLL", 0.01)
+    stop = threading.Event()
+    consumer = FailingConsumer(**{call: KafkaTimeoutError("no answer")})
+    loop = make_loop(consumer, stop)
+    loop._report = lambda: stop.set() if loop.joining_since is None else None  # type: ignore
+    loop.run("input")
+    assert consumer.calls == ["subscribe", "subscribe", "topics", "close"]
+
+
+class SlowProducer:
+    """Everything that commits takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def flush(self, timeout: float) -> None:
+        time.sleep(min(self.seconds, timeout))
+        if timeout < self.seconds:
+            raise KafkaTimeoutError("flush")
+
+    def __getattr__(self, name: str) -> Any:
+        slow = name in ("commit_transaction", "send_offsets_to_transaction")
+        return lambda *arguments: time.sleep(self.seconds if slow else 0.0)
+
+
+@pytest.mark.parametrize("kind", [ExactlyOnceOutput, AtLeastOnceOutput])
+def test_the_commit_of_a_revocation_ends_with_its_deadline_and_the_worker_goes_on(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Output]
+) -> None:
+    monkeypatch.setattr(loop_module, "_REVOCATION_SECONDS", 0.3)
+    producers = [SlowProducer(20.0), SlowProducer(0.0)]
+    clients = MagicMock()
+    clients.producer = lambda *settings: producers[0]
+    exactly = kind is ExactlyOnceOutput
+    output = kind(clients, *(("g", "", 1.0, 30.0) if exactly else (1.0,)))  # type: ignore[arg-type]
+    clients.producer = lambda *settings: producers[1]
+    consumer = MagicMock()
+    consumer.poll.return_value = {}
+    consumer.group_metadata.return_value.generation_id = 1
+    loop = make_loop(consumer, threading.Event(), output)
+    output.begin()
+    listener = loop_module._Listener(loop)
+    begun = time.monotonic()
+    asyncio.run(listener.on_partitions_revoked([TopicPartition("input", 0)]))
+    assert time.monotonic() - begun < 0.9
+    assert isinstance(loop._listener_error, AbortedError)
+    loop._assignment.snapshot_all.assert_not_called()  # type: ignore[attr-defined]
+    if exactly:
+        loop._subscribed = True
+        loop._turn()
+        assert output.state is OutputState.IDLE
+        assert output._producer is producers[1], "what was given up is not used again"
+        loop._assignment.discard_state.assert_called_once()  # type: ignore[attr-defined]
