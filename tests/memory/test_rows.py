@@ -54,6 +54,7 @@ def test_the_plain_form_is_the_same_bytes_and_comes_back() -> None:
     columns = plain(states)
     assert columns.dtype == np.float64 and columns.tobytes() == states.tobytes()
     assert (spec.from_plain("state", columns, 2) == states).all()
+    assert plain(spec.rows(0)).shape == (0, 5)
     assert spec.nbytes == 40
     with pytest.raises(ValueError, match="'state' has shape"):
         spec.from_plain("state", columns[:, 1:], 2)

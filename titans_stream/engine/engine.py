@@ -217,6 +217,7 @@ class StreamEngine:
         arrivals = Arrivals(slots, columns.timestamp, columns.value, columns.duplicate)
         judge(arrivals, clocks_of(self._slots.arrays), self._limits, judged)
         batch = self._batch(columns, slots, judged)
+        batch.scores.score[judged.status == Status.WARMING_UP] = 0.0
         alerts: list[tuple[int, Alert]] = []
         for first, last, starting in segments(columns.uid, judged.expired):
             if starting:

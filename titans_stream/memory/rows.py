@@ -61,7 +61,7 @@ def plain(records: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return records
     element = _element(records.dtype)
     columns = np.ascontiguousarray(records).view(element)
-    return columns.reshape(*records.shape, -1)
+    return columns.reshape(*records.shape, records.dtype.itemsize // element.itemsize)
 
 
 def _element(dtype: np.dtype[Any]) -> np.dtype[Any]:
