@@ -19,7 +19,7 @@ from titans_stream.evaluation.metrics import (
     vus_pr,
 )
 from titans_stream.evaluation.protocol import Detection, LabelledSeries, detect, runs
-from titans_stream.evaluation.silence import alert_onsets, alert_rows
+from titans_stream.evaluation.silence import alert_rows
 
 
 def make_series(rows, windows, first=0, days=None, name="one"):
@@ -112,11 +112,10 @@ def test_silence_grows_with_age():
     assert len(alert_rows(always, 1.0, silence=False)) == 10_000
 
 
-def test_alert_onsets():
+def test_alert_rows():
     statistic = np.array([np.nan, 3.0, 1.0, 3.0] + [0.0] * 40 + [3.0])
-    assert np.flatnonzero(alert_onsets(statistic, 2.0)).tolist() == [1, 44]
-    assert np.flatnonzero(alert_onsets(statistic, 2.0, first=2)).tolist() == [3, 44]
-    assert np.flatnonzero(alert_onsets(statistic, 2.0, silence=False)).tolist() == [1, 3, 44]
+    assert alert_rows(statistic, 2.0).tolist() == [1, 44]
+    assert alert_rows(statistic, 2.0, silence=False).tolist() == [1, 3, 44]
 
 
 def test_event_counts():

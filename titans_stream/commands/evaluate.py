@@ -207,8 +207,9 @@ def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
 def _pairs(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
     from titans_stream.commands.evaluate_detectors import Chosen
     from titans_stream.commands.evaluate_tracking import Outcome
-    from titans_stream.evaluation.pairs import make_pairs, run_pairs
+    from titans_stream.evaluation.pairs import make_pairs, pair_table, run_pairs
+    from titans_stream.evaluation.tables import dump
 
     chosen = Chosen.of(args, BUDGETS, progress)
-    report = run_pairs(chosen.detector, make_pairs(args.series or SERIES["pairs"]))
-    return Outcome(report.to_json(), report.table())
+    found = run_pairs(chosen.detector, make_pairs(args.series or SERIES["pairs"]))
+    return Outcome(dump(found), pair_table(found))

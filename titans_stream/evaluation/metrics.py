@@ -110,6 +110,10 @@ class EventCounts:
             )
         )
 
+    def measures(self) -> dict[str, float]:
+        """The measures of `MEASURES` by name."""
+        return {name: float(getattr(self, of)) for name, of in MEASURES.items()}
+
     @property
     def recall(self) -> float:
         """Share of events found; NaN without events."""
@@ -143,6 +147,15 @@ class EventCounts:
         return self.false_alarms / self.days if self.days > 0 else float("nan")
 
 
+MEASURES = {
+    "event_f1": "f1",
+    "event_precision": "precision",
+    "event_recall": "recall",
+    "median_delay": "median_delay",
+    "false_alarms_per_day": "false_alarms_per_day",
+    "false_alarms_per_1000": "false_alarms_per_1000",
+}
+"""Names in tables and JSON -> measures of `EventCounts`; the delay is in readings."""
 NOTHING = EventCounts(0, 0, 0, 0, 0, 0.0, ())
 
 
