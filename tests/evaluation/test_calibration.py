@@ -115,14 +115,15 @@ def test_assets_have_ages_of_their_own():
 def test_normal_sets_from_files(tmp_path):
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "oil.csv").write_text(
-        "date,a,b,note\n2026-01-01,1,2,x\n2026-01-02,3,4,y\n"
+        ",date,a,b,note,on\n7,2026-01-01,1,2,x,TRUE\n8,2026-01-02,3,,5,FALSE\n"
     )
     (tmp_path / "known").mkdir()
     rows = "".join(f"{i},{int(i == 7)}\n" for i in range(9))
     (tmp_path / "known" / "pump.csv").write_text("value,label\n" + rows)
     sets = load_normal_sets(tmp_path)
-    assert [one.name for one in sets["plain"]] == ["oil/a", "oil/b"]
-    assert sets["plain"][1].values.tolist() == [2.0, 4.0]
+    assert [one.name for one in sets["plain"]] == ["oil/a", "oil/b", "oil/on"]
+    np.testing.assert_array_equal(sets["plain"][1].values, [2.0, np.nan])
+    assert sets["plain"][2].values.tolist() == [1.0, 0.0]
     assert np.diff(sets["plain"][0].timestamp).tolist() == [86_400 * 10**9]
     assert sets["known"][0].values.tolist() == [0.0, 1, 2, 3]
     above = tmp_path / "above"

@@ -138,7 +138,7 @@ def test_errors_name_file_and_column(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.csv: column 'value' holds no numbers"):
         load_series(bad)
     bad.write_text("timestamp,value,label\nnever,1,0\n")
-    with pytest.raises(ValueError, match=r"bad\.csv: column 'timestamp'"):
+    with pytest.raises(ValueError, match=r"bad\.csv: row 1, column timestamp"):
         load_series(bad)
     bad.write_text("timestamp,label\n2026-01-01,0\n")
     with pytest.raises(ValueError, match=r"bad\.csv: no value column"):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from titans_stream.evaluation.nab_rules import PROFILES, Profile, probation
 from titans_stream.evaluation.protocol import LabelledSeries
+from titans_stream.files.csv_file import CsvFile
 from titans_stream.records import Float64
+from titans_stream.times import parse_timestamp
 
 _PUBLISHED_NAMES = {"reward_low_FP_rate": "reward_low_fp", "reward_low_FN_rate": "reward_low_fn"}
 
@@ -34,18 +35,19 @@ def load_corpus(root: Path) -> list[LabelledSeries]:
 def _load_file(path: Path, name: str, limits: Sequence[tuple[str, str]]) -> LabelledSeries:
     if not path.is_file():
         raise ValueError(f"root: {path} is missing")
-    table = pd.read_csv(path)
-    times = pd.to_datetime(table["timestamp"]).to_numpy("datetime64[ns]").astype(np.int64)
+    file = CsvFile(path)
+    table = file.read()
+    times = table.times(file.column("timestamp"))
     windows = np.empty((len(limits), 2), dtype=np.int64)
     for row, limit in enumerate(limits):
         for side, text in enumerate(limit):
-            matches = np.flatnonzero(times == pd.Timestamp(text).value)
+            matches = np.flatnonzero(times == parse_timestamp(text))
             if len(matches) == 0:
                 raise ValueError(f"{name}: the window's limit {text} is no row of the file")
             windows[row, side] = matches[0]
     return LabelledSeries(
         name=name,
-        values=table["value"].to_numpy(dtype=np.float64),
+        values=table.numbers(file.column("value")),
         timestamp=times,
         windows=windows,
         evaluated=np.arange(len(table)) >= probation(len(table)),
@@ -93,7 +95,8 @@ def load_published_statistics(
         path = root / "results" / detector / folder / f"{detector}_{stem}.csv"
         if not path.is_file():
             raise ValueError(f"root: {path} is missing")
-        scores = pd.read_csv(path)["anomaly_score"].to_numpy(dtype=np.float64)
+        file = CsvFile(path)
+        scores = file.read().numbers(file.column("anomaly_score"))
         if len(scores) != len(one):
             raise ValueError(f"{path}: {len(scores)} rows for {len(one)} of the data")
         statistics.append(scores)
