@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from titans_stream.evaluation import OURS
 from titans_stream.evaluation.protocol import Bool, Detection, Detector, LabelledSeries, detect
 from titans_stream.evaluation.tables import Row, Table, dump
 from titans_stream.records import Float64
@@ -114,7 +115,7 @@ def run_calibration(
     detector: Detector,
     sets: Mapping[str, Sequence[LabelledSeries]],
     young: Sequence[LabelledSeries] = (),
-    name: str = "titans-stream",
+    name: str = OURS,
 ) -> CalibrationReport:
     """Count the alerts of `detector` on sets of series without anomalies.
 

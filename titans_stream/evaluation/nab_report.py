@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from titans_stream.evaluation import OURS
 from titans_stream.evaluation.nab_corpus import (
     load_corpus,
     load_profiles,
@@ -150,7 +151,7 @@ def _places(scores: Mapping[str, WindowScore]) -> Table:
 def run_nab(
     detector: Detector,
     root: Path,
-    name: str = "titans-stream",
+    name: str = OURS,
     starts: int = 1,
     baselines: Baselines | None = None,
 ) -> NabReport:
