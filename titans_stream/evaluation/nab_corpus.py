@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,32 +58,27 @@ def _load_file(path: Path, name: str, limits: Sequence[tuple[str, str]]) -> Labe
 
 def load_profiles(root: Path) -> tuple[Profile, ...]:
     """The profiles of `root`/config/profiles.json, or the published ones where it is missing."""
-    path = root / "config" / "profiles.json"
-    if not path.is_file():
-        return PROFILES
-    profiles = []
-    for name, body in json.loads(path.read_text(encoding="utf-8")).items():
-        costs = body["CostMatrix"]
-        profiles.append(
-            Profile(
-                _PUBLISHED_NAMES.get(name, name),
-                float(costs["tpWeight"]),
-                float(costs["fnWeight"]),
-                float(costs["fpWeight"]),
-            )
+    profiles = [
+        Profile(
+            _PUBLISHED_NAMES.get(name, name),
+            *(float(body["CostMatrix"][weight]) for weight in ("tpWeight", "fnWeight", "fpWeight")),
         )
-    return tuple(profiles)
+        for name, body in _read(root / "config" / "profiles.json").items()
+    ]
+    return tuple(profiles) or PROFILES
 
 
 def load_published_scores(root: Path) -> dict[str, dict[str, float]]:
     """Detector -> profile -> final score, of `root`/results/final_results.json."""
-    path = root / "results" / "final_results.json"
-    if not path.is_file():
-        return {}
     return {
         detector: {_PUBLISHED_NAMES.get(name, name): float(score) for name, score in row.items()}
-        for detector, row in json.loads(path.read_text(encoding="utf-8")).items()
+        for detector, row in _read(root / "results" / "final_results.json").items()
     }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file, empty where it is missing."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def load_published_statistics(
@@ -101,14 +97,3 @@ def load_published_statistics(
             raise ValueError(f"{path}: {len(scores)} rows for {len(one)} of the data")
         statistics.append(scores)
     return statistics
-
-
-def load_published_thresholds(root: Path) -> dict[str, dict[str, float]]:
-    """Detector -> profile -> threshold, of `root`/config/thresholds.json."""
-    path = root / "config" / "thresholds.json"
-    if not path.is_file():
-        return {}
-    return {
-        detector: {_PUBLISHED_NAMES.get(k, k): float(v["threshold"]) for k, v in row.items()}
-        for detector, row in json.loads(path.read_text(encoding="utf-8")).items()
-    }

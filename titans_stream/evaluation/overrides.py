@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -49,14 +50,15 @@ def options_of(changes: Sequence[str]) -> ForecastOptions:
     """
     options = ForecastOptions()
     kinds = {one.name: type(getattr(options, one.name)) for one in fields(options)}
+    made: dict[str, Any] = {}
     for change in changes:
         _, name, value = _parse(change, {"forecast": kinds}, "forecast.fallback=false")
         if kinds[name] is bool and not isinstance(value, bool):
             raise ValueError(f"{change}: true or false is needed")
         if kinds[name] is not bool and (isinstance(value, bool) or not _is_period(value)):
             raise ValueError(f"{change}: a number of readings from 2 on is needed")
-        options = replace(options, **{name: value})
-    return options
+        made[name] = value
+    return replace(options, **made)
 
 
 def _is_period(value: object) -> bool:

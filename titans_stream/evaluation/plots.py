@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +132,7 @@ def _standardised(values: Float64) -> Float64:
     return shifted
 
 
-def plot_nab(
-    report: NabReport, folder: Path, progress: Callable[[str], None] | None = None
-) -> list[Path]:
+def plot_nab(report: NabReport, folder: Path) -> list[Path]:
     """One PNG per file of the corpus, at the best threshold of the profile `standard`."""
     folder.mkdir(parents=True, exist_ok=True)
     threshold = report.first[STANDARD].threshold
@@ -144,8 +141,6 @@ def plot_nab(
         path = folder / f"{series.name.replace('/', '__')}.png"
         plot_series(path, series, detection, alert_rows(detection.statistic, threshold), threshold)
         written.append(path)
-        if progress is not None:
-            progress(series.name)
     return written
 
 
