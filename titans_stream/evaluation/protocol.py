@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +114,7 @@ class Detection:
         unseen, silent = np.full(rows, np.nan), np.zeros(rows, dtype=np.bool_)
         columns = {one.name: getattr(self, one.name) for one in fields(self)}
         onsets = columns.pop("onsets")
-        padded = {
+        padded: dict[str, Any] = {
             name: None if column is None else np.concatenate((unseen, column))
             for name, column in columns.items()
         }
