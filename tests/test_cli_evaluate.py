@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from titans_stream import cli
-from titans_stream.commands.evaluate_tracking import flatten
+from titans_stream.commands.evaluate_outcome import flatten
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.lifecycle.tracking import connect
 from titans_stream.synthetic import HELD_OUT

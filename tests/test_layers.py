@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "evaluation",
     },
-    "evaluation": {"memory", "detection", "forecasting", "engine", "stream", "config"},
+    "evaluation": {"memory", "detection", "forecasting", "engine", "stream", "files", "config"},
     "ops": {"memory", "detection", "forecasting", "engine", "stream", "config"},
 }
 PURE = {"memory", "titans", "detection", "forecasting", "engine"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from titans_stream import cli
-from titans_stream.commands.csv_scores import COLUMNS
+from titans_stream.commands.csv_output import SCORE_COLUMNS
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import EngineSetup, build_engine
@@ -105,7 +105,7 @@ def test_wide_file_gives_the_engines_numbers_in_chunks(
         "2026-03-01T00:00:00Z",
         "2026-03-01T00:01:00Z",
     ]
-    assert tuple(scored[0]) == COLUMNS
+    assert tuple(scored[0]) == SCORE_COLUMNS
     assert sum(expected["onset"]) >= 1, "the step must be an alert, or alerts are not compared"
 
 
@@ -251,7 +251,7 @@ def test_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     assert cli.main(["score", str(path), "--out", "-", "--quiet"]) == 0
-    assert out.getvalue() == ",".join(COLUMNS) + "\n1,v,1.5,0.0,,,,,,0,0,warming_up\n"
+    assert out.getvalue() == ",".join(SCORE_COLUMNS) + "\n1,v,1.5,0.0,,,,,,0,0,warming_up\n"
 
 
 def test_summary_names_alerts_and_counts(

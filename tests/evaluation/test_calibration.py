@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from titans_stream.evaluation.calibration import count_episodes, p_value_shares, run_calibration
-from titans_stream.evaluation.nab import score_corpus
 from titans_stream.evaluation.nab_report import NabReport
+from titans_stream.evaluation.nab_rules import score_corpus
 from titans_stream.evaluation.normal import (
     from_synthetic,
     load_normal_sets,
@@ -19,9 +19,10 @@ from titans_stream.evaluation.normal import (
     normal_series,
     young_series,
 )
-from titans_stream.evaluation.pairs import make_pairs, run_pairs
+from titans_stream.evaluation.pairs import make_pairs, pair_table, run_pairs
 from titans_stream.evaluation.plots import plot_calibration, plot_nab, plot_series
 from titans_stream.evaluation.protocol import Detection
+from titans_stream.evaluation.tables import Table, dump
 from titans_stream.synthetic import HELD_OUT, KINDS, generate, inject
 
 
@@ -48,24 +49,24 @@ def test_counts_by_hand():
     onsets[[100, 250, 550, 1100]] = True
     detection = Detection(np.zeros(1200), np.zeros(1200), {0.1: onsets})
     row = count_episodes([series], [detection], 0.1)
-    assert (row.readings, row.observed, row.nominal) == (900, 2, pytest.approx(0.9))
+    assert (row["readings"], row["observed"], row["nominal"]) == (900, 2, pytest.approx(0.9))
     young = count_episodes([series], [detection], 0.1, (200, 300))
-    assert (young.readings, young.observed, young.ratio) == (100, 1, pytest.approx(10.0))
+    assert (young["readings"], young["observed"], young["ratio"]) == (100, 1, pytest.approx(10.0))
 
 
 def test_report_of_a_detector_that_keeps_its_budget_and_one_that_does_not():
     sets = made_sets(("noise", "gappy"), series=3, length=5_000)
     young = made_sets(("noise",), series=20, length=1_000)["noise"]
     report = run_calibration(every(1000, {0.1: 1000, 0.01: 1000}), sets, young)
-    assert report.sets["noise"][0.1].ratio == pytest.approx(1.0, abs=0.05)
-    assert report.sets["noise"][0.01].ratio == pytest.approx(10.0, abs=0.5)
-    assert report.young["600-1000"][0.1].observed == 26 - _missing_at(sets["gappy"], 999)
-    assert report.young["200-300"][0.1].observed == 0
-    assert report.young["200-1000"][0.1] == report.young["600-1000"][0.1].__class__(
-        sum(report.young[age][0.1].readings for age in ("200-300", "300-600", "600-1000")),
-        report.young["600-1000"][0.1].observed,
-        pytest.approx(report.young["200-1000"][0.1].readings / 1000),
-    )
+    assert report.sets["noise"][0.1]["ratio"] == pytest.approx(1.0, abs=0.05)
+    assert report.sets["noise"][0.01]["ratio"] == pytest.approx(10.0, abs=0.5)
+    assert report.young["600-1000"][0.1]["observed"] == 26 - _missing_at(sets["gappy"], 999)
+    assert report.young["200-300"][0.1]["observed"] == 0
+    whole = report.young["200-1000"][0.1]
+    parts = [report.young[age][0.1] for age in ("200-300", "300-600", "600-1000")]
+    assert whole["readings"] == sum(part["readings"] for part in parts)
+    assert whole["observed"] == parts[2]["observed"]
+    assert whole["nominal"] == pytest.approx(whole["readings"] / 1000)
     assert report.p_values["noise"][0.1] == pytest.approx(400 / 4800)
     numbers = json.loads(json.dumps(report.to_json()))
     assert numbers["sets"]["noise"]["0.1"]["observed"] == 15
@@ -104,9 +105,9 @@ def test_assets_have_ages_of_their_own():
     series = made_sets(("noise",), series=2, length=1_000)
     report = run_calibration(every(100, {0.1: 250}), series, made_assets(3, 1_000))
     ages = {age: rows[0.1] for age, rows in report.young.items()}
-    assert (ages["200-1000"].readings, ages["200-1000"].observed) == (1_600, 8)
-    assert ages["assets 200-1000"].readings == 2_400
-    assert ages["assets 300-600"].observed == 3
+    assert (ages["200-1000"]["readings"], ages["200-1000"]["observed"]) == (1_600, 8)
+    assert ages["assets 200-1000"]["readings"] == 2_400
+    assert ages["assets 300-600"]["observed"] == 3
     alone = run_calibration(every(100, {0.1: 250}), series)
     assert not any(age.startswith("assets") for age in alone.young)
 
@@ -114,14 +115,15 @@ def test_assets_have_ages_of_their_own():
 def test_normal_sets_from_files(tmp_path):
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "oil.csv").write_text(
-        "date,a,b,note\n2026-01-01,1,2,x\n2026-01-02,3,4,y\n"
+        ",date,a,b,note,on\n7,2026-01-01,1,2,x,TRUE\n8,2026-01-02,3,,5,FALSE\n"
     )
     (tmp_path / "known").mkdir()
     rows = "".join(f"{i},{int(i == 7)}\n" for i in range(9))
     (tmp_path / "known" / "pump.csv").write_text("value,label\n" + rows)
     sets = load_normal_sets(tmp_path)
-    assert [one.name for one in sets["plain"]] == ["oil/a", "oil/b"]
-    assert sets["plain"][1].values.tolist() == [2.0, 4.0]
+    assert [one.name for one in sets["plain"]] == ["oil/a", "oil/b", "oil/on"]
+    np.testing.assert_array_equal(sets["plain"][1].values, [2.0, np.nan])
+    assert sets["plain"][2].values.tolist() == [1.0, 0.0]
     assert np.diff(sets["plain"][0].timestamp).tolist() == [86_400 * 10**9]
     assert sets["known"][0].values.tolist() == [0.0, 1, 2, 3]
     above = tmp_path / "above"
@@ -172,11 +174,17 @@ def test_a_detector_that_tires_finds_no_second_event():
         return found
 
     report = run_pairs(detector, make_pairs(12, 3_000, seed=3, kinds=("level_shift", "drift")))
-    row = report.kinds["all"][0.1]
-    assert (row.pairs, row.first, row.alone, row.second, row.ratio) == (12, 1.0, 1.0, 0.0, 0.0)
-    assert report.kinds["all"][0.01].first == 0.0
-    assert report.to_json()["all"]["0.01"]["ratio"] is None
-    assert "level_shift" in report.table()
+    row = report["all"][0.1]
+    assert row == {
+        "pairs": 12,
+        "first": 1.0,
+        "second_alone": 1.0,
+        "second_after_first": 0.0,
+        "ratio": 0.0,
+    }
+    assert report["all"][0.01]["first"] == 0.0
+    assert dump(report)["all"]["0.01"]["ratio"] is None
+    assert "level_shift" in pair_table(report)
 
 
 def test_pictures(tmp_path):
@@ -189,10 +197,9 @@ def test_pictures(tmp_path):
     joint = replace(series, values=np.column_stack((made.value, -made.value)), timestamp=None)
     plot_series(tmp_path / "two.png", joint, detection, np.array([], dtype=np.int64))
     result = score_corpus([series], [statistic])
-    report = NabReport("x", (result,), {}, {}, {}, [series], [detection])
-    seen = []
-    files = plot_nab(report, tmp_path / "nab", seen.append)
-    assert [path.name for path in files] == ["folder__one.png"] and seen == ["folder/one"]
+    report = NabReport("x", [result], {}, Table(), Table(), [series], [detection])
+    files = plot_nab(report, tmp_path / "nab")
+    assert [path.name for path in files] == ["folder__one.png"]
     calibration = run_calibration(every(100, {0.1: 1000}), made_sets(("noise",), 2, 2_000))
     plot_calibration(calibration, tmp_path / "curve.png")
     for path in (*tmp_path.glob("*.png"), *files):

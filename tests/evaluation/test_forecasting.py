@@ -19,7 +19,8 @@ from titans_stream.evaluation.forecasting_data import (
     ForecastSet,
     load_wide_csv,
 )
-from titans_stream.evaluation.forecasting_ours import OurForecaster, ablations, options_of
+from titans_stream.evaluation.forecasting_ours import OurForecaster, ablations
+from titans_stream.evaluation.overrides import options_of
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.records import Float64, Readings

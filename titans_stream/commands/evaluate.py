@@ -25,19 +25,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands import evaluate_forecasting
+from titans_stream.evaluation import OURS
 
 if TYPE_CHECKING:
-    from titans_stream.commands.evaluate_progress import EvaluationProgress
-    from titans_stream.commands.evaluate_tracking import Outcome
+    from titans_stream.commands.evaluate_outcome import EvaluationProgress, Outcome
+    from titans_stream.evaluation.chosen import Chosen
+    from titans_stream.evaluation.forecasting_data import ForecastSet
 
-OURS = "titans-stream"
 BUDGETS = (0.1, 0.03, 0.01)
 """False episodes per 100 readings at which the detector's own alerts are counted."""
 CALIBRATION_BUDGETS = (*BUDGETS, 0.003)
 PROFILES = ("all", "standard", "reward_low_fp", "reward_low_fn")
 SERIES = {"calibration": 64, "pairs": 400}
 """Generated series by default: of each family, and pairs in all."""
+MISSING = (
+    "AutoETS and MSTL are left out: statsforecast is not installed "
+    "(pip install 'titans-stream[evaluation]')"
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +82,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         f"all (pairs, {SERIES['pairs']})",
     )  # fmt: skip
     parser.add_argument("--plots", metavar="DIR", type=Path, help="draw pictures there")
-    evaluate_forecasting.arguments(parser)
+    group = parser.add_argument_group("forecasting")
+    group.add_argument(
+        "--data", metavar="FILE.csv", type=Path, help="a set of your own: each numeric column"
+    )
+    group.add_argument(
+        "--split", metavar="A,B,C", default="0.7,0.1,0.2",
+        help="shares of --data to train, validate and test on; default 0.7,0.1,0.2",
+    )  # fmt: skip
+    group.add_argument(
+        "--horizons", metavar="N,N,...", default="96,192,336,720",
+        help="steps ahead; default 96,192,336,720",
+    )  # fmt: skip
+    group.add_argument(
+        "--only-ours", action="store_true", help="leave out everything to compare with"
+    )
+    group.add_argument(
+        "--ablations", action="store_true", help="run ours with each of its parts switched off, too"
+    )
     parser.add_argument("--track", action="store_true", help="record the run in MLflow")
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE; implies --track"
@@ -88,15 +109,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, write and record what is asked for."""
     _check(args)
-    from titans_stream.commands.evaluate_progress import EvaluationProgress
-    from titans_stream.commands.evaluate_tracking import is_wanted, recorded
+    from titans_stream.commands.evaluate_outcome import EvaluationProgress, is_wanted, recorded
 
     evaluation = {
         "nab": _nab,
         "telemetry": _telemetry,
         "calibration": _calibration,
         "pairs": _pairs,
-        "forecasting": evaluate_forecasting.evaluate,
+        "forecasting": _forecasting,
     }[args.benchmark]
 
     def evaluate() -> Outcome:
@@ -122,7 +142,11 @@ def _check(args: argparse.Namespace) -> None:
     if args.root is None and args.benchmark in ("nab", "telemetry"):
         raise ValueError(f"--root: the folder of {args.benchmark} is needed")
     if args.benchmark == "forecasting":
-        evaluate_forecasting.check(args)
+        if (args.root is None) == (args.data is None):
+            raise ValueError("--root or --data: one of them is needed")
+        if args.detector != OURS:
+            raise ValueError("--detector: forecasts come from the forecaster; see --ablations")
+        _horizons(args.horizons)
     if args.starts < 1:
         raise ValueError("--starts: at least 1 is needed")
     if args.series is not None and args.series < 1:
@@ -133,26 +157,48 @@ def _check(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, object]:
     """What distinguishes this run from another one."""
-    return {
-        "benchmark": args.benchmark,
-        "detector": args.detector,
-        "model": args.model,
-        **(
-            evaluate_forecasting.settings(args)
-            if args.benchmark == "forecasting"
-            else {"starts": args.starts}
-        ),
-        **dict(change.split("=", 1) for change in args.changes if "=" in change),
-    }
+    found = {"benchmark": args.benchmark, "detector": args.detector, "model": args.model}
+    if args.benchmark == "forecasting":
+        found |= {"horizons": args.horizons, "ablations": args.ablations}
+        if args.data is not None:
+            found |= {"data": args.data.name, "split": args.split}
+    else:
+        found["starts"] = args.starts
+    return found | dict(change.split("=", 1) for change in args.changes if "=" in change)
+
+
+def _chosen(
+    args: argparse.Namespace, budgets: tuple[float, ...], progress: EvaluationProgress
+) -> Chosen:
+    """The detector in question. ValueError for an unknown detector, model or setting."""
+    from titans_stream.evaluation.chosen import Chosen
+    from titans_stream.evaluation.ours import OurDetector
+    from titans_stream.evaluation.overrides import apply_overrides
+    from titans_stream.lifecycle.loading import load_model
+
+    try:
+        alerts, engine = apply_overrides(args.changes)
+    except ValueError as error:
+        raise ValueError(f"--set: {error}") from error
+    ours = OurDetector(load_model(args.model), budgets, alerts, engine)
+    peers = args.peers if args.peers is not None else _beside(args.root)
+    return Chosen.of(args.detector, ours, peers, progress)
+
+
+def _beside(root: Path | None) -> Path | None:
+    """The folder `peers` in `root` or beside it."""
+    if root is None:
+        return None
+    places = (root / "peers", root.resolve().parent / "peers")
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _nab(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
-    from titans_stream.commands.evaluate_detectors import Chosen
-    from titans_stream.commands.evaluate_tracking import Outcome
+    from titans_stream.commands.evaluate_outcome import Outcome
     from titans_stream.evaluation.nab_report import run_nab
     from titans_stream.evaluation.plots import plot_nab
 
-    chosen = Chosen.of(args, BUDGETS, progress)
+    chosen = _chosen(args, BUDGETS, progress)
     report = run_nab(chosen.detector, args.root, chosen.name, args.starts, chosen.baselines)
     profile = None if args.profile == "all" else args.profile
     tables = [report.table(profile), report.category_table(profile or PROFILES[1])]
@@ -163,12 +209,11 @@ def _nab(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
 
 
 def _telemetry(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
-    from titans_stream.commands.evaluate_detectors import Chosen
-    from titans_stream.commands.evaluate_tracking import Outcome
+    from titans_stream.commands.evaluate_outcome import Outcome
     from titans_stream.evaluation.plots import plot_telemetry
     from titans_stream.evaluation.telemetry_report import run_telemetry
 
-    chosen = Chosen.of(args, BUDGETS, progress)
+    chosen = _chosen(args, BUDGETS, progress)
     detectors = {chosen.name: chosen.detector}
     report = run_telemetry(detectors, args.root, args.starts, chosen.baselines)
     tables = [report.table()]
@@ -179,8 +224,7 @@ def _telemetry(args: argparse.Namespace, progress: EvaluationProgress) -> Outcom
 
 
 def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
-    from titans_stream.commands.evaluate_detectors import Chosen
-    from titans_stream.commands.evaluate_tracking import Outcome
+    from titans_stream.commands.evaluate_outcome import Outcome
     from titans_stream.evaluation.calibration import run_calibration
     from titans_stream.evaluation.normal import (
         load_normal_sets,
@@ -190,7 +234,7 @@ def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
     )
     from titans_stream.evaluation.plots import plot_calibration
 
-    chosen = Chosen.of(args, CALIBRATION_BUDGETS, progress)
+    chosen = _chosen(args, CALIBRATION_BUDGETS, progress)
     series = args.series or SERIES["calibration"]
     sets = made_sets(series=series)
     sets["assets"] = made_assets(max(series // 2, 1), 20_000)
@@ -205,10 +249,59 @@ def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
 
 
 def _pairs(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
-    from titans_stream.commands.evaluate_detectors import Chosen
-    from titans_stream.commands.evaluate_tracking import Outcome
-    from titans_stream.evaluation.pairs import make_pairs, run_pairs
+    from titans_stream.commands.evaluate_outcome import Outcome
+    from titans_stream.evaluation.pairs import make_pairs, pair_table, run_pairs
+    from titans_stream.evaluation.tables import dump
 
-    chosen = Chosen.of(args, BUDGETS, progress)
-    report = run_pairs(chosen.detector, make_pairs(args.series or SERIES["pairs"]))
-    return Outcome(report.to_json(), report.table())
+    chosen = _chosen(args, BUDGETS, progress)
+    found = run_pairs(chosen.detector, make_pairs(args.series or SERIES["pairs"]))
+    return Outcome(dump(found), pair_table(found))
+
+
+def _forecasting(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
+    """Run all models on all sets. ValueError names what cannot be used."""
+    from titans_stream.commands.evaluate_outcome import Outcome
+    from titans_stream.evaluation.forecasting_plots import plot_forecasting
+    from titans_stream.evaluation.forecasting_report import Comparison, ForecastReport
+    from titans_stream.evaluation.forecasting_statistical import available
+    from titans_stream.evaluation.overrides import options_of
+    from titans_stream.lifecycle.loading import load_model
+
+    try:
+        options = options_of(args.changes)
+    except ValueError as error:
+        raise ValueError(f"--set: {error}") from error
+    comparison = Comparison(
+        load_model(args.model).weights,
+        _horizons(args.horizons),
+        options,
+        baselines=not args.only_ours,
+        ablations=args.ablations,
+    )
+    sets = _sets(args)
+    left_out = MISSING if comparison.baselines and not available() else ""
+    found = {name: comparison.run(one, progress) for name, one in sets.items()}
+    report = ForecastReport(found, left_out)
+    plots = [] if args.plots is None else plot_forecasting(report, args.plots)
+    return Outcome(report.to_json(), report.table(), tuple(plots))
+
+
+def _sets(args: argparse.Namespace) -> dict[str, ForecastSet]:
+    from titans_stream.evaluation.forecasting_data import load_forecast_sets, load_wide_csv
+
+    if args.data is None:
+        return load_forecast_sets(args.root)
+    try:
+        split = [float(share) for share in args.split.split(",")]
+    except ValueError:
+        raise ValueError(f"--split: shares such as 0.7,0.1,0.2, not {args.split!r}") from None
+    one = load_wide_csv(args.data, split)
+    return {one.name: one}
+
+
+def _horizons(text: str) -> tuple[int, ...]:
+    """Increasing whole numbers from 1 on."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and int(part) > 0 for part in parts):
+        raise ValueError(f"--horizons: whole numbers such as 96,192 are needed, not {text!r}")
+    return tuple(sorted({int(part) for part in parts}))

@@ -56,8 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Forecast the file."""
-    from titans_stream.commands.csv_forecasts import ForecastWriter
-    from titans_stream.commands.csv_scores import output_file
+    from titans_stream.commands.csv_output import ForecastWriter, output_file
     from titans_stream.engine.rhythm import FIRST_FORECAST
     from titans_stream.files.csv_file import CsvFile
     from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time

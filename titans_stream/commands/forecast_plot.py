@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from titans_stream.evaluation.forecasting_plots import Axis, draw_fan, fan_legend, save, time_axis
+from titans_stream.evaluation.forecasting_plots import draw_fan, fan_legend
+from titans_stream.evaluation.plots import Axis, save, time_axis
 from titans_stream.files.csv_readings import ASSUMED_INTERVAL, CsvReadings
 from titans_stream.records import Forecast
 from titans_stream.times import parse_timestamp

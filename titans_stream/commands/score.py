@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the file."""
-    from titans_stream.commands.csv_scores import ScoreWriter, output_file
+    from titans_stream.commands.csv_output import ScoreWriter, output_file
     from titans_stream.commands.scoring import FileScorer
     from titans_stream.config import BASE_MODEL, load_connector
     from titans_stream.engine.build import build_engine

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from titans_stream.evaluation import OURS
 from titans_stream.evaluation.protocol import Bool, Detection, Detector, LabelledSeries, detect
-from titans_stream.evaluation.tables import Cell, number, text_table
+from titans_stream.evaluation.tables import Row, Table, dump
 from titans_stream.records import Float64
 
 WARM_UP = 200
@@ -24,50 +26,24 @@ LEVELS = (0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetRow:
-    """Episodes of one set at one budget: those that came and those that were due."""
-
-    readings: int
-    observed: int
-    nominal: float
-
-    @property
-    def ratio(self) -> float:
-        """Observed over nominal; NaN without readings."""
-        return self.observed / self.nominal if self.nominal else float("nan")
-
-    @property
-    def per_100(self) -> float:
-        """Episodes per 100 readings."""
-        return 100 * self.observed / self.readings if self.readings else float("nan")
-
-
-@dataclass(frozen=True, slots=True)
 class CalibrationReport:
     """What `run_calibration` found.
 
-    `sets` maps a set's name to a row per budget, `young` an age to the same, over all sets;
-    where there are assets, `assets AGE` is theirs.
-    `p_values` maps a set to the share of p-values at or below each level; sets without p-values
-    are left out.
+    `sets` maps a set's name to its episodes by budget: readings that counted, episodes observed,
+    nominal (due) and their ratio. `young` maps an age to the same, over all sets; where there
+    are assets, `assets AGE` is theirs. `p_values` holds for each set the share of p-values at or
+    below each level; sets without p-values are left out.
     """
 
     detector: str
-    sets: Mapping[str, Mapping[float, BudgetRow]]
-    young: Mapping[str, Mapping[float, BudgetRow]]
-    p_values: Mapping[str, Mapping[float, float]]
+    sets: Mapping[str, Table]
+    young: Mapping[str, Table]
+    p_values: Table
 
-    def to_json(self) -> dict[str, object]:
-        """All numbers: readings, observed and nominal episodes and their ratio."""
-        return {
-            "detector": self.detector,
-            "sets": {name: _rows_json(rows) for name, rows in self.sets.items()},
-            "young": {name: _rows_json(rows) for name, rows in self.young.items()},
-            "p_values": {
-                name: {str(level): number(share) for level, share in row.items()}
-                for name, row in self.p_values.items()
-            },
-        }
+    def to_json(self) -> dict[str, Any]:
+        """All numbers."""
+        numbers: dict[str, Any] = dump(self)
+        return numbers
 
     def table(self) -> str:
         """Observed over nominal by set, by age, and the shares of p-values."""
@@ -78,35 +54,21 @@ class CalibrationReport:
             _ratio_table("The same by age in readings, all sets", self.young),
         ]
         if self.p_values:
-            rows: list[list[Cell]] = [
-                [name, *(row[level] for level in LEVELS)] for name, row in self.p_values.items()
-            ]
-            columns = ["set", *(f"p <= {level:g}" for level in LEVELS)]
-            parts.append(text_table("Share of p-values", columns, rows))
+            columns = {f"p <= {level:g}": level for level in LEVELS}
+            parts.append(self.p_values.text("Share of p-values", ["set"], columns))
         return "\n\n".join(parts)
 
 
-def _rows_json(rows: Mapping[float, BudgetRow]) -> dict[str, object]:
-    return {
-        str(budget): {
-            "readings": row.readings,
-            "observed": row.observed,
-            "nominal": number(row.nominal),
-            "ratio": number(row.ratio),
-        }
-        for budget, row in rows.items()
-    }
-
-
-def _ratio_table(title: str, sets: Mapping[str, Mapping[float, BudgetRow]]) -> str:
-    budgets = list(next(iter(sets.values()))) if sets else []
-    rows: list[list[Cell]] = []
+def _ratio_table(title: str, sets: Mapping[str, Table]) -> str:
+    budgets = list(next(iter(sets.values()), ()))
+    rows = Table()
     for name, row in sets.items():
-        due = f"{row[budgets[-1]].nominal:.1f}" if budgets else "-"
-        readings = next(iter(row.values())).readings if row else 0
-        rows.append([name, readings, *(row[budget].ratio for budget in budgets), due])
-    columns = ["set", "readings", *(f"{budget:g}" for budget in budgets), "due at the last"]
-    return text_table(title, columns, rows)
+        readings = next(iter(row.values()))["readings"]
+        due = f"{row[budgets[-1]]['nominal']:.1f}"
+        ratios = {f"{budget:g}": row[budget]["ratio"] for budget in budgets}
+        rows[name] = {"readings": readings, **ratios, "due at the last": due}
+    headings = ["readings", *(f"{budget:g}" for budget in budgets), "due at the last"]
+    return rows.text(title, ["set"], {heading: heading for heading in headings})
 
 
 def count_episodes(
@@ -114,8 +76,11 @@ def count_episodes(
     detections: Sequence[Detection],
     budget: float,
     ages: tuple[int, int | None] = (WARM_UP, None),
-) -> BudgetRow:
-    """Episodes that begin at an age of `ages` [from, to) readings, where a value is present."""
+) -> Row:
+    """Episodes that begin at an age of `ages` [from, to) readings, where a value is present.
+
+    The cells are those of `CalibrationReport`; the ratio is NaN where none is due.
+    """
     readings = observed = 0
     for one, detection in zip(series, detections, strict=True):
         values = one.values.reshape(len(one), -1)
@@ -125,7 +90,13 @@ def count_episodes(
             present[ages[1] :] = False
         readings += int(present.sum())
         observed += int((detection.onsets[budget] & present).sum())
-    return BudgetRow(readings, observed, budget * readings / 100)
+    nominal = budget * readings / 100
+    return {
+        "readings": readings,
+        "observed": observed,
+        "nominal": nominal,
+        "ratio": observed / nominal if nominal else float("nan"),
+    }
 
 
 def p_value_shares(detections: Sequence[Detection]) -> dict[float, float]:
@@ -144,7 +115,7 @@ def run_calibration(
     detector: Detector,
     sets: Mapping[str, Sequence[LabelledSeries]],
     young: Sequence[LabelledSeries] = (),
-    name: str = "titans-stream",
+    name: str = OURS,
 ) -> CalibrationReport:
     """Count the alerts of `detector` on sets of series without anomalies.
 
@@ -152,7 +123,9 @@ def run_calibration(
     `sets`.
     ValueError where the detector raises no alerts of its own.
     """
-    rows, shares = {}, {}
+    rows: dict[str, Table] = {}
+    ages: dict[str, Table] = {}
+    shares = Table()
     seen: list[LabelledSeries] = []
     found: list[Detection] = []
     for label, series in sets.items():
@@ -160,20 +133,18 @@ def run_calibration(
         budgets = sorted(detections[0].onsets, reverse=True)
         if not budgets:
             raise ValueError("detector: it raises no alerts at any budget")
-        rows[label] = {budget: count_episodes(series, detections, budget) for budget in budgets}
+        rows[label] = Table((q, count_episodes(series, detections, q)) for q in budgets)
         levels = p_value_shares(detections)
         if levels:
             shares[label] = levels
         seen, found = [*seen, *series], [*found, *detections]
     if young:
         seen, found = [*seen, *young], [*found, *detect(detector, young)[0]]
-    ages = {}
     for label, asset in (("", False), ("assets ", True)):
         picks = [i for i, one in enumerate(seen) if (one.channels > 1) == asset]
         pool = [seen[i] for i in picks], [found[i] for i in picks]
-        for low, high in YOUNG if picks else ():
-            ages[f"{label}{low}-{high}"] = {
-                budget: count_episodes(*pool, budget, (low, high))
-                for budget in sorted(found[0].onsets, reverse=True)
-            }
+        for age in YOUNG if picks else ():
+            ages[f"{label}{age[0]}-{age[1]}"] = Table(
+                (q, count_episodes(*pool, q, age)) for q in sorted(found[0].onsets, reverse=True)
+            )
     return CalibrationReport(name, rows, ages, shares)

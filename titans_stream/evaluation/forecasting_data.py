@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from titans_stream.durations import DAY
-from titans_stream.evaluation.telemetry import TIMES, nanoseconds, read_table
+from titans_stream.evaluation.telemetry import TIMES, numeric_columns
+from titans_stream.files.csv_file import CsvFile
 from titans_stream.records import Float64, Int64
 
 HORIZONS = (96, 192, 336, 720)
@@ -134,15 +135,15 @@ def _first(*paths: Path) -> Path | None:
 
 
 def _load_ett(path: Path, name: str) -> ForecastSet:
-    table = read_table(path)
-    times = nanoseconds(path, table[table.columns[0]])
+    time, *columns = CsvFile(path).header
+    table = CsvFile(path).read()
     train, validation, test = (rows * ETT_ROWS[name] for rows in ETT_PARTS)
     rows = train + validation + test
     return ForecastSet(
         name=name,
-        columns=tuple(table.columns[1:]),
-        values=table[table.columns[1:]].to_numpy(dtype=np.float64)[:rows],
-        timestamp=times[:rows],
+        columns=tuple(columns),
+        values=np.column_stack([table.numbers(column) for column in columns])[:rows],
+        timestamp=table.times(time)[:rows],
         train_end=train,
         test_start=train + validation,
         season=24 * ETT_ROWS[name],
@@ -152,11 +153,10 @@ def _load_ett(path: Path, name: str) -> ForecastSet:
 def _load_exchange(path: Path) -> ForecastSet:
     """Daily rates of eight countries; the file has no header and no dates."""
     try:
-        table = pd.read_csv(path, header=None)
+        values = np.loadtxt(path, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name}: {error}") from error
-    names = tuple(f"rate {i + 1}" for i in range(table.shape[1]))
-    values = table.to_numpy(dtype=np.float64)
+    names = tuple(f"rate {i + 1}" for i in range(values.shape[1]))
     return ForecastSet(EXCHANGE, names, values, None, *_parts(len(values), SPLIT), season=0)
 
 
@@ -171,20 +171,17 @@ def load_wide_csv(path: Path, split: Sequence[float] = SPLIT) -> ForecastSet:
         raise ValueError(f"split: the shares add up to {sum(split):g}, not to 1")
     if not path.is_file():
         raise ValueError(f"data: {path} is no file")
-    table = read_table(path)
-    time = next((name for name in table.columns if name.lower() in TIMES), None)
-    columns = [
-        name
-        for name in table.columns
-        if name != time and pd.api.types.is_numeric_dtype(table[name])
-    ]
+    file = CsvFile(path)
+    table = file.read()
+    time = next((name for name in file.header if name.lower() in TIMES), None)
+    columns = numeric_columns(table, [name for name in file.named if name != time])
     if not columns:
         raise ValueError(f"{path.name}: no column holds numbers")
-    times = None if time is None else nanoseconds(path, table[time])
+    times = None if time is None else table.times(time)
     return ForecastSet(
         name=path.stem,
         columns=tuple(columns),
-        values=table[columns].to_numpy(dtype=np.float64),
+        values=np.column_stack(list(columns.values())),
         timestamp=times,
         season=_calendar_season(times),
         **dict(zip(("train_end", "test_start"), _parts(len(table), split), strict=True)),

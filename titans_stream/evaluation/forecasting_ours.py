@@ -5,11 +5,10 @@ D is the number of series, B of origins in a block, H of steps ahead, L of quant
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-import yaml
 
 from titans_stream.durations import SECOND
 from titans_stream.evaluation.forecasting_data import ForecastSet, blocks_of
@@ -153,33 +152,3 @@ def ablations(data: ForecastSet, weights: Mapping[str, Float64]) -> dict[str, Ab
     if data.timestamp is not None:
         found["without timestamps"] = Ablation(calendar=False)
     return found
-
-
-def options_of(changes: Sequence[str]) -> ForecastOptions:
-    """The options with `changes`, each `forecast.option=value` (YAML).
-
-    ValueError names the change that cannot be made.
-    """
-    options = ForecastOptions()
-    known = {one.name: type(getattr(options, one.name)) for one in fields(options)}
-    for change in changes:
-        path, equals, text = change.partition("=")
-        section, _, name = path.strip().partition(".")
-        if not equals or section != "forecast" or not name:
-            raise ValueError(f"{change!r} is not like forecast.fallback=false")
-        if name not in known:
-            raise ValueError(f"{change}: unknown; forecast has {', '.join(known)}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{change!r}: the value is no YAML") from error
-        if known[name] is bool and not isinstance(value, bool):
-            raise ValueError(f"{change}: true or false is needed")
-        if known[name] is not bool and (isinstance(value, bool) or not _is_period(value)):
-            raise ValueError(f"{change}: a number of readings from 2 on is needed")
-        options = replace(options, **{name: value})
-    return options
-
-
-def _is_period(value: object) -> bool:
-    return value is None or (isinstance(value, int) and value >= 2)

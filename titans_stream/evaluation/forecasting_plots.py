@@ -6,19 +6,18 @@ H is the number of steps ahead, L of quantile levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from titans_stream.evaluation.forecasting_data import ForecastSet
 from titans_stream.evaluation.forecasting_metrics import INTERVALS, LEVELS
 from titans_stream.evaluation.forecasting_report import ForecastReport, SetReport
-from titans_stream.evaluation.plots import BLUE, COLOURS, DPI, GREY
+from titans_stream.evaluation.plots import BLUE, COLOURS, GREY, Axis, save, time_axis
+from titans_stream.evaluation.tables import Row
 from titans_stream.records import Float64, Int64
 
 SHOWN_SERIES = 4
@@ -29,7 +28,6 @@ SHADE = 0.15
 """Opacity that each band adds to the wider one around it."""
 SMOOTHING = 24
 """Steps in the running mean of the errors by step."""
-Axis = npt.NDArray[np.int64] | npt.NDArray[np.datetime64]
 
 
 def draw_fan(
@@ -62,23 +60,6 @@ def fan_legend(axes: Axes) -> None:
         known.values(), known, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=8, fontsize=8,
         frameon=False,
     )  # fmt: skip
-
-
-def time_axis(axes: Axes, x: Axis) -> None:
-    """Short dates where `x` are times."""
-    if np.issubdtype(x.dtype, np.datetime64):
-        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG. ValueError where the place cannot be written to."""
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, dpi=DPI, format="png")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def plot_forecasting(report: ForecastReport, folder: Path) -> list[Path]:
@@ -131,7 +112,7 @@ def _plot_errors(report: SetReport, path: Path) -> Path:
     """MSE by step, running mean, a line per model that ran on all windows."""
     figure = Figure(figsize=(9.0, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, (name, score) in enumerate(report.rows.items()):
+    for number, (name, score) in enumerate(report.scores.items()):
         errors = score.points.by_step()
         width = min(SMOOTHING, len(errors))
         smooth = np.convolve(errors, np.ones(width) / width, mode="valid")
@@ -147,6 +128,10 @@ def _plot_errors(report: SetReport, path: Path) -> Path:
     return path
 
 
+def _percent(row: Row, name: str) -> float:
+    return float(np.nan_to_num(100 * row[name]))
+
+
 def _plot_coverage(report: ForecastReport, path: Path) -> Path:
     """Share of values inside the intervals by step, with bootstrap errors, a line per set."""
     figure = Figure(figsize=(11.0, 4.5), layout="constrained")
@@ -156,23 +141,16 @@ def _plot_coverage(report: ForecastReport, path: Path) -> Path:
         axes.axhspan(level - 2, min(level + 2, 100), color=GREY, alpha=0.15, linewidth=0)
         ticks: set[int] = set()
         for number, (name, found) in enumerate(report.sets.items()):
-            intervals = found.ours.intervals
-            assert intervals is not None
-            steps = np.array(intervals.steps)
-            shares = [100 * intervals.coverage(step, level) for step in intervals.steps]
-            errors = [100 * intervals.coverage_error(step, level) for step in intervals.steps]
-            axes.errorbar(
-                steps * (1.0 + 0.03 * (number - len(report.sets) / 2)),
-                shares,
-                yerr=np.nan_to_num(errors),
-                fmt="o-",
+            found.intervals.draw(
+                axes,
+                partial(_percent, name=f"coverage_{level}"),
+                partial(_percent, name=f"coverage_{level}_error"),
+                1.0 + 0.03 * (number - len(report.sets) / 2),
                 color=COLOURS[number % len(COLOURS)],
-                linewidth=1.0,
-                markersize=3.5,
                 capsize=2.0,
                 label=name,
             )
-            ticks |= set(intervals.steps)
+            ticks |= set(found.intervals)
         axes.set_xscale("log")
         shown = sorted(ticks - {168})
         axes.set_xticks(shown, [str(step) for step in shown])

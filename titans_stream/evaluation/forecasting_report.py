@@ -19,7 +19,7 @@ from titans_stream.evaluation.forecasting_metrics import INTERVALS, ForecastMode
 from titans_stream.evaluation.forecasting_ours import OurForecaster, ablations
 from titans_stream.evaluation.forecasting_scores import ModelScore, Task, make_task, score_model
 from titans_stream.evaluation.forecasting_statistical import EVERY, statistical_models
-from titans_stream.evaluation.tables import Cell, number, text_table
+from titans_stream.evaluation.tables import Row, Show, Table, dump, text_table
 from titans_stream.forecasting.multi.forecaster import ForecastOptions
 from titans_stream.records import Float64, Int64
 
@@ -34,191 +34,140 @@ Progress = Callable[[str, int, int], None]
 class SetReport:
     """What was found on one set.
 
-    `rows` holds the models that ran on all windows, ours first; `subset` those that ran on every
-    `EVERY`-th origin, ours among them; `ablations` ours with a part switched off.
+    `scores` holds the models that ran on all windows, ours first, and `rows` their errors;
+    `intervals` is about ours, by step. `subset` holds errors of the models that ran on every
+    `EVERY`-th origin, `subset_size` of them, ours among them; `ablations` errors and intervals
+    (by measure, then by step) of ours with a part switched off.
     """
 
     task: Task
-    rows: Mapping[str, ModelScore]
-    subset: Mapping[str, PointErrors]
-    subset_at: Int64
-    ablations: Mapping[str, ModelScore]
+    scores: Mapping[str, ModelScore]
+    rows: Table
+    intervals: Table
+    subset: Table
+    subset_size: int
+    ablations: Table
 
     @property
     def ours(self) -> ModelScore:
         """The score of the streaming forecaster."""
-        return self.rows[OURS]
+        return self.scores[OURS]
 
-    def to_json(self) -> dict[str, object]:
+    def numbers(self) -> Row:
         """Numbers of ours at the top, those of the others under `rows`."""
+        figures = published(self.task.data).items()
         return {
-            **_points_json(self.ours.points),
-            **_intervals_json(self.ours),
-            "rows": {name: _points_json(score.points) for name, score in self.rows.items()},
-            "published": {
-                name: {"mse": mse, "mae": mae}
-                for name, (mse, mae) in published(self.task.data).items()
-            },
-            "subset": {
-                "origins": len(self.subset_at),
-                "rows": {
-                    name: _points_json(points, self._places(points))
-                    for name, points in self.subset.items()
-                },
-            },
-            "ablations": {
-                name: {**_points_json(score.points), **_intervals_json(score)}
-                for name, score in self.ablations.items()
-            },
+            **self.rows[OURS],
+            **self.intervals.columns(),
+            "rows": self.rows,
+            "published": {name: {"mse": mse, "mae": mae} for name, (mse, mae) in figures},
+            "subset": {"origins": self.subset_size, "rows": self.subset},
+            "ablations": self.ablations,
         }
-
-    def _places(self, points: PointErrors) -> Int64 | None:
-        """Where the subset's origins are among those of `points`; None: it has no others."""
-        return self.subset_at if points is self.ours.points else None
 
     def tables(self) -> str:
         """Point errors, intervals, subset and ablations, as far as they were asked for."""
         parts = [self._point_table(), self._interval_table()]
+        name, horizons = self.task.data.name, self.task.horizons
         if len(self.subset) > 1:
-            parts.append(self._subset_table())
+            title = f"{name}: every {EVERY}th origin, {self.subset_size} of them"
+            parts.append(self.subset.text(title, ["model"], _error_columns(horizons)))
         if self.ablations:
             parts.append(self._ablation_table())
         return "\n\n".join(parts)
 
     def _point_table(self) -> str:
-        horizons = self.task.horizons
-        rows: list[list[Cell]] = [
-            [name, *_averages(score.points), *_pairs(score.points)]
-            for name, score in self.rows.items()
-        ]
-        blank = [float("nan")] * (2 * len(horizons))
+        data, horizons = self.task.data, self.task.horizons
+        rows = Table(self.rows)
         if horizons == HORIZONS:
-            rows += [
-                [f"{name} (published)", *figures, *blank]
-                for name, figures in published(self.task.data).items()
-            ]
-        columns = ["model", "mse", "mae"]
-        columns += [f"{kind} {horizon}" for horizon in horizons for kind in ("mse", "mae")]
+            unknown = {key: {"mse": float("nan"), "mae": float("nan")} for key in horizons}
+            for name, (mse, mae) in published(data).items():
+                rows[f"{name} (published)"] = {"mse": mse, "mae": mae, "horizons": unknown}
         title = (
-            f"{self.task.data.name}: errors on {len(self.task.origins):,} origins x "
-            f"{self.task.data.series} series, z-scored"
+            f"{data.name}: errors on {len(self.task.origins):,} origins x {data.series} series, "
+            "z-scored"
         )
-        return text_table(title, columns, [_fixed(row) for row in rows])
+        return rows.text(title, ["model"], _error_columns(horizons))
 
     def _interval_table(self) -> str:
-        ours = self.ours
-        assert ours.intervals is not None
         columns = ["step"]
         for level in sorted(INTERVALS):
             columns += [f"in {level} %", "+-", "width"]
-        columns += ["pinball", "Gaussian"]
-        rows: list[list[Cell]] = []
-        for step in ours.intervals.steps:
-            row: list[Cell] = [str(step)]
+        rows: list[list[str | float]] = []
+        for step, row in self.intervals.items():
+            cells: list[str | float] = [str(step)]
             for level in sorted(INTERVALS):
-                row += [
-                    _percent(ours.intervals.coverage(step, level)),
-                    _percent(ours.intervals.coverage_error(step, level)),
-                    ours.intervals.width(step, level),
+                cells += [
+                    _percent(row[f"coverage_{level}"]),
+                    _percent(row[f"coverage_{level}_error"]),
+                    _fixed(row[f"width_{level}"]),
                 ]
-            rows.append([*row, ours.intervals.pinball(step), ours.gaussian[step]])
+            rows.append([*cells, _fixed(row["pinball"]), _fixed(row["pinball_gaussian"])])
         title = (
             f"{self.task.data.name}: intervals of {OURS} by step, share inside with its bootstrap "
             "error"
         )
-        return text_table(title, columns, [_fixed(row) for row in rows])
-
-    def _subset_table(self) -> str:
-        rows: list[list[Cell]] = [
-            [
-                name,
-                *_averages(points, self._places(points)),
-                *_pairs(points, self._places(points)),
-            ]
-            for name, points in self.subset.items()
-        ]
-        columns = ["model", "mse", "mae"]
-        columns += [
-            f"{kind} {horizon}" for horizon in self.task.horizons for kind in ("mse", "mae")
-        ]
-        title = f"{self.task.data.name}: every {EVERY}th origin, {len(self.subset_at)} of them"
-        return text_table(title, columns, [_fixed(row) for row in rows])
+        return text_table(title, [*columns, "pinball", "Gaussian"], rows)
 
     def _ablation_table(self) -> str:
-        whole = _averages(self.ours.points)
-        rows: list[list[Cell]] = []
-        for name, score in {"whole": self.ours, **self.ablations}.items():
-            assert score.intervals is not None
-            mse, mae = _averages(score.points)
-            row: list[Cell] = [name, mse, mae, f"{100 * (mse / whole[0] - 1):+.1f} %"]
-            row += [score.points.mse(horizon) for horizon in self.task.horizons]
-            at = [step for step in (24, 192) if step in score.intervals.steps]
-            row += [_percent(score.intervals.coverage(step, 80)) for step in at]
-            rows.append(row)
-        columns = ["ablation", "mse", "mae", "change"]
-        columns += [f"mse {horizon}" for horizon in self.task.horizons]
-        columns += [f"in 80 % at {step}" for step in at]
-        return text_table(
-            f"{self.task.data.name}: ablations of {OURS}", columns, [_fixed(row) for row in rows]
-        )
+        whole = self.rows[OURS]
+        rows = Table({"whole": {**whole, **self.intervals.columns()}, **self.ablations})
+        columns = _error_columns(self.task.horizons)
+        shown: dict[str, Show] = {name: columns[name] for name in ("mse", "mae")}
+        shown["change"] = lambda row: f"{100 * (row['mse'] / whole['mse'] - 1):+.1f} %"
+        shown |= {name: show for name, show in columns.items() if name.startswith("mse ")}
+        for step in (24, 192):
+            if step in self.intervals:
+                shown[f"in 80 % at {step}"] = partial(_covered, step=step)
+        return rows.text(f"{self.task.data.name}: ablations of {OURS}", ["ablation"], shown)
 
 
-def _fixed(row: Sequence[Cell]) -> list[Cell]:
+def _fixed(error: float) -> str | float:
     """Errors with four digits, which is what separates the published models."""
-    return [
-        f"{cell:.4f}" if isinstance(cell, float) and not np.isnan(cell) else cell for cell in row
-    ]
+    return error if np.isnan(error) else f"{error:.4f}"
 
 
-def _percent(share: float) -> Cell:
-    return f"{100 * share:.1f}" if not np.isnan(share) else "-"
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{100 * share:.1f}"
 
 
-def _averages(points: PointErrors, at: Int64 | None = None) -> tuple[float, float]:
-    """MSE and MAE, means over the horizons."""
-    mse = [points.mse(horizon, at) for horizon in points.horizons]
-    mae = [points.mae(horizon, at) for horizon in points.horizons]
-    return float(np.mean(mse)), float(np.mean(mae))
+def _covered(row: Row, step: int) -> str:
+    return _percent(row["coverage_80"][step])
 
 
-def _pairs(points: PointErrors, at: Int64 | None = None) -> list[float]:
-    """MSE and MAE by horizon."""
-    return [error(horizon, at) for horizon in points.horizons for error in (points.mse, points.mae)]
+def _error_columns(horizons: Sequence[int]) -> dict[str, Show]:
+    """MSE and MAE, means over the horizons and of each."""
+
+    def of(kind: str, horizon: int | None = None) -> Show:
+        return lambda row: _fixed((row if horizon is None else row["horizons"][horizon])[kind])
+
+    each = {f"{kind} {h}": of(kind, h) for h in horizons for kind in ("mse", "mae")}
+    return {"mse": of("mse"), "mae": of("mae"), **each}
 
 
-def _points_json(points: PointErrors, at: Int64 | None = None) -> dict[str, object]:
-    mse, mae = _averages(points, at)
-    return {
-        "mse": number(mse),
-        "mae": number(mae),
-        "horizons": {
-            str(horizon): {
-                "mse": number(points.mse(horizon, at)),
-                "mae": number(points.mae(horizon, at)),
-            }
-            for horizon in points.horizons
-        },
-    }
+def _errors(points: PointErrors, at: Int64 | None = None) -> Row:
+    """MSE and MAE, means over the horizons and by horizon; `at`: of the origins at these places."""
+    horizons = Table(
+        (horizon, {"mse": points.mse(horizon, at), "mae": points.mae(horizon, at)})
+        for horizon in points.horizons
+    )
+    means = {k: float(np.mean([row[k] for row in horizons.values()])) for k in ("mse", "mae")}
+    return {**means, "horizons": horizons}
 
 
-def _intervals_json(score: ModelScore) -> dict[str, object]:
-    """By measure, then by step."""
-    intervals = score.intervals
-    if intervals is None:
-        return {}
-    found: dict[str, dict[str, float | None]] = {}
-    for level in INTERVALS:
-        for step in intervals.steps:
-            measures = {
-                f"coverage_{level}": intervals.coverage(step, level),
-                f"coverage_{level}_error": intervals.coverage_error(step, level),
-                f"width_{level}": intervals.width(step, level),
-                "pinball": intervals.pinball(step),
-                "pinball_gaussian": score.gaussian[step],
-            }
-            for name, value in measures.items():
-                found.setdefault(name, {})[str(step)] = number(value)
-    return dict(found)
+def _intervals(score: ModelScore) -> Table:
+    """By step: coverage with its error and width at each level, pinball losses."""
+    intervals, found = score.intervals, Table()
+    assert intervals is not None
+    for step in intervals.steps:
+        row = found[step] = {}
+        for level in INTERVALS:
+            row[f"coverage_{level}"] = intervals.coverage(step, level)
+            row[f"coverage_{level}_error"] = intervals.coverage_error(step, level)
+            row[f"width_{level}"] = intervals.width(step, level)
+            row["pinball"] = intervals.pinball(step)
+            row["pinball_gaussian"] = score.gaussian[step]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +177,10 @@ class ForecastReport:
     sets: Mapping[str, SetReport]
     note: str = ""
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Set -> numbers."""
-        return {name: report.to_json() for name, report in self.sets.items()}
+        numbers: dict[str, Any] = dump({name: one.numbers() for name, one in self.sets.items()})
+        return numbers
 
     def table(self) -> str:
         """All tables of all sets."""
@@ -261,17 +211,25 @@ class Comparison:
             return score_model(task, model, progress=shown, **how)
 
         ours = OurForecaster(self.weights, self.options, calendar=self.calendar)
-        rows = {OURS: score(OURS, ours, intervals=True)}
+        scores = {OURS: score(OURS, ours, intervals=True)}
         at = np.arange(0, len(task.origins), EVERY)
-        subset = {OURS: rows[OURS].points}
+        subset = Table({OURS: _errors(scores[OURS].points, at)})
         if self.baselines:
             fresh = OurForecaster(self.weights, self.options, LOOKBACK, self.calendar)
             for name, model in {FRESH: fresh, **default_baselines(data)}.items():
-                rows[name] = score(name, model)
+                scores[name] = score(name, model)
             for name, model in statistical_models(data).items():
-                subset[name] = score(name, model, origins=task.origins[at]).points
-        ablated = {}
-        if self.ablations:
-            for name, one in ablations(data, self.weights).items():
-                ablated[name] = score(name, one.of(self.weights), intervals=True)
-        return SetReport(task, rows, subset, at, ablated)
+                subset[name] = _errors(score(name, model, origins=task.origins[at]).points)
+        ablated = Table()
+        for name, one in ablations(data, self.weights).items() if self.ablations else ():
+            found = score(name, one.of(self.weights), intervals=True)
+            ablated[name] = {**_errors(found.points), **_intervals(found).columns()}
+        return SetReport(
+            task=task,
+            scores=scores,
+            rows=Table((name, _errors(one.points)) for name, one in scores.items()),
+            intervals=_intervals(scores[OURS]),
+            subset=subset,
+            subset_size=len(at),
+            ablations=ablated,
+        )

@@ -7,7 +7,7 @@ events is a false alarm. T is the number of evaluated rows, W of events.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -96,19 +96,18 @@ class EventCounts:
 
     events: int
     found: int
-    alerts: int
     false_alarms: int
     rows: int
     days: float
     delays: tuple[int, ...]
 
     def __add__(self, other: EventCounts) -> EventCounts:
-        return EventCounts(
-            *(
-                getattr(self, name) + getattr(other, name)
-                for name in ("events", "found", "alerts", "false_alarms", "rows", "days", "delays")
-            )
-        )
+        names = (one.name for one in fields(EventCounts))
+        return EventCounts(*(getattr(self, name) + getattr(other, name) for name in names))
+
+    def measures(self) -> dict[str, float]:
+        """The measures of `MEASURES` by name."""
+        return {name: float(getattr(self, of)) for name, of in MEASURES.items()}
 
     @property
     def recall(self) -> float:
@@ -143,7 +142,16 @@ class EventCounts:
         return self.false_alarms / self.days if self.days > 0 else float("nan")
 
 
-NOTHING = EventCounts(0, 0, 0, 0, 0, 0.0, ())
+MEASURES = {
+    "event_f1": "f1",
+    "event_precision": "precision",
+    "event_recall": "recall",
+    "median_delay": "median_delay",
+    "false_alarms_per_day": "false_alarms_per_day",
+    "false_alarms_per_1000": "false_alarms_per_1000",
+}
+"""Names in tables and JSON -> measures of `EventCounts`; the delay is in readings."""
+NOTHING = EventCounts(0, 0, 0, 0, 0.0, ())
 
 
 def count_events(series: LabelledSeries, rows: Int64) -> EventCounts:
@@ -161,7 +169,6 @@ def count_events(series: LabelledSeries, rows: Int64) -> EventCounts:
     return EventCounts(
         events=len(events),
         found=len(delays),
-        alerts=len(rows),
         false_alarms=int((~inside).sum()),
         rows=int(series.evaluated.sum()),
         days=_days(series),
@@ -183,11 +190,11 @@ def count_at_threshold(
 
     Alerts count from a series' first evaluated row on; rows that are not evaluated never alert.
     """
-    total = NOTHING
-    for one, statistic in zip(series, statistics, strict=True):
-        scored = np.where(one.evaluated, statistic, np.nan)
-        total += count_events(one, alert_rows(scored, threshold))
-    return total
+    counts = (
+        count_events(one, alert_rows(np.where(one.evaluated, statistic, np.nan), threshold))
+        for one, statistic in zip(series, statistics, strict=True)
+    )
+    return sum(counts, NOTHING)
 
 
 def candidate_thresholds(
@@ -219,7 +226,8 @@ def count_onsets(
     series: Sequence[LabelledSeries], detections: Sequence[Detection], budget: float
 ) -> EventCounts:
     """Counts of the alerts that the detector raised by itself at `budget`."""
-    total = NOTHING
-    for one, detection in zip(series, detections, strict=True):
-        total += count_events(one, np.flatnonzero(detection.onsets[budget] & one.evaluated))
-    return total
+    counts = (
+        count_events(one, np.flatnonzero(detection.onsets[budget] & one.evaluated))
+        for one, detection in zip(series, detections, strict=True)
+    )
+    return sum(counts, NOTHING)

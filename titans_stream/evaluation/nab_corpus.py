@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from titans_stream.evaluation.nab_rules import PROFILES, Profile, probation
 from titans_stream.evaluation.protocol import LabelledSeries
+from titans_stream.files.csv_file import CsvFile
 from titans_stream.records import Float64
+from titans_stream.times import parse_timestamp
 
 _PUBLISHED_NAMES = {"reward_low_FP_rate": "reward_low_fp", "reward_low_FN_rate": "reward_low_fn"}
 
@@ -34,18 +36,19 @@ def load_corpus(root: Path) -> list[LabelledSeries]:
 def _load_file(path: Path, name: str, limits: Sequence[tuple[str, str]]) -> LabelledSeries:
     if not path.is_file():
         raise ValueError(f"root: {path} is missing")
-    table = pd.read_csv(path)
-    times = pd.to_datetime(table["timestamp"]).to_numpy("datetime64[ns]").astype(np.int64)
+    file = CsvFile(path)
+    table = file.read()
+    times = table.times(file.column("timestamp"))
     windows = np.empty((len(limits), 2), dtype=np.int64)
     for row, limit in enumerate(limits):
         for side, text in enumerate(limit):
-            matches = np.flatnonzero(times == pd.Timestamp(text).value)
+            matches = np.flatnonzero(times == parse_timestamp(text))
             if len(matches) == 0:
                 raise ValueError(f"{name}: the window's limit {text} is no row of the file")
             windows[row, side] = matches[0]
     return LabelledSeries(
         name=name,
-        values=table["value"].to_numpy(dtype=np.float64),
+        values=table.numbers(file.column("value")),
         timestamp=times,
         windows=windows,
         evaluated=np.arange(len(table)) >= probation(len(table)),
@@ -55,32 +58,27 @@ def _load_file(path: Path, name: str, limits: Sequence[tuple[str, str]]) -> Labe
 
 def load_profiles(root: Path) -> tuple[Profile, ...]:
     """The profiles of `root`/config/profiles.json, or the published ones where it is missing."""
-    path = root / "config" / "profiles.json"
-    if not path.is_file():
-        return PROFILES
-    profiles = []
-    for name, body in json.loads(path.read_text(encoding="utf-8")).items():
-        costs = body["CostMatrix"]
-        profiles.append(
-            Profile(
-                _PUBLISHED_NAMES.get(name, name),
-                float(costs["tpWeight"]),
-                float(costs["fnWeight"]),
-                float(costs["fpWeight"]),
-            )
+    profiles = [
+        Profile(
+            _PUBLISHED_NAMES.get(name, name),
+            *(float(body["CostMatrix"][weight]) for weight in ("tpWeight", "fnWeight", "fpWeight")),
         )
-    return tuple(profiles)
+        for name, body in _read(root / "config" / "profiles.json").items()
+    ]
+    return tuple(profiles) or PROFILES
 
 
 def load_published_scores(root: Path) -> dict[str, dict[str, float]]:
     """Detector -> profile -> final score, of `root`/results/final_results.json."""
-    path = root / "results" / "final_results.json"
-    if not path.is_file():
-        return {}
     return {
         detector: {_PUBLISHED_NAMES.get(name, name): float(score) for name, score in row.items()}
-        for detector, row in json.loads(path.read_text(encoding="utf-8")).items()
+        for detector, row in _read(root / "results" / "final_results.json").items()
     }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file, empty where it is missing."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def load_published_statistics(
@@ -93,19 +91,9 @@ def load_published_statistics(
         path = root / "results" / detector / folder / f"{detector}_{stem}.csv"
         if not path.is_file():
             raise ValueError(f"root: {path} is missing")
-        scores = pd.read_csv(path)["anomaly_score"].to_numpy(dtype=np.float64)
+        file = CsvFile(path)
+        scores = file.read().numbers(file.column("anomaly_score"))
         if len(scores) != len(one):
             raise ValueError(f"{path}: {len(scores)} rows for {len(one)} of the data")
         statistics.append(scores)
     return statistics
-
-
-def load_published_thresholds(root: Path) -> dict[str, dict[str, float]]:
-    """Detector -> profile -> threshold, of `root`/config/thresholds.json."""
-    path = root / "config" / "thresholds.json"
-    if not path.is_file():
-        return {}
-    return {
-        detector: {_PUBLISHED_NAMES.get(k, k): float(v["threshold"]) for k, v in row.items()}
-        for detector, row in json.loads(path.read_text(encoding="utf-8")).items()
-    }

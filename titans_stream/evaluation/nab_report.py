@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from titans_stream.evaluation.nab import (
+from titans_stream.evaluation import OURS
+from titans_stream.evaluation.nab_corpus import (
     load_corpus,
     load_profiles,
     load_published_scores,
     load_published_statistics,
+)
+from titans_stream.evaluation.nab_rules import (
+    NabResult,
+    Profile,
+    WindowScore,
     score_alerts,
     score_corpus,
 )
-from titans_stream.evaluation.nab_rules import FileScore, NabResult, Profile, ProfileScore
 from titans_stream.evaluation.protocol import (
     Baselines,
     Detection,
@@ -22,9 +28,10 @@ from titans_stream.evaluation.protocol import (
     LabelledSeries,
     detect,
 )
-from titans_stream.evaluation.tables import Cell, mean, number, spread, text_table
+from titans_stream.evaluation.tables import Row, Table, dump, mean, spread, text_table
 
 STANDARD = "standard"
+_COUNTS = {"found": "found", "missed": "missed", "false alarms": "false_alarms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +39,16 @@ class NabReport:
     """What `run_nab` found.
 
     `results` holds one result per start shift, each with its own best threshold; `budgets` those
-    of the alerts that the detector raised by itself, by budget; `others` the same as `results`
-    for the other detectors of the run; `published` the scoreboard. `detections` are those of the
-    unshifted series.
+    of the alerts that the detector raised by itself, by budget; `others` the final scores of the
+    other detectors of the run, means over start shifts, by profile; `published` the scoreboard.
+    `detections` are those of the unshifted series.
     """
 
     detector: str
-    results: tuple[NabResult, ...]
-    budgets: Mapping[float, tuple[NabResult, ...]]
-    others: Mapping[str, tuple[NabResult, ...]]
-    published: Mapping[str, Mapping[str, float]]
+    results: Sequence[NabResult]
+    budgets: Mapping[float, Sequence[NabResult]]
+    others: Table
+    published: Table
     series: Sequence[LabelledSeries]
     detections: Sequence[Detection]
 
@@ -52,139 +59,99 @@ class NabReport:
 
     def scores(self) -> dict[str, float]:
         """Profile -> final score, mean over start shifts."""
-        return _mean_scores(self.results)
+        return mean_scores(self.results)
 
-    def to_json(self) -> dict[str, object]:
+    def spread(self) -> dict[str, float]:
+        """Profile -> deviation of its final score over start shifts."""
+        return {name: spread([run[name].score for run in self.results]) for name in self.first}
+
+    def to_json(self) -> dict[str, Any]:
         """All numbers; the keys of the scores are the profiles' names."""
-        profile = self.first.profiles[STANDARD]
-        return {
-            "detector": self.detector,
-            "starts": len(self.results),
-            **{name: number(score) for name, score in self.scores().items()},
-            "spread": {
-                name: number(spread([result.profiles[name].score for result in self.results]))
-                for name in self.first.profiles
-            },
-            "thresholds": {
-                name: number(one.threshold) for name, one in self.first.profiles.items()
-            },
-            **_counts(profile),
-            "budgets": {
-                str(budget): {
-                    **{name: number(score) for name, score in _mean_scores(results).items()},
-                    **_counts(results[0].profiles[STANDARD]),
-                }
-                for budget, results in self.budgets.items()
-            },
-            "others": {
-                name: {key: number(score) for key, score in _mean_scores(results).items()}
-                for name, results in self.others.items()
-            },
-            "published": {
-                name: {key: number(score) for key, score in row.items()}
-                for name, row in self.published.items()
-            },
-            "categories": {name: _file(one) for name, one in profile.categories().items()},
-            "files": {one.name: _file(one) for one in profile.files},
-        }
+        standard = self.first[STANDARD]
+        numbers: dict[str, Any] = dump(
+            {
+                "detector": self.detector,
+                "starts": len(self.results),
+                **self.scores(),
+                "spread": self.spread(),
+                "thresholds": {name: one.threshold for name, one in self.first.items()},
+                **_counts(standard.total),
+                "budgets": self._own(STANDARD),
+                "others": self.others,
+                "published": self.published,
+                "categories": _places(standard.categories()),
+                "files": _places(standard.files),
+            }
+        )
+        return numbers
 
     def table(self, profile: str | None = None) -> str:
         """The scoreboard, then the detector's own alerts by budget; of all profiles or one."""
-        names = list(self.first.profiles) if profile is None else [profile]
-        rows: list[tuple[float, list[str | float]]] = []
-        for label, scores in self._scoreboard().items():
-            rows.append((scores[names[0]], [label, *(round(scores[name], 1) for name in names)]))
-        rows.sort(key=lambda row: -row[0])
-        shown = [[str(cell) for cell in cells] for _, cells in rows]
+        names = list(self.first) if profile is None else [profile]
+        board = {f"{name} (published)": scores for name, scores in self.published.items()}
+        board |= {**self.others, f"> {self.detector}": self.scores()}
+        ranked = sorted(board.items(), key=lambda row: -row[1][names[0]])
+        shown = [[label, *(str(round(row[n], 1)) for n in names)] for label, row in ranked]
         parts = [text_table("NAB", ["detector", *names], shown)]
         if len(self.results) > 1:
-            spreads = [spread([r.profiles[n].score for r in self.results]) for n in names]
-            text = ", ".join(f"{n} {s:.1f}" for n, s in zip(names, spreads, strict=True))
+            text = ", ".join(f"{name} {self.spread()[name]:.1f}" for name in names)
             parts.append(f"Spread over {len(self.results)} start shifts: {text}")
         if self.budgets:
-            parts.append(self._budget_table(names))
+            columns: dict[str, Any] = {
+                name: lambda row, name=name: f"{row[name]:.1f}" for name in names
+            }
+            own = self._own(names[0]).text(
+                "The detector's own alerts", ["budget per 100 readings"], columns | _COUNTS
+            )
+            parts.append(own)
         return "\n\n".join(parts)
 
-    def _scoreboard(self) -> dict[str, Mapping[str, float]]:
-        board: dict[str, Mapping[str, float]] = {
-            f"{name} (published)": scores for name, scores in self.published.items()
-        }
-        board.update({name: _mean_scores(results) for name, results in self.others.items()})
-        board[f"> {self.detector}"] = self.scores()
-        return board
-
-    def _budget_table(self, names: Sequence[str]) -> str:
-        rows: list[list[Cell]] = []
-        for budget, results in self.budgets.items():
-            scores, profile = _mean_scores(results), results[0].profiles[names[0]]
-            rows.append(
-                [
-                    f"{budget:g}",
-                    *(f"{scores[name]:.1f}" for name in names),
-                    profile.found,
-                    profile.windows - profile.found,
-                    profile.false_alarms,
-                ]
-            )
-        columns = ["budget per 100 readings", *names, "found", "missed", "false alarms"]
-        return text_table("The detector's own alerts", columns, rows)
+    def _own(self, profile: str) -> Table:
+        """By budget: final scores, and the counts of a profile."""
+        return Table(
+            (budget, {**mean_scores(results), **_counts(results[0][profile].total)})
+            for budget, results in self.budgets.items()
+        )
 
     def category_table(self, profile: str = STANDARD) -> str:
         """Detections, misses and false alarms by folder; score in percent of the perfect one."""
-        rows: list[list[Cell]] = [
-            [
-                name,
-                100 * one.score / one.perfect if one.perfect else float("nan"),
-                one.found,
-                one.windows - one.found,
-                one.false_alarms,
-            ]
-            for name, one in self.first.profiles[profile].categories().items()
-        ]
-        columns = ["category", "score", "found", "missed", "false alarms"]
-        return text_table(f"By category, profile {profile}", columns, rows)
+        rows = _places(self.first[profile].categories())
+        title = f"By category, profile {profile}"
+        return rows.text(title, ["category"], {"score": "score", **_COUNTS})
 
     def file_table(self, profile: str = STANDARD) -> str:
         """Detections, misses and false alarms by file; score in raw points."""
-        rows: list[list[Cell]] = [
-            [one.name, one.score, one.found, one.windows - one.found, one.false_alarms]
-            for one in self.first.profiles[profile].files
-        ]
-        columns = ["file", "points", "found", "missed", "false alarms"]
-        return text_table(f"By file, profile {profile}", columns, rows)
+        rows = _places(self.first[profile].files)
+        title = f"By file, profile {profile}"
+        return rows.text(title, ["file"], {"points": "points", **_COUNTS})
 
 
-def _mean_scores(results: Sequence[NabResult]) -> dict[str, float]:
-    return {
-        name: mean([result.profiles[name].score for result in results])
-        for name in results[0].profiles
-    }
+def mean_scores(results: Sequence[NabResult]) -> dict[str, float]:
+    """Profile -> final score, mean over several results."""
+    return {name: mean([run[name].score for run in results]) for name in results[0]}
 
 
-def _counts(profile: ProfileScore) -> dict[str, object]:
-    return {
-        "windows": profile.windows,
-        "found": profile.found,
-        "missed": profile.windows - profile.found,
-        "false_alarms": profile.false_alarms,
-    }
-
-
-def _file(one: FileScore) -> dict[str, object]:
+def _counts(one: WindowScore) -> Row:
     return {
         "windows": one.windows,
         "found": one.found,
-        "missed": one.windows - one.found,
+        "missed": one.missed,
         "false_alarms": one.false_alarms,
-        "points": number(one.score),
-        "score": number(100 * one.score / one.perfect) if one.perfect else None,
     }
+
+
+def _places(scores: Mapping[str, WindowScore]) -> Table:
+    """Counts, points and score of files or folders."""
+    return Table(
+        (name, {**_counts(one), "points": one.points, "score": one.score})
+        for name, one in scores.items()
+    )
 
 
 def run_nab(
     detector: Detector,
     root: Path,
-    name: str = "titans-stream",
+    name: str = OURS,
     starts: int = 1,
     baselines: Baselines | None = None,
 ) -> NabReport:
@@ -198,26 +165,26 @@ def run_nab(
     profiles = load_profiles(root)
     published = load_published_scores(root)
     runs = detect(detector, series, starts)
-    board = {
-        label: _score_runs(series, detect(other, series, starts), profiles)
+    others = {
+        label: mean_scores(_score_runs(series, detect(other, series, starts), profiles))
         for label, other in (baselines("nab", series) if baselines else {}).items()
     }
     for label in published:
         if (root / "results" / label).is_dir():
             statistics = load_published_statistics(root, label, series)
-            silenced = score_corpus(series, statistics, profiles=profiles)
-            board[f"{label}, with silence"] = (silenced,)
+            silenced = score_corpus(series, statistics, profiles)
+            others[f"{label}, with silence"] = mean_scores([silenced])
     return NabReport(
         detector=name,
         results=_score_runs(series, runs, profiles),
         budgets={
-            budget: tuple(
-                score_alerts(series, [d.onsets[budget] for d in run], profiles) for run in runs
-            )
+            budget: [
+                score_alerts(series, [one.onsets[budget] for one in run], profiles) for run in runs
+            ]
             for budget in runs[0][0].onsets
         },
-        others=board,
-        published={label: scores for label, scores in published.items() if label != "null"},
+        others=Table(others),
+        published=Table((label, scores) for label, scores in published.items() if label != "null"),
         series=series,
         detections=runs[0],
     )
@@ -227,7 +194,5 @@ def _score_runs(
     series: Sequence[LabelledSeries],
     runs: Sequence[Sequence[Detection]],
     profiles: Sequence[Profile],
-) -> tuple[NabResult, ...]:
-    return tuple(
-        score_corpus(series, [one.statistic for one in run], profiles=profiles) for run in runs
-    )
+) -> list[NabResult]:
+    return [score_corpus(series, [one.statistic for one in run], profiles) for run in runs]

@@ -6,21 +6,30 @@ counts, weighted by a sigmoid of its position; every alert outside costs, less s
 window. Rows of the probation period (15 %, at most 750) never count. Scores are scaled so that no
 alerts are 0 and a perfect detector is 100.
 
-T is the number of rows of a file.
+A threshold is one for the whole corpus, the best one of each profile, as NAB's optimiser finds it.
+
+T is the number of rows of a file, N of all files, K of thresholds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.evaluation.protocol import LabelledSeries
+from titans_stream.evaluation.protocol import Bool, LabelledSeries
+from titans_stream.evaluation.silence import LONGEST, SHARE, SHORTEST, alert_rows
+from titans_stream.jit import njit
 from titans_stream.records import Float64, Int64
 
 PROBATION_SHARE = 0.15
 PROBATION_LIMIT = 750
+COARSE = 1024
+"""Thresholds of the first of two rounds of the search for the best one."""
+COARSE_SHARE = 0.5
+"""Share of rows above the lowest of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,84 +49,61 @@ PROFILES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FileScore:
-    """One file under one profile; `score` is its share of the raw score, 0 for no alerts."""
+class WindowScore(NamedTuple):
+    """A file, or several added up, under one profile.
 
-    name: str
+    `points` are the raw score, 0 for no alerts; `perfect` those of a perfect detector.
+    """
+
     windows: int
     found: int
     false_alarms: int
-    alerts: int
-    score: float
+    points: float
     perfect: float
+
+    @property
+    def missed(self) -> int:
+        """Windows without an alert inside."""
+        return self.windows - self.found
+
+    @property
+    def score(self) -> float:
+        """Percent of the points of a perfect detector; NaN without windows."""
+        return 100 * self.points / self.perfect if self.perfect else float("nan")
+
+    @staticmethod
+    def total(parts: Iterable[WindowScore]) -> WindowScore:
+        """All parts, one at least, added up."""
+        return WindowScore._make(sum(column) for column in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileScore:
     """The corpus under one profile; `threshold` is NaN where the detector set its own alerts."""
 
-    score: float
     threshold: float
-    files: tuple[FileScore, ...]
+    files: Mapping[str, WindowScore]
 
     @property
-    def windows(self) -> int:
-        """Labelled windows of the corpus."""
-        return sum(file.windows for file in self.files)
+    def total(self) -> WindowScore:
+        """All files added up."""
+        return WindowScore.total(self.files.values())
 
     @property
-    def found(self) -> int:
-        """Windows with an alert inside."""
-        return sum(file.found for file in self.files)
+    def score(self) -> float:
+        """The corpus' final score."""
+        return self.total.score
 
-    @property
-    def false_alarms(self) -> int:
-        """Alerts outside all windows, after probation."""
-        return sum(file.false_alarms for file in self.files)
-
-    def categories(self) -> dict[str, FileScore]:
+    def categories(self) -> dict[str, WindowScore]:
         """The files added up by folder."""
-        totals: dict[str, FileScore] = {}
-        for file in self.files:
-            name = file.name.rpartition("/")[0]
-            before = totals.get(name, FileScore(name, 0, 0, 0, 0, 0.0, 0.0))
-            totals[name] = FileScore(
-                name,
-                before.windows + file.windows,
-                before.found + file.found,
-                before.false_alarms + file.false_alarms,
-                before.alerts + file.alerts,
-                before.score + file.score,
-                before.perfect + file.perfect,
-            )
-        return totals
+        folders: dict[str, list[WindowScore]] = {}
+        for name, file in self.files.items():
+            folders.setdefault(name.rpartition("/")[0], []).append(file)
+        return {name: WindowScore.total(files) for name, files in folders.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class NabResult:
-    """Final scores of the corpus, by profile name."""
-
-    profiles: Mapping[str, ProfileScore]
-
-    @property
-    def standard(self) -> float:
-        """Final score of the profile `standard`."""
-        return self.profiles["standard"].score
-
-    @property
-    def reward_low_fp(self) -> float:
-        """Final score of the profile `reward_low_fp`."""
-        return self.profiles["reward_low_fp"].score
-
-    @property
-    def reward_low_fn(self) -> float:
-        """Final score of the profile `reward_low_fn`."""
-        return self.profiles["reward_low_fn"].score
-
-    def scores(self) -> dict[str, float]:
-        """Profile name -> final score."""
-        return {name: profile.score for name, profile in self.profiles.items()}
+NabResult = Mapping[str, ProfileScore]
+"""The corpus by profile name."""
 
 
 def probation(rows: int) -> int:
@@ -151,7 +137,7 @@ def _scaled_sigmoid(position: Float64) -> Float64:
     return np.where(position > 3.0, -1.0, 2 / (1 + np.exp(5 * np.minimum(position, 3.0))) - 1)
 
 
-def score_file(series: LabelledSeries, rows: Int64, profile: Profile) -> FileScore:
+def score_file(series: LabelledSeries, rows: Int64, profile: Profile) -> WindowScore:
     """The score of one file with alerts at `rows`; those in probation do not count."""
     weight, window = row_weights(series)
     rows = rows[series.evaluated[rows]]
@@ -161,16 +147,172 @@ def score_file(series: LabelledSeries, rows: Int64, profile: Profile) -> FileSco
     found = int((best > 0).sum())
     windows = len(np.unique(window[series.evaluated & (window >= 0)]))
     outside = rows[hits < 0]
-    return FileScore(
-        name=series.name,
-        windows=windows,
-        found=found,
-        false_alarms=len(outside),
-        alerts=len(rows),
-        score=float(
-            profile.found * best.sum()
-            + profile.missed * found
-            + profile.false_alarm * weight[outside].sum()
-        ),
-        perfect=windows * (profile.found + profile.missed),
+    points = (
+        profile.found * best.sum()
+        + profile.missed * found
+        + profile.false_alarm * weight[outside].sum()
     )
+    perfect = windows * (profile.found + profile.missed)
+    return WindowScore(windows, found, len(outside), float(points), perfect)
+
+
+def score_corpus(
+    series: Sequence[LabelledSeries],
+    statistics: Sequence[Float64],
+    profiles: Sequence[Profile] = PROFILES,
+) -> NabResult:
+    """Score statistics [T] with the best single threshold of each profile.
+
+    Alerts follow the rule of `silence.py`; NaN never alerts.
+    """
+    found = best_thresholds(series, statistics, profiles)
+    thresholds = {p.name: float(t) for p, t in zip(profiles, found, strict=True)}
+    return score_at(series, statistics, thresholds, profiles)
+
+
+def score_at(
+    series: Sequence[LabelledSeries],
+    statistics: Sequence[Float64],
+    thresholds: Mapping[str, float],
+    profiles: Sequence[Profile] = PROFILES,
+    silence: bool = True,
+) -> NabResult:
+    """Score statistics [T] at a given threshold of each profile.
+
+    Without `silence` every row at or above it is an alert, as the benchmark defines it.
+    """
+    results = {}
+    for profile in profiles:
+        threshold = thresholds[profile.name]
+        rows = [alert_rows(one, threshold, silence) for one in statistics]
+        results[profile.name] = _score_profile(series, rows, profile, threshold)
+    return results
+
+
+def score_alerts(
+    series: Sequence[LabelledSeries],
+    onsets: Sequence[Bool],
+    profiles: Sequence[Profile] = PROFILES,
+) -> NabResult:
+    """Score alerts that begin where `onsets` [T] is true; no threshold is searched."""
+    rows = [np.flatnonzero(flags) for flags in onsets]
+    return {p.name: _score_profile(series, rows, p, float("nan")) for p in profiles}
+
+
+def _score_profile(
+    series: Sequence[LabelledSeries], rows: Sequence[Int64], profile: Profile, threshold: float
+) -> ProfileScore:
+    files = zip(series, rows, strict=True)
+    return ProfileScore(
+        threshold, {one.name: score_file(one, alerts, profile) for one, alerts in files}
+    )
+
+
+class _Corpus(NamedTuple):
+    """All files laid end to end [N]; `window` numbers those of the whole corpus, -1 outside.
+
+    `row` is the row's number in its file, `windows` the number of windows.
+    """
+
+    statistic: Float64
+    row: Int64
+    weight: Float64
+    window: Int64
+    evaluated: Bool
+    windows: int
+
+
+def _lay_out(series: Sequence[LabelledSeries], statistics: Sequence[Float64]) -> _Corpus:
+    weights, windows = [], []
+    count = 0
+    for one in series:
+        weight, window = row_weights(one)
+        scored = np.unique(window[one.evaluated & (window >= 0)])
+        renumbered = np.full(len(one.windows) + 1, -1, dtype=np.int64)
+        renumbered[scored] = count + np.arange(len(scored))
+        count += len(scored)
+        weights.append(weight)
+        windows.append(renumbered[window])
+    return _Corpus(
+        statistic=np.concatenate(statistics),
+        row=np.concatenate([np.arange(len(one)) for one in series]),
+        weight=np.concatenate(weights),
+        window=np.concatenate(windows),
+        evaluated=np.concatenate([one.evaluated for one in series]),
+        windows=count,
+    )
+
+
+@njit()
+def _tally(corpus: _Corpus, thresholds: Float64, out: Float64) -> None:
+    """Fill `out` [K, 3]: summed weight of windows found, windows found, weight of false alarms.
+
+    `row` falls where a new file begins.
+    """
+    best = np.empty(corpus.windows)
+    for k in range(len(thresholds)):
+        best[:] = -1.0
+        last = -1_000_000
+        before = -1
+        for i in range(len(corpus.statistic)):
+            t = corpus.row[i]
+            if t < before:
+                last = -1_000_000
+            before = t
+            if corpus.statistic[i] < thresholds[k]:
+                continue
+            if t - last <= min(max(SHARE * t, SHORTEST), LONGEST):
+                continue
+            last = t
+            if not corpus.evaluated[i]:
+                continue
+            window, weight = corpus.window[i], corpus.weight[i]
+            if window < 0:
+                out[k, 2] += weight
+            elif weight > best[window]:
+                best[window] = weight
+        for w in range(corpus.windows):
+            if best[w] > 0:
+                out[k, 0] += best[w]
+                out[k, 1] += 1
+
+
+def best_thresholds(
+    series: Sequence[LabelledSeries], statistics: Sequence[Float64], profiles: Sequence[Profile]
+) -> Float64:
+    """[profiles]: the threshold on `statistics` [T] with the highest score, found in two rounds.
+
+    inf where no alerts are best.
+    """
+    corpus = _lay_out(series, statistics)
+    usable = corpus.statistic[~np.isnan(corpus.statistic) & corpus.evaluated]
+    if len(usable) == 0:
+        return np.full(len(profiles), np.inf)
+    distinct, counts = np.unique(usable, return_counts=True)
+    above = np.cumsum(counts[::-1])
+    ranks = np.geomspace(1, COARSE_SHARE * above[-1], COARSE)
+    picks = np.unique(np.searchsorted(above, ranks))
+    coarse = distinct[::-1][np.minimum(picks, len(distinct) - 1)]
+    values = _values_at(corpus, coarse, profiles)
+    best = []
+    for p, profile in enumerate(profiles):
+        top = int(np.argmax(values[:, p]))
+        low = coarse[min(top + 1, len(coarse) - 1)]
+        high = coarse[max(top - 1, 0)]
+        fine = distinct[(distinct >= low) & (distinct <= high)]
+        fine = np.unique(np.append(fine[:: -(-len(fine) // COARSE)], coarse[top]))[::-1]
+        at = _values_at(corpus, fine, [profile])
+        winner = int(np.argmax(at[:, 0]))
+        best.append(fine[winner] if at[winner, 0] > 0 else np.inf)
+    return np.array(best)
+
+
+def _values_at(corpus: _Corpus, thresholds: Float64, profiles: Sequence[Profile]) -> Float64:
+    """[K, profiles]: raw score at each threshold, 0 for no alerts."""
+    used = corpus.statistic >= thresholds.min()
+    tally = np.zeros((len(thresholds), 3))
+    rows = [column[used] for column in corpus[:-1]]
+    _tally(_Corpus._make([*rows, corpus.windows]), thresholds, tally)
+    costs = np.array([[p.found, p.missed, p.false_alarm] for p in profiles])
+    values: Float64 = tally @ costs.T
+    return values

@@ -14,11 +14,11 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from titans_stream.durations import SECOND
 from titans_stream.evaluation.protocol import LabelledSeries
-from titans_stream.evaluation.telemetry import TIMES, load_series, nanoseconds, read_table
+from titans_stream.evaluation.telemetry import TIMES, load_series, numeric_columns
+from titans_stream.files.csv_file import CsvFile
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
 
@@ -113,11 +113,11 @@ def _load_folder(folder: Path) -> list[LabelledSeries]:
 
 
 def _columns(path: Path) -> list[LabelledSeries]:
-    table = read_table(path)
-    time = next((column for column in TIMES if column in table), None)
-    stamps = None if time is None else nanoseconds(path, table[time])
+    file = CsvFile(path)
+    table = file.read()
+    time = next((column for column in TIMES if column in file.header), None)
+    stamps = None if time is None else table.times(time)
+    columns = numeric_columns(table, [column for column in file.named if column != time])
     return [
-        normal_series(f"{path.stem}/{column}", table[column].to_numpy(dtype=np.float64), stamps)
-        for column in table.columns
-        if column != time and pd.api.types.is_numeric_dtype(table[column])
+        normal_series(f"{path.stem}/{column}", values, stamps) for column, values in columns.items()
     ]

@@ -135,9 +135,7 @@ class OurDetector:
         )
 
 
-def _increasing(
-    times: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _increasing(times: Int64) -> Int64:
     """Times with ties and steps back moved just after their predecessor."""
     steps = np.arange(len(times), dtype=np.int64)
     return np.maximum.accumulate(times - steps) + steps

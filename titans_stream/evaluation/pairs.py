@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from titans_stream.evaluation.normal import from_synthetic
 from titans_stream.evaluation.protocol import Detection, Detector, LabelledSeries, detect
-from titans_stream.evaluation.tables import Cell, number, text_table
+from titans_stream.evaluation.tables import Table
 from titans_stream.synthetic import (
     FAMILIES,
     HELD_OUT,
@@ -29,52 +29,20 @@ DISTANCES = (260, 500)
 More where the first event is longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class PairRow:
-    """Shares of events found at one budget: the first, the second alone, the second after it."""
-
-    pairs: int
-    first: float
-    alone: float
-    second: float
-
-    @property
-    def ratio(self) -> float:
-        """How often the second event is found after a first, over how often the first is."""
-        return self.second / self.first if self.first else float("nan")
+Trio = tuple[LabelledSeries, LabelledSeries, LabelledSeries]
+"""A series with a first event alone, with a second one alone, and with both."""
 
 
-@dataclass(frozen=True, slots=True)
-class PairReport:
-    """Kind (`all` for all together) -> budget -> shares found."""
-
-    kinds: Mapping[str, Mapping[float, PairRow]]
-
-    def to_json(self) -> dict[str, object]:
-        """All numbers."""
-        return {
-            kind: {
-                str(budget): {
-                    "pairs": row.pairs,
-                    "first": number(row.first),
-                    "second_alone": number(row.alone),
-                    "second_after_first": number(row.second),
-                    "ratio": number(row.ratio),
-                }
-                for budget, row in rows.items()
-            }
-            for kind, rows in self.kinds.items()
-        }
-
-    def table(self) -> str:
-        """One row per kind and budget."""
-        rows: list[list[Cell]] = [
-            [kind, f"{budget:g}", row.pairs, row.first, row.alone, row.second, row.ratio]
-            for kind, budgets in self.kinds.items()
-            for budget, row in budgets.items()
-        ]
-        columns = ["kind", "budget", "pairs", "first", "second alone", "after a first", "ratio"]
-        return text_table("Share of injected events found", columns, rows)
+def pair_table(kinds: Table) -> str:
+    """What `run_pairs` found as text: one row per kind and budget."""
+    columns = {
+        "pairs": "pairs",
+        "first": "first",
+        "second alone": "second_alone",
+        "after a first": "second_after_first",
+        "ratio": "ratio",
+    }
+    return kinds.flat().text("Share of injected events found", ["kind", "budget"], columns)
 
 
 def make_pairs(
@@ -83,7 +51,7 @@ def make_pairs(
     seed: int = 1,
     families: Sequence[str] = (*FAMILIES, *HELD_OUT),
     kinds: Sequence[str] = KINDS,
-) -> list[tuple[str, tuple[LabelledSeries, LabelledSeries, LabelledSeries]]]:
+) -> list[tuple[str, Trio]]:
     """Kind and (first alone, second alone, both), families and kinds by turns."""
     made = []
     for index, clean in enumerate(generate(families, pairs, length, seed=seed)):
@@ -106,31 +74,38 @@ def _found(series: LabelledSeries, detection: Detection, budget: float, event: i
     return bool(detection.onsets[budget][first : last + 1].any())
 
 
-def run_pairs(
-    detector: Detector,
-    pairs: Sequence[tuple[str, tuple[LabelledSeries, LabelledSeries, LabelledSeries]]],
-) -> PairReport:
-    """Run `detector` on the three versions of each pair and count the events it finds."""
+def run_pairs(detector: Detector, pairs: Sequence[tuple[str, Trio]]) -> Table:
+    """Run `detector` on the three versions of each pair and count the events it finds.
+
+    A table by kind (`all` for all together) of tables by budget: shares of events found, the
+    first, the second alone and the second after a first; `ratio` is how often the second is found
+    after a first over how often the first is.
+    """
     flat = [
         replace(one, name=f"{one.name}/{version}")
         for _, trio in pairs
         for version, one in zip(("first", "second", "both"), trio, strict=True)
     ]
     detections = detect(detector, flat)[0]
-    table: dict[str, dict[float, PairRow]] = {}
+    table = Table()
     for kind in ("all", *dict.fromkeys(kind for kind, _ in pairs)):
         picks = [i for i, (k, _) in enumerate(pairs) if kind in ("all", k)]
-        table[kind] = {}
+        budgets = {}
         for budget in detections[0].onsets:
-            hits = np.array(
+            hits = [
                 [
-                    [
-                        _found(flat[3 * i + version], detections[3 * i + version], budget, event)
-                        for version, event in ((2, 0), (1, 0), (2, 1))
-                    ]
-                    for i in picks
+                    _found(flat[3 * i + version], detections[3 * i + version], budget, event)
+                    for version, event in ((2, 0), (1, 0), (2, 1))
                 ]
-            )
-            first, alone, second = hits.mean(axis=0).tolist()
-            table[kind][budget] = PairRow(len(picks), first, alone, second)
-    return PairReport(table)
+                for i in picks
+            ]
+            first, alone, second = np.mean(hits, axis=0).tolist()
+            budgets[budget] = {
+                "pairs": len(picks),
+                "first": first,
+                "second_alone": alone,
+                "second_after_first": second,
+                "ratio": second / first if first else float("nan"),
+            }
+        table[kind] = Table(budgets)
+    return table

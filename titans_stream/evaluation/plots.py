@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from titans_stream.evaluation.calibration import CalibrationReport
 from titans_stream.evaluation.nab_report import STANDARD, NabReport
 from titans_stream.evaluation.protocol import Detection, LabelledSeries
 from titans_stream.evaluation.silence import alert_rows
+from titans_stream.evaluation.tables import Table
 from titans_stream.evaluation.telemetry_report import TelemetryReport
 from titans_stream.records import Float64, Int64
 
@@ -27,6 +27,23 @@ LANE = 6.0
 """Distance of two channels' drawings, in standard deviations."""
 COLOURS = [colormaps["tab20"](i) for i in (*range(0, 20, 2), *range(1, 20, 2))]
 BLUE, RED, GREY = "#1f5fa8", "#c0392b", "#8a8a8a"
+
+
+def time_axis(axes: Axes, x: Axis) -> None:
+    """Short dates where `x` are times."""
+    if np.issubdtype(x.dtype, np.datetime64):
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG. ValueError where the place cannot be written to."""
+    FigureCanvasAgg(figure)
+    try:
+        figure.savefig(path, dpi=DPI, format="png")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def plot_series(
@@ -69,12 +86,9 @@ def plot_series(
         loc="left",
     )
     lower.set_ylabel("statistic")
-    if series.timestamp is not None:
-        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-        lower.xaxis.set_major_locator(locator)
-        lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    time_axis(lower, x)
     lower.set_xlim(x[0], x[-1])
-    _save(figure, path)
+    save(figure, path)
 
 
 def _x(series: LabelledSeries) -> Axis:
@@ -118,19 +132,15 @@ def _standardised(values: Float64) -> Float64:
     return shifted
 
 
-def plot_nab(
-    report: NabReport, folder: Path, progress: Callable[[str], None] | None = None
-) -> list[Path]:
+def plot_nab(report: NabReport, folder: Path) -> list[Path]:
     """One PNG per file of the corpus, at the best threshold of the profile `standard`."""
     folder.mkdir(parents=True, exist_ok=True)
-    threshold = report.first.profiles[STANDARD].threshold
+    threshold = report.first[STANDARD].threshold
     written = []
     for series, detection in zip(report.series, report.detections, strict=True):
         path = folder / f"{series.name.replace('/', '__')}.png"
         plot_series(path, series, detection, alert_rows(detection.statistic, threshold), threshold)
         written.append(path)
-        if progress is not None:
-            progress(series.name)
     return written
 
 
@@ -139,7 +149,7 @@ def plot_telemetry(report: TelemetryReport, detector: str, folder: Path) -> list
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, every in report.series.items():
-        threshold = report.sets[name][detector][0].threshold
+        threshold = report.sets[name][detector]["threshold"]
         for series, detection in zip(every, report.detections[name][detector], strict=True):
             statistic = np.where(series.evaluated, detection.statistic, np.nan)
             path = folder / f"{name}__{series.name.replace('/', '__')}.png"
@@ -163,18 +173,15 @@ def plot_calibration(report: CalibrationReport, path: Path) -> Path:
     ):
         axes.axhspan(0.5, 2.0, color=GREY, alpha=0.15, linewidth=0)
         axes.axhline(1.0, color="black", linewidth=1.0)
-        for number, (name, row) in enumerate(rows.items()):
-            shown = [q for q in sorted(row) if row[q].observed]
-            spread = 1.0 + 0.012 * (number - len(rows) / 2)
-            axes.errorbar(
-                [q * spread for q in shown],
-                [row[q].ratio for q in shown],
-                yerr=[row[q].observed ** 0.5 / row[q].nominal for q in shown],
-                fmt="o-",
+        for number, (name, table) in enumerate(rows.items()):
+            shown = Table((q, table[q]) for q in sorted(table) if table[q]["observed"])
+            shown.draw(
+                axes,
+                lambda row: row["ratio"],
+                lambda row: row["observed"] ** 0.5 / row["nominal"],
+                1.0 + 0.012 * (number - len(rows) / 2),
                 color=COLOURS[number % len(COLOURS)],
-                linewidth=1.0,
                 elinewidth=0.7,
-                markersize=3.5,
                 label=name,
             )
         axes.set(xscale="log", yscale="log", title=title)
@@ -182,14 +189,9 @@ def plot_calibration(report: CalibrationReport, path: Path) -> Path:
         ticks = (0.1, 0.2, 0.5, 1, 2, 5)
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        budgets = sorted({budget for row in rows.values() for budget in row})
+        budgets = sorted({budget for table in rows.values() for budget in table})
         axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.axes[0].set_ylabel("observed / nominal; within a factor 2: grey")
-    _save(figure, path)
+    save(figure, path)
     return path
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI)

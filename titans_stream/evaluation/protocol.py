@@ -6,8 +6,8 @@ T is the number of rows of a series, D the number of its value columns, W of its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,11 +47,6 @@ class LabelledSeries:
 
     def __len__(self) -> int:
         return len(self.values)
-
-    @property
-    def category(self) -> str:
-        """The folder part of the name, empty where there is none."""
-        return self.name.rpartition("/")[0]
 
     @property
     def channels(self) -> int:
@@ -116,22 +111,16 @@ class Detection:
         """The detection of the whole series, whose first `rows` the detector did not see."""
         if rows == 0:
             return self
+        unseen, silent = np.full(rows, np.nan), np.zeros(rows, dtype=np.bool_)
+        columns = {one.name: getattr(self, one.name) for one in fields(self)}
+        onsets = columns.pop("onsets")
+        padded: dict[str, Any] = {
+            name: None if column is None else np.concatenate((unseen, column))
+            for name, column in columns.items()
+        }
         return Detection(
-            surprise=_pad(self.surprise, rows),
-            statistic=_pad(self.statistic, rows),
-            onsets={
-                budget: np.concatenate((np.zeros(rows, dtype=np.bool_), flags))
-                for budget, flags in self.onsets.items()
-            },
-            p_value=None if self.p_value is None else _pad(self.p_value, rows),
-            expected=None if self.expected is None else _pad(self.expected, rows),
-            lower=None if self.lower is None else _pad(self.lower, rows),
-            upper=None if self.upper is None else _pad(self.upper, rows),
+            onsets={q: np.concatenate((silent, flags)) for q, flags in onsets.items()}, **padded
         )
-
-
-def _pad(column: Float64, rows: int) -> Float64:
-    return np.concatenate((np.full(rows, np.nan), column))
 
 
 class Detector(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from titans_stream.evaluation.protocol import Bool
 from titans_stream.jit import njit
 from titans_stream.records import Float64, Int64
 
@@ -18,11 +17,11 @@ LONGEST = 150
 
 
 @njit()
-def _onsets(statistic: Float64, threshold: float, silence: bool, first: int, out: Int64) -> int:
+def _onsets(statistic: Float64, threshold: float, silence: bool, out: Int64) -> int:
     """Fill `out` with the rows that alert; return their number."""
     count = 0
     last = -1_000_000
-    for t in range(first, len(statistic)):
+    for t in range(len(statistic)):
         if statistic[t] >= threshold:
             if silence:
                 gap = min(max(SHARE * t, SHORTEST), LONGEST)
@@ -34,20 +33,11 @@ def _onsets(statistic: Float64, threshold: float, silence: bool, first: int, out
     return count
 
 
-def alert_rows(statistic: Float64, threshold: float, silence: bool = True, first: int = 0) -> Int64:
-    """Rows of `statistic` [T] that alert at `threshold`; rows before `first` never do.
+def alert_rows(statistic: Float64, threshold: float, silence: bool = True) -> Int64:
+    """Rows of `statistic` [T] that alert at `threshold`.
 
     NaN never alerts. Without `silence`, every row at or above the threshold is an alert.
     """
     out = np.empty(len(statistic), dtype=np.int64)
-    count = _onsets(np.ascontiguousarray(statistic), float(threshold), silence, first, out)
+    count = _onsets(np.ascontiguousarray(statistic), float(threshold), silence, out)
     return out[:count]
-
-
-def alert_onsets(
-    statistic: Float64, threshold: float, silence: bool = True, first: int = 0
-) -> Bool:
-    """The same as `alert_rows`, as flags [T]."""
-    onsets = np.zeros(len(statistic), dtype=np.bool_)
-    onsets[alert_rows(statistic, threshold, silence, first)] = True
-    return onsets

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from titans_stream.records import Float64, Int64
+from titans_stream.stream.codec.timestamps import TimestampReader
 
 DELIMITERS = (",", ";", "\t")
 CHUNK_CELLS = 250_000
@@ -40,13 +42,16 @@ class CsvChunk:
 
         ValueError names the row of the first cell that is not a number.
         """
+        found = _floats(self.columns[column])
+        if found is None:
+            found = [self._number(column, i) for i in range(len(self))]
+        return np.array(found, dtype=np.float64)
+
+    def known_numbers(self, column: str) -> Float64:
+        """[R] values of a column, NaN where a cell is not a number."""
         cells = self.columns[column]
-        if "_" not in "".join(cells):  # float() would take 1_000
-            try:
-                return np.array(list(map(float, cells)), dtype=np.float64)
-            except ValueError:
-                pass
-        return np.array([self._number(column, i) for i in range(len(cells))], dtype=np.float64)
+        found = _floats(cells) or [float(cell) if is_number(cell) else math.nan for cell in cells]
+        return np.array(found, dtype=np.float64)
 
     def _number(self, column: str, i: int) -> float:
         cell = self.columns[column][i].strip()
@@ -56,8 +61,12 @@ class CsvChunk:
             raise self.error(column, i, "is not a number")
         return float(cell)
 
-    def times(self, column: str, read: Callable[[object], int]) -> Int64:
-        """[R] nanoseconds of a column. ValueError names the row of the first that is no time."""
+    def times(self, column: str, read: Callable[[object], int] | None = None) -> Int64:
+        """[R] nanoseconds of a column; `read` None: times without offset are in UTC.
+
+        ValueError names the row of the first cell that is no time.
+        """
+        read = read or TimestampReader()
         out = np.empty(len(self), dtype=np.int64)
         for i, cell in enumerate(self.columns[column]):
             try:
@@ -77,6 +86,16 @@ class CsvChunk:
         )
 
 
+def _floats(cells: list[str]) -> list[float] | None:
+    """All cells, if each is a number that Python reads; faster than a look at each."""
+    if "_" in "".join(cells):  # float() would take 1_000
+        return None
+    try:
+        return list(map(float, cells))
+    except ValueError:
+        return None
+
+
 def is_missing(cell: str) -> bool:
     """Whether a cell says that there is no value."""
     return cell.lower() in _MISSING
@@ -93,6 +112,8 @@ def is_number(cell: str) -> bool:
 
 def _time_cell(cell: str) -> object:
     """A number where the cell is one, so that the reader's unit applies; else its text."""
+    if cell[4:5] == "-" and cell[:4].isdecimal():
+        return cell
     if cell.isdecimal() and cell.isascii():
         return int(cell)
     return float(cell) if is_number(cell) else cell
@@ -101,7 +122,8 @@ def _time_cell(cell: str) -> object:
 class CsvFile:
     """A CSV file with a header. `delimiter` None: the one of DELIMITERS that fits.
 
-    A column without a name, such as an index, is called `column N` and never taken by itself.
+    A column without a name, such as an index, is called `column N` in `header`, is not in `named`
+    and never taken by itself.
     ValueError, naming the file, where it cannot be read, is empty, or its header is none.
     """
 
@@ -115,7 +137,7 @@ class CsvFile:
         if header is None:
             raise ValueError(f"{self._name}: the file is empty")
         names = [name.strip() for name in header]
-        self._unnamed = {f"column {i + 1}" for i, name in enumerate(names) if not name}
+        self.named = [name for name in names if name]
         self.header = [name or f"column {i + 1}" for i, name in enumerate(names)]
         _check_header(self._name, self.header)
         if first is None:
@@ -135,11 +157,11 @@ class CsvFile:
         Only the first chunk is looked at. A cell of text further down is an error of the file.
         """
         chunk = next(self.chunks())
-        return [
-            name
-            for name, cells in chunk.columns.items()
-            if name not in self._unnamed and _starts_with_number(cells)
-        ]
+        return [name for name in self.named if _starts_with_number(chunk.columns[name])]
+
+    def read(self) -> CsvChunk:
+        """All rows at once."""
+        return next(self.chunks(sys.maxsize))
 
     def chunks(self, cells: int = CHUNK_CELLS) -> Iterator[CsvChunk]:
         """All rows, at most `cells` cells at a time, but one row at least."""

@@ -1,12 +1,17 @@
-"""An evaluation as a run in MLflow: settings, numbers, tables and pictures."""
+"""What an evaluation comes to: its progress, and its record in MLflow."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from titans_stream.lifecycle.tracking import RunRecorder, connect
 
@@ -70,3 +75,42 @@ def flatten(numbers: Mapping[str, object], prefix: str = "") -> Iterator[tuple[s
                 yield from flatten(value, f"{path}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield path, float(value)
+
+
+class EvaluationProgress:
+    """One line per detector or forecaster; silent where standard error is no terminal."""
+
+    def __init__(self, unit: str = "readings") -> None:
+        self._shown: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        if sys.stderr.isatty():
+            self._shown = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn(f"{{task.completed:,.0f}} / {{task.total:,.0f}} {unit}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+
+    def __enter__(self) -> EvaluationProgress:
+        if self._shown is not None:
+            self._shown.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """What is done of a detector's current set."""
+        if self._shown is None:
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._shown.add_task(name, total=total)
+        self._shown.update(self._tasks[name], completed=done, total=total)

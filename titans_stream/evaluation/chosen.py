@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from titans_stream.commands.evaluate import OURS
+from titans_stream.evaluation import OURS
 from titans_stream.evaluation.ablations import ABLATIONS, MEMORY_OFF, AblatedDetector
 from titans_stream.evaluation.baselines import default_baselines, forest_scores
 from titans_stream.evaluation.ours import OurDetector
-from titans_stream.evaluation.overrides import apply_overrides
 from titans_stream.evaluation.protocol import Detector, LabelledSeries, Watched
-from titans_stream.lifecycle.loading import load_model
 
 SLOW = "half-space trees"
 """Left out beside others on NAB: a tenth of a millisecond a reading."""
@@ -31,19 +28,22 @@ class Chosen:
 
     @staticmethod
     def of(
-        args: argparse.Namespace,
-        budgets: tuple[float, ...],
-        progress: Callable[[str, int, int], None],
+        name: str, ours: OurDetector, peers: Path | None, progress: Callable[[str, int, int], None]
     ) -> Chosen:
-        """As the command line says. ValueError for an unknown detector, model or setting."""
-        try:
-            alerts, engine = apply_overrides(args.changes)
-        except ValueError as error:
-            raise ValueError(f"--set: {error}") from error
-        ours = OurDetector(load_model(args.model), budgets, alerts, engine)
-        name, detector = _find(args.detector, ours)
-        peers = args.peers if args.peers is not None else _beside(args.root)
-        return Chosen(name, Watched(name, detector, progress), ours, peers, progress)
+        """The detector of a name in tables; spaces may be written as hyphens.
+
+        `peers` is a folder of scores computed elsewhere. ValueError for an unknown detector.
+        """
+        known: Mapping[str, Detector] = {
+            OURS: ours,
+            **{one: _ablated(ours, one) for one in ABLATIONS},
+            **default_baselines(),
+        }
+        for label, detector in known.items():
+            if _plain(label) == _plain(name):
+                return Chosen(label, Watched(label, detector, progress), ours, peers, progress)
+        names = ", ".join(_plain(label) for label in known)
+        raise ValueError(f"--detector: {name!r} is none of {names}")
 
     def baselines(self, data_set: str, series: Sequence[LabelledSeries]) -> dict[str, Detector]:
         """What stands beside the whole detector on a set; nothing beside any other."""
@@ -57,31 +57,9 @@ class Chosen:
         return {name: Watched(name, one, self.progress) for name, one in beside.items()}
 
 
-def _find(name: str, ours: OurDetector) -> tuple[str, Detector]:
-    """A detector and its name in tables; spaces may be written as hyphens."""
-    known: Mapping[str, Detector] = {
-        OURS: ours,
-        **{one: _ablated(ours, one) for one in ABLATIONS},
-        **default_baselines(),
-    }
-    for label, detector in known.items():
-        if _plain(label) == _plain(name):
-            return label, detector
-    names = ", ".join(_plain(label) for label in known)
-    raise ValueError(f"--detector: {name!r} is none of {names}")
-
-
 def _plain(name: str) -> str:
     return name.replace(" ", "-")
 
 
 def _ablated(ours: OurDetector, name: str) -> AblatedDetector:
     return AblatedDetector(ours.model, ours.budgets, ours.alerts, ours.engine, name)
-
-
-def _beside(root: Path | None) -> Path | None:
-    """The folder `peers` in `root` or beside it."""
-    if root is None:
-        return None
-    places = (root / "peers", root.resolve().parent / "peers")
-    return next((place for place in places if place.is_dir()), None)

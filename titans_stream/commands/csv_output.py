@@ -1,4 +1,4 @@
-"""Writes scores as CSV, in input order, one row per value."""
+"""Writes scores and forecasts as CSV, to a file that appears when all is written."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from titans_stream.records import Float64, Scores, Status
-from titans_stream.times import format_timestamps
+from titans_stream.files.csv_readings import ASSUMED_INTERVAL
+from titans_stream.records import Float64, Forecast, Scores, Status
+from titans_stream.times import format_timestamps, parse_timestamp
 
-COLUMNS = (
+SCORE_COLUMNS = (
     "timestamp",
     "series_id",
     "value",
@@ -28,18 +29,19 @@ COLUMNS = (
     "onset",
     "status",
 )
+FORECAST_COLUMNS = ("series_id", "origin", "timestamp", "step", "median")
 _LABELS = {int(status): status.label for status in Status}
 
 
 class ScoreWriter:
-    """Writes rows to an open text file, the header first.
+    """Writes scores to an open text file, the header first, then in input order a row per value.
 
     Numbers have as many digits as a float64 needs to be read back the same; NaN is empty.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._writer = csv.writer(out, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
+        self._writer.writerow(SCORE_COLUMNS)
 
     def write(self, scores: Scores, row_numbers: Sequence[int] | None) -> None:
         """Write N rows. `row_numbers` [N] stand for the timestamps of a file without times."""
@@ -71,6 +73,34 @@ class ScoreWriter:
 
 def _texts(column: Float64) -> list[str]:
     return ["" if value != value else repr(value) for value in column.tolist()]
+
+
+class ForecastWriter:
+    """Writes forecasts to an open text file, the header first, then a row per step.
+
+    `timed` False: the file has no times, and origin and timestamp are numbers of the series'
+    readings, counted from 1.
+    """
+
+    def __init__(self, out: TextIO, levels: Sequence[float], timed: bool) -> None:
+        self._writer = csv.writer(out, lineterminator="\n")
+        self._levels = [str(level) for level in levels]
+        self._timed = timed
+        self._writer.writerow([*FORECAST_COLUMNS, *(f"q{level}" for level in self._levels)])
+
+    def write(self, forecast: Forecast) -> None:
+        """Write all steps of a forecast."""
+        origin, *times = map(self._time, [forecast.origin, *forecast.timestamps])
+        columns = [forecast.quantiles[level] for level in self._levels]
+        self._writer.writerows(
+            [forecast.series_id, origin, time, step, repr(median), *map(repr, quantiles)]
+            for step, (time, median, *quantiles) in enumerate(
+                zip(times, forecast.median, *columns, strict=True), start=1
+            )
+        )
+
+    def _time(self, text: str) -> str:
+        return text if self._timed else str(parse_timestamp(text) // ASSUMED_INTERVAL + 1)
 
 
 @contextmanager
