@@ -18,7 +18,18 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.detection.tail import BINS, Tail
 from titans_stream.engine import frames
 from titans_stream.engine.frame_clock import LIVE, FrameClock, FrameJump, Member
-from titans_stream.engine.frames import CHANNELS, DRIVER, LISTED, FrameChannel, Sums
+from titans_stream.engine.frame_state import (
+    CHANNELS,
+    DRIVER,
+    LISTED,
+    Batch,
+    FrameChannel,
+    Kept,
+    Limits,
+    State,
+    Sums,
+    Written,
+)
 from titans_stream.engine.order import NEVER, Columns, OrderSettings, Pace
 from titans_stream.engine.rows import Array, Rows
 from titans_stream.engine.series import SeriesTable
@@ -59,7 +70,7 @@ def group_state() -> dict[str, ArraySpec]:
 
 
 def kept_state() -> dict[str, ArraySpec]:
-    """What a group had learned before it started anew, in the order of `frames.Kept`."""
+    """What a group had learned before it started anew, in the order of `frame_state.Kept`."""
     return {
         "kept_tail": ArraySpec.of(Tail),
         "kept_histogram": ArraySpec((BINS + 2,), np.float32),
@@ -82,7 +93,7 @@ class Groups:
         self._series_name = series_name
         self._model = model
         self._topic = topic
-        self._limits = frames.Limits(alert_settings(alerts), order)
+        self._limits = Limits(alert_settings(alerts), order)
         clock, jump = ArraySpec.of(FrameClock).rows(1), ArraySpec.of(FrameJump).rows(1)
         clock["frame"] = clock["closed"] = jump["before"] = jump["ahead"] = NEVER
         member = ArraySpec.of(Member).rows(1)
@@ -145,19 +156,19 @@ class Groups:
         """
         n = len(columns)
         self._members.reserve(int(columns.uid.max(initial=-1)) + 1)
-        batch = frames.Batch(
+        batch = Batch(
             columns.uid, columns.group, columns.timestamp, values, scores.status, expired,
             scores.surprise, np.column_stack([scores.expected, scores.lower, scores.upper]), cause,
         )  # fmt: skip
         groups = self._rows.arrays
-        state = frames.State(
+        state = State(
             self._members.arrays["member"], rules,
             groups["clock"], groups["jump"], groups["pace"], groups["sums"], groups["channels"],
             groups["peak"],
             self._rules.arrays["rule"], judged_tables(groups),
-            frames.Kept(*(groups[name] for name in kept_state())),
+            Kept(*(groups[name] for name in kept_state())),
         )  # fmt: skip
-        written = frames.Written.empty(scores.alert, scores.onset, _EVENTS)
+        written = Written.empty(scores.alert, scores.onset, _EVENTS)
         counts = written.counts[0]
         alerts: list[tuple[int, Alert]] = []
         first = 0
@@ -170,7 +181,7 @@ class Groups:
         self._outside += int(counts["outside"])
         return self._frames(written, columns), alerts
 
-    def _frames(self, written: frames.Written, columns: Columns) -> GroupScores:
+    def _frames(self, written: Written, columns: Columns) -> GroupScores:
         count = int(written.counts["frames"][0])
         judgement, mark = written.judgement[:count], written.mark[:count]
         at = mark["at"]
@@ -186,7 +197,7 @@ class Groups:
             offset=columns.offset[at],
         )
 
-    def _alert(self, written: frames.Written, event: int, columns: Columns) -> tuple[int, Alert]:
+    def _alert(self, written: Written, event: int, columns: Columns) -> tuple[int, Alert]:
         at, group, time, kind = written.event_mark[event].tolist()
         alert = make_alert(
             kind,
