@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.titans.cases import largest_difference, random_memory, tokens
+from tests.titans.naive import NaiveResult, associative_loss, memory_read, naive_memory
 from titans_stream.memory.rule import update
 from titans_stream.titans import MemoryConfig, NeuralMemory, Surprise
-from titans_stream.titans.naive import NaiveResult, associative_loss, memory_read, naive_memory
 from titans_stream.titans.recurrence import current_weights
 
 CASES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from tests.titans.cases import largest_difference, random_memory, tokens
-from titans_stream.titans.kernels_cpu import serve_steps
+from titans_stream.titans.kernels_cpu import Found, Rule, serve_steps
 from titans_stream.titans.serving import kernel_table, serve, serving_state
+from titans_stream.titans.tokens_cpu import Served
 
 REPO = Path(__file__).resolve().parents[2]
 EXACT: dict[str, Any] = {"chunk": 1, "width": 16, "heads": 2, "hidden": 80, "clip": 1.0}
@@ -153,8 +154,9 @@ def test_the_kernel_computes_a_row_bitwise_alike_in_any_company() -> None:
         q, k, v = (torch.randn(9, 2, 3, 8, generator=generator)[index] for _ in range(3))
         gates = torch.rand(9, 2, 3, 3, generator=generator)[index]
         y, surprise = torch.empty(len(rows), 2, 3, 8), torch.empty(len(rows), 2, 3, 3)
-        inputs = (t.numpy() for t in (index, q, k, v, gates))
-        serve_steps(kernel_table(state).numpy(), *inputs, 1.0, True, y.numpy(), surprise.numpy())
+        given = Served(*(t.numpy() for t in (q, k, v, gates)))
+        found = Found(y.numpy(), surprise.numpy())
+        serve_steps(kernel_table(state).numpy(), index.numpy(), given, Rule(1.0, True), found)
         return state, y
 
     everyone, y = run([4, 8, 0, 1, 7, 2, 3, 6, 5])

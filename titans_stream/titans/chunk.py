@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from titans_stream.memory.rule import clip_scale
 from titans_stream.titans.scan import Decays
 
 Layers = tuple[Tensor, ...]
@@ -112,6 +113,28 @@ def fold(stacks: Layers, found: Gradients, step: Tensor, decays: Decays) -> Laye
         written = (writes * keys.unsqueeze(-2)).flatten(-2)
         folded.append(torch.baddbmm(kept, written.mT, errors))
     return tuple(folded)
+
+
+def whole_chunk(
+    stacks: Layers,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    theta: Tensor,
+    decays: Decays,
+    clip: float | None,
+    residual: bool,
+) -> tuple[Tensor, Layers]:
+    """y [N, C, D] of a chunk that starts and ends here and the stacks [N, J I, O] after it.
+
+    stacks at the chunk's start; q, k, v [N, C, D]; theta [N, C] before clipping.
+    """
+    parts = decays.read.shape[-1]
+    weights = tuple(stack[:, : stack.shape[1] // parts] for stack in stacks)
+    found = surprise_gradients(weights, k, v, residual)
+    step = -theta if clip is None else -theta * clip_scale(found.squared_norm(), clip)
+    y = retrieve_within(stacks, found, step, decays, q, residual)
+    return y, fold(stacks, found, step, decays)
 
 
 def past_squared_norm(stacks: Layers, found: Gradients, step: Tensor, decays: Decays) -> Tensor:

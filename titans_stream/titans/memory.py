@@ -23,18 +23,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, silu
 
-from titans_stream.titans.chunk import Layers, retrieve
+from titans_stream.titans.chunk import Layers, retrieve, whole_chunk
+from titans_stream.titans.config import MemoryConfig
 from titans_stream.titans.recurrence import (
-    MemoryConfig,
     MemoryState,
     Surprise,
     Tokens,
+    WholeChunk,
     current_weights,
     recur,
 )
@@ -53,6 +54,7 @@ class NeuralMemory(nn.Module):
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
         self.config = config
+        self.whole_chunk: WholeChunk = whole_chunk
         width, heads = config.width, config.heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.gates = nn.Linear(width, 3 * heads)
@@ -115,7 +117,9 @@ class NeuralMemory(nn.Module):
         projected = self.qkv(x).to(self.dtype)
         with torch.autocast(x.device.type, enabled=False):
             tokens, tail = self.tokens(x.to(self.dtype), projected, state.tail)
-            y, state, surprise = recur(self.config, state, tokens, fresh, return_surprise)
+            y, state, surprise = recur(
+                self.config, state, tokens, fresh, return_surprise, self.whole_chunk
+            )
         state = replace(state, tail=tail)
         out = y.transpose(1, 2).flatten(2).to(x.dtype)
         return (out, state) if surprise is None else (out, state, surprise)
@@ -201,6 +205,18 @@ class NeuralMemory(nn.Module):
     def _by_head(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, P, T, d]."""
         return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
+
+
+def compile_chunks(module: nn.Module, **options: Any) -> None:
+    """Compile what a whole chunk computes, for every memory in `module` from its next call on.
+
+    The first pass of each shape takes some seconds longer; the values stay those of plain torch
+    to rounding. Chunks that a call begins or ends inside, and calls that ask for the surprise,
+    are not compiled. `options` go to `torch.compile`.
+    """
+    for part in module.modules():
+        if isinstance(part, NeuralMemory):
+            part.whole_chunk = torch.compile(whole_chunk, dynamic=False, **options)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -10,77 +10,25 @@ n tokens in the chunk being filled, I and O a layer's input and output width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn.functional import pad
 
 from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans.chunk import Gradients, Layers
-from titans_stream.titans.chunk_gradient import read_and_fold
-from titans_stream.titans.chunk_runs import fits, read_and_fold_run
+from titans_stream.titans.config import MemoryConfig
 from titans_stream.titans.scan import Decays, decays, last
 from titans_stream.titans.state import RowState, concatenate, rows_by_count
 
-_CHUNKS_AT_ONCE = 32  # a run of chunks, and chunks that decay matrices are made for at a time
+WholeChunk = Callable[..., tuple[Tensor, Layers]]
+"""`chunk.whole_chunk`, or a compiled one."""
 
-
-class MemoryConfig(BaseModel):
-    """Shape and components of a `NeuralMemory`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    width: int = Field(ge=1, description="D, width of the tokens")
-    heads: int = Field(default=1, ge=1, description="P, memories side by side; must divide width")
-    depth: int = Field(default=2, ge=1, description="L_M, weight matrices of the memory")
-    hidden: int | None = Field(
-        default=None, ge=1, description="H, hidden width per head; default twice the head width"
-    )
-    chunk: int = Field(default=16, ge=1, description="C, tokens that share a gradient's weights")
-    momentum: bool = Field(default=True, description="past surprise (eq. 10); off: eta = 0")
-    forgetting: bool = Field(default=True, description="weight decay (eq. 13); off: alpha = 0")
-    convolution: int = Field(
-        default=4, ge=0, description="taps of the causal convolution after each projection; 0: none"
-    )
-    gates: Literal["token", "chunk"] = Field(
-        default="token", description="alpha, eta, theta of each token, or of a chunk's first token"
-    )
-    theta_max: float = Field(default=0.5, gt=0, description="largest step theta")
-    alpha_floor: float = Field(
-        default=0.0, ge=0, lt=1, description="alpha is exactly 0 where its sigmoid is below this"
-    )
-    theta_floor: float = Field(
-        default=0.0, ge=0, lt=1, description="theta is exactly 0 where its sigmoid is below this"
-    )
-    clip: float | None = Field(
-        default=8.0, gt=0, description="largest gradient norm per token and head; null: unbounded"
-    )
-    residual: bool = Field(default=True, description="skip connections of a memory of depth >= 2")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> MemoryConfig:
-        if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} heads do not divide the width {self.width}")
-        if self.hidden is not None and self.depth == 1:
-            raise ValueError("hidden: a memory of depth 1 is a matrix and has no hidden width")
-        return self
-
-    @property
-    def head_width(self) -> int:
-        """Width of one head's keys and values."""
-        return self.width // self.heads
-
-    @property
-    def layer_shapes(self) -> list[tuple[int, int]]:
-        """(O, I) of each weight matrix of one head's memory."""
-        ends, hidden = self.head_width, self.hidden or 2 * self.head_width
-        sizes = [ends, *[hidden] * (self.depth - 1), ends]
-        return list(zip(sizes[1:], sizes[:-1], strict=True))
+_CHUNKS_AT_ONCE = 32  # chunks that decay matrices are made for at a time
 
 
 @dataclass(frozen=True)
@@ -125,21 +73,26 @@ class Tokens(NamedTuple):
 
 
 def recur(
-    config: MemoryConfig, state: MemoryState, tokens: Tokens, fresh: bool, surprise: bool
+    config: MemoryConfig,
+    state: MemoryState,
+    tokens: Tokens,
+    fresh: bool = False,
+    surprise: bool = False,
+    whole: WholeChunk = closed_form.whole_chunk,
 ) -> tuple[Tensor, MemoryState, Surprise | None]:
     """Read and learn T tokens: y [B, P, T, d], the next state, the surprise if asked for.
 
     Rows at different places in their chunk are taken in groups. `fresh` says that every chunk
-    is empty, which spares a look at the state.
+    is empty, which spares a look at the state; `whole` computes chunks that start and end here.
     """
     if fresh or config.chunk == 1:
-        return _recur_aligned(config, state, 0, tokens, surprise)
+        return _recur_aligned(config, state, 0, tokens, surprise, whole)
     groups = rows_by_count(state.filled)
     if len(groups) == 1:
-        return _recur_aligned(config, state, groups[0][0], tokens, surprise)
+        return _recur_aligned(config, state, groups[0][0], tokens, surprise, whole)
     results = [
         _recur_aligned(
-            config, state.gather(rows), fill, Tokens(*(t[rows] for t in tokens)), surprise
+            config, state.gather(rows), fill, Tokens(*(t[rows] for t in tokens)), surprise, whole
         )
         for fill, rows in groups
     ]
@@ -173,13 +126,17 @@ class _Piece(NamedTuple):
     """Tokens of one chunk, those of earlier calls included in the decays."""
 
     tokens: Tokens
-    decays: Decays | None
-    """None: a run of whole chunks."""
+    decays: Decays
     complete: bool
 
 
 def _recur_aligned(
-    config: MemoryConfig, state: MemoryState, fill: int, tokens: Tokens, surprise: bool
+    config: MemoryConfig,
+    state: MemoryState,
+    fill: int,
+    tokens: Tokens,
+    surprise: bool,
+    whole: WholeChunk,
 ) -> tuple[Tensor, MemoryState, Surprise | None]:
     """`recur` for rows that all have `fill` tokens in their chunk.
 
@@ -192,22 +149,11 @@ def _recur_aligned(
     gates = _flat(state.gates)[:, :fill]
     ys: list[Tensor] = []
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    widths = [config.head_width, *(o for o, _ in config.layer_shapes)]
-    runs = not surprise and fits(flat.q, widths, config.chunk)
-    for piece in _pieces(config, flat, gates, runs):
+    for piece in _pieces(config, flat, gates):
         q, k, v, new_gates = piece.tokens
-        if piece.decays is None:
-            log_gates, theta = new_gates[..., :2], new_gates[..., 2:]
-            opened = torch.cat([log_gates.exp(), theta], -1)
-            opened = opened.view(len(opened), -1, config.chunk, 3)
-            y, stacks = read_and_fold_run(
-                stacks, q, k, v, opened, widths, config.clip, config.residual
-            )
-            ys.append(y)
-            continue
         if piece.complete and q.shape[1] == config.chunk and not surprise:
             theta, clip = new_gates[..., 2], config.clip
-            y, stacks = read_and_fold(stacks, q, k, v, theta, piece.decays, clip, config.residual)
+            y, stacks = whole(stacks, q, k, v, theta, piece.decays, clip, config.residual)
             ys.append(y)
             continue
         weights = tuple(s[:, :i] for s, (_, i) in zip(stacks, config.layer_shapes, strict=True))
@@ -229,8 +175,8 @@ def _recur_aligned(
     return y, after, _surprise(seen, grid) if surprise else None
 
 
-def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor, runs: bool) -> Iterator[_Piece]:
-    """Cut T tokens where chunks end, or where a run of whole chunks ends.
+def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor) -> Iterator[_Piece]:
+    """Cut T tokens where chunks end.
 
     `before` [N, n, 4] are the open chunk's gates so far.
     """
@@ -240,17 +186,12 @@ def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor, runs: bool) ->
     head = min(size - fill, count) if fill else 0
     full = (count - head) // size
     rest = count - head - full * size
-    at_once = _CHUNKS_AT_ONCE if runs else 1
-    whole = [min(at_once, full - chunk) * size for chunk in range(0, full, at_once)]
-    cuts = [n for n in (head, *whole, rest) if n]
+    cuts = [n for n in (head, *[size] * full, rest) if n]
     parts = [Tokens(*part) for part in zip(*(torch.split(t, cuts, 1) for t in tokens), strict=True)]
     if head:
         first, *parts = parts
         gates = torch.cat([before[..., :3], first.gates], 1)
         yield _Piece(first, _decays(config, gates), fill + head == size)
-    if runs:
-        yield from (_Piece(run, None, True) for run in parts[: len(whole)])
-        parts, full = parts[len(whole) :], 0
     aligned = tokens.gates[:, head : head + full * size]
     aligned = aligned.reshape(aligned.shape[0], full, size, 3)
     for group in torch.split(aligned, _CHUNKS_AT_ONCE, 1) if full else ():

@@ -21,8 +21,9 @@ from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans import kernels_cpu, tokens_cpu
 from titans_stream.titans.chunk import Layers
+from titans_stream.titans.config import MemoryConfig
 from titans_stream.titans.memory import NeuralMemory
-from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, Tokens, recur
+from titans_stream.titans.recurrence import MemoryState, Surprise, Tokens, recur
 from titans_stream.titans.vectors import LANES
 
 try:
@@ -44,14 +45,11 @@ def serving_state(state: MemoryState, backend: Backend = "auto") -> MemoryState:
     takes a layer of many rows at a time, is faster with every layer in a table of its own.
     """
     state = state.detach()
-    if len(state.weights) != 2 or not state.momentum:
+    if len(state.weights) != 2 or not state.momentum or backend == "torch":
         return state.map(lambda t: t.clone(memory_format=torch.contiguous_format))
     rest = replace(state, weights=(), momentum=()).clone()
     parts = (*_by_hidden(state.weights), *_by_hidden(state.momentum))
-    if backend == "torch":
-        w1, w2, s1, s2 = (t.clone(memory_format=torch.contiguous_format) for t in parts)
-    else:
-        w1, w2, s1, s2 = torch.stack(parts, 2).unbind(2)
+    w1, w2, s1, s2 = torch.stack(parts, 2).unbind(2)
     return replace(rest, weights=(w1.mT, w2), momentum=(s1.mT, s2))
 
 
@@ -116,6 +114,7 @@ def _numba_block(
     shape = (n, config.heads, count, config.head_width)
     q, k, v, y = np.empty((4, *shape), np.float32)
     gates, found = np.empty((2, *shape[:3], 3), np.float32)
+    tokens = tokens_cpu.Served(q, k, v, gates)
     taps = memory.filter.mT.float().contiguous() if memory.filter is not None else x.new_empty(0, 0)
     tokens_cpu.prepare_tokens(
         memory.qkv(x).float().numpy(),
@@ -123,18 +122,13 @@ def _numba_block(
         taps.numpy(),
         state.tail.numpy(),
         rows.numpy(),
-        config.theta_max,
-        config.alpha_floor,
-        config.theta_floor,
-        config.forgetting,
-        q,
-        k,
-        v,
-        gates,
+        tokens_cpu.Gating(
+            config.theta_max, config.alpha_floor, config.theta_floor, config.forgetting
+        ),
+        tokens,
     )
-    clip = float("inf") if config.clip is None else config.clip
-    memories = kernel_table(state).numpy()
-    kernels_cpu.serve_steps(memories, rows.numpy(), q, k, v, gates, clip, config.residual, y, found)
+    out = kernels_cpu.Found(y, found)
+    kernels_cpu.serve_steps(kernel_table(state).numpy(), rows.numpy(), tokens, _rule(config), out)
     return torch.from_numpy(y), *_surprise(torch.from_numpy(found))
 
 
@@ -145,21 +139,29 @@ def _triton_block(
     config, tokens = memory.config, _tokens(memory, x, state, rows)
     log_keep, log_eta, theta = tokens.gates.unbind(-1)
     gates = torch.stack([log_keep.exp(), log_eta.exp(), theta], -1)
-    q, k, v = (t.contiguous() for t in tokens[:3])
-    y, found = torch.empty_like(q), torch.empty_like(gates)
-    clip = float("inf") if config.clip is None else config.clip
-    kernels_cuda.serve_steps(
-        kernel_table(state), rows, q, k, v, gates, clip, config.residual, y, found
-    )
-    return y, *_surprise(found)
+    served = (*(t.contiguous() for t in tokens[:3]), gates)
+    out = torch.empty_like(served[0]), torch.empty_like(gates)
+    kernels_cuda.serve_steps(kernel_table(state), rows, served, _rule(config), out)
+    return out[0], *_surprise(out[1])
+
+
+def _rule(config: MemoryConfig) -> kernels_cpu.Rule:
+    return kernels_cpu.Rule(float("inf") if config.clip is None else config.clip, config.residual)
 
 
 def _torch_block(
     memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
-    """y and the surprise's parts in plain torch."""
-    advance = _exact_block if memory.config.chunk == 1 else _chunked_block
-    return advance(memory.config, state, rows, _tokens(memory, x, state, rows))
+    """y and the surprise's parts in plain torch, on a copy of the rows."""
+    tokens = _tokens(memory, x, state, rows)
+    part = state.gather(rows).to(dtype=memory.dtype)
+    if memory.config.chunk == 1:
+        y, *seen = _exact(memory.config, part, tokens)
+        state.scatter_(rows, replace(part, tail=state.tail.index_select(0, rows)))
+        return y, *seen
+    y, after, surprise = recur(memory.config, part, tokens, surprise=True)
+    state.scatter_(rows, replace(after, tail=state.tail.index_select(0, rows)))
+    return y, *(surprise or ())
 
 
 def _tokens(memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor) -> Tokens:
@@ -201,47 +203,21 @@ def _surprise(found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return squared.sqrt(), loss, past.sqrt()
 
 
-def _chunked_block(
-    config: MemoryConfig, state: MemoryState, rows: Tensor, tokens: Tokens
-) -> tuple[Tensor, ...]:
-    """y and the surprise's parts for any chunk length, through the general recurrence."""
-    part = state.gather(rows).to(dtype=tokens.q.dtype)
-    y, after, surprise = recur(config, part, tokens, fresh=False, surprise=True)
-    state.scatter_(rows, after)
-    return y, *(surprise or ())
-
-
-def _exact_block(
-    config: MemoryConfig, state: MemoryState, rows: Tensor, tokens: Tokens
-) -> tuple[Tensor, ...]:
-    """y and the surprise's parts for C = 1: eq. 10 and 13 in place, on a copy of scattered rows."""
+def _exact(config: MemoryConfig, state: MemoryState, tokens: Tokens) -> tuple[Tensor, ...]:
+    """y and the surprise's parts for C = 1: eq. 10 and 13 in place, several times as fast as
+    the general recurrence."""
     grid = tokens.q.shape[:2]
     q, k, v, gates = (t.flatten(0, 1) for t in tokens)
     keep, eta, theta = gates[..., 0].exp(), gates[..., 1].exp(), gates[..., 2]
-    table = [_as_stored(t) for t in (*state.weights, *state.momentum)]
-    in_place = bool((rows.diff() == 1).all()) and all(
-        t.stride(0) == t.shape[1] * t.stride(1) and t.dtype == q.dtype for t in table
-    )
-    block = [
-        t[rows[0] : rows[-1] + 1] if in_place else t.index_select(0, rows).to(q.dtype)
-        for t in table
-    ]
-    matrices = [
-        _like(b.flatten(0, 1), t)
-        for b, t in zip(block, (*state.weights, *state.momentum), strict=True)
-    ]
-    M, S = matrices[: config.depth], matrices[config.depth :]
+    M, S = ([t.flatten(0, 1) for t in layers] for layers in (state.weights, state.momentum))
     ys, seen = [], []
     for t in range(q.shape[1]):
         now = slice(t, t + 1)
         weights = tuple(w.mT for w in M)
         found = closed_form.surprise_gradients(weights, k[:, now], v[:, now], config.residual)
-        squared = found.squared_norm()
-        step = (
-            -theta[:, now]
-            if config.clip is None
-            else -theta[:, now] * clip_scale(squared, config.clip)
-        )
+        squared, step = found.squared_norm(), -theta[:, now]
+        if config.clip is not None:
+            step = step * clip_scale(squared, config.clip)
         past = torch.zeros_like(squared)
         for layer, (h, g) in enumerate(zip(*found, strict=True)):
             write, column = (step.unsqueeze(-1) * g).mT, keep[:, now, None]
@@ -254,24 +230,7 @@ def _exact_block(
                 past += write.square().sum((-2, -1)).unsqueeze(-1) * h.square().sum(-1)
         ys.append(closed_form.retrieve(tuple(M), q[:, now], config.residual))
         seen.append((squared, found.loss(), past))
-    if not in_place:
-        for own, new in zip(table, block, strict=True):
-            own.index_copy_(0, rows, new.to(own.dtype))
     squared, loss, past = (
         torch.cat(column, 1).view(*grid, -1).sum(1) for column in zip(*seen, strict=True)
     )
     return torch.cat(ys, 1).view(*grid, *q.shape[1:]), squared.sqrt(), loss, past.sqrt()
-
-
-def _as_stored(x: Tensor) -> Tensor:
-    """`x`, with the last two dimensions swapped if that is how it lies in memory."""
-    return x.mT if _is_transposed(x) else x
-
-
-def _like(x: Tensor, table: Tensor) -> Tensor:
-    """Undo `_as_stored` for a part x of `table`."""
-    return x.mT if _is_transposed(table) else x
-
-
-def _is_transposed(x: Tensor) -> bool:
-    return x.stride(-1) != 1 and x.stride(-2) == 1

@@ -25,10 +25,9 @@ Letters: B rows, T tokens, D width, N persistent tokens, G segment length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -38,57 +37,18 @@ from titans_stream.titans.attention import (
     WindowAttention,
     WindowState,
 )
+from titans_stream.titans.config import (
+    LMMConfig,
+    MACConfig,
+    MAGConfig,
+    MALConfig,
+    MemoryConfig,
+)
 from titans_stream.titans.memory import NeuralMemory
-from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, current_weights
+from titans_stream.titans.recurrence import MemoryState, Surprise, current_weights
 from titans_stream.titans.state import RowState, concatenate, rows_by_count
 
 _NORM_EPSILON = 1e-6
-
-
-class LMMConfig(BaseModel):
-    """The memory alone as a sequence layer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    memory: MemoryConfig
-    persistent: int = Field(default=0, ge=0, description="N, learned tokens before the sequence")
-
-
-class _AttentionConfig(BaseModel):
-    """What MAC, MAG and MAL share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    memory: MemoryConfig
-    attention_heads: int = Field(default=4, ge=1, description="must divide width into even parts")
-    persistent: int = Field(default=4, ge=0, description="N, learned tokens that are always seen")
-
-    @model_validator(mode="after")
-    def _even_parts(self) -> Self:
-        heads, width = self.attention_heads, self.memory.width
-        if width % (2 * heads):
-            raise ValueError(
-                f"attention_heads: {heads} heads do not divide the width {width} into even parts"
-            )
-        return self
-
-
-class MACConfig(_AttentionConfig):
-    """Memory as context of attention within segments."""
-
-    segment: int = Field(default=64, ge=1, description="G, tokens that attend to one another")
-
-
-class MAGConfig(_AttentionConfig):
-    """Memory beside sliding-window attention, combined by a gate."""
-
-    window: int = Field(default=64, ge=1, description="W, tokens that a token attends to")
-
-
-class MALConfig(_AttentionConfig):
-    """Memory as the layer before sliding-window attention."""
-
-    window: int = Field(default=64, ge=1, description="W, tokens that a token attends to")
 
 
 class _Block(nn.Module):
