@@ -201,7 +201,8 @@ def main() -> None:
     for name in options.parts or parts:
         print(f"{name}: {UNITS[name]}", flush=True)
         results[name] = parts[name](options)
-    print(f"state: {results.get('state')}")
+    if "state" in results:
+        print(f"  {results['state']}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

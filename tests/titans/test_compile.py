@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.titans.cases import random_memory, random_variant, tokens
+from tests.titans.cases import (
+    VARIANTS,
+    largest_difference,
+    random_memory,
+    random_variant,
+    tokens,
+)
+from tests.titans.naive import naive_memory
 from titans_stream.titans import compile_chunks
 
 REPO = Path(__file__).resolve().parents[2]
@@ -49,3 +56,37 @@ def test_chunks_compiled_to_machine_code_equal_plain_ones() -> None:
 def test_configurations_and_kernels_are_imported_without_torch(module: str) -> None:
     code = f"import sys, titans_stream.titans.{module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
+
+
+@pytest.mark.parametrize("name", ["memory", *VARIANTS])
+def test_every_module_is_one_graph_with_and_without_a_state(name: str) -> None:
+    settings: dict[str, Any] = {"depth": 1, "chunk": 2}
+    layer = random_memory(**settings) if name == "memory" else random_variant(name, **settings)
+    x = tokens(2, 5, 6 if name == "memory" else 8)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    y, state = compiled(x)
+    expected, after = layer(x)
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    first = torch.tensor([0])  # one row ahead of the other
+    after = after.detach()
+    after.scatter_(first, layer(x[:1, :1], after.gather(first))[1].detach())
+    given = after.clone()
+    y, state = compiled(x[:, :2], given)
+    expected, after = layer(x[:, :2], given)
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    assert largest_difference(state, after) < 1e-9
+
+
+def test_second_derivatives_are_those_of_the_reference() -> None:
+    """Plain autograd goes through everything, twice too."""
+    memory = random_memory(depth=2, heads=1)
+    x = tokens(1, 6, 6).requires_grad_()
+
+    def twice(y: torch.Tensor) -> torch.Tensor:
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    torch.testing.assert_close(
+        twice(memory(x)[0]), twice(naive_memory(memory, x).y), rtol=1e-8, atol=1e-8
+    )

@@ -37,6 +37,15 @@ class MemoryConfig(BaseModel):
     clip: float | None = Field(
         default=8.0, gt=0, description="largest gradient norm per token and head; null: unbounded"
     )
+    chunk_clip: float | None = Field(
+        default=2.0,
+        gt=0,
+        description="once the steps of a chunk's earlier tokens, theta times the gradient's norm, "
+        "add up to more, steps shrink in proportion; null: unbounded",
+    )
+    huber: float | None = Field(
+        default=None, gt=0, description="errors beyond it count linearly (Huber); null: squared"
+    )
     residual: bool = Field(default=True, description="skip connections of a memory of depth >= 2")
 
     @model_validator(mode="after")

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans import kernels_cpu, tokens_cpu
-from titans_stream.titans.chunk import Layers
+from titans_stream.titans.chunk import Layers, Rule
 from titans_stream.titans.config import MemoryConfig
-from titans_stream.titans.memory import NeuralMemory
+from titans_stream.titans.memory import NeuralMemory, finite
 from titans_stream.titans.recurrence import MemoryState, Surprise, Tokens, recur
 from titans_stream.titans.vectors import LANES
 
@@ -68,14 +67,18 @@ def serve(
         y, surprise = serve(memory, x[order], state, rows, backend)
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
         return y[back], Surprise(*(part[back] for part in surprise))
+    x, counts = finite(x)
     size = _BLOCKS.get(chosen, max(1, len(rows)))
     advance = {"torch": _torch_block, "numba": _numba_block, "triton": _triton_block}[chosen]
     results = [
         advance(memory, part, state, here)
-        for part, here in zip(torch.split(x, size), torch.split(rows, size), strict=True)
+        for *part, here in zip(
+            torch.split(x, size), torch.split(counts, size), torch.split(rows, size), strict=True
+        )
     ]
-    y, *parts = (torch.cat(column) for column in zip(*results, strict=True))
-    return y.transpose(1, 2).flatten(2).to(x.dtype), Surprise(*parts)
+    y, momentary, loss, past = (torch.cat(column) for column in zip(*results, strict=True))
+    surprise = Surprise(momentary * counts, loss * counts, past)
+    return y.transpose(1, 2).flatten(2).to(x.dtype), surprise
 
 
 def _backend(memory: NeuralMemory, state: MemoryState, asked: Backend) -> str:
@@ -97,6 +100,8 @@ def _misfit(memory: NeuralMemory, state: MemoryState, kernel: str) -> str | None
     config = memory.config
     if config.depth != 2 or config.chunk != 1 or not config.momentum:
         return "a memory of depth 2 with chunk 1 and momentum"
+    if config.huber is not None:
+        return "squared errors"
     hidden, width = config.layer_shapes[0]
     if kernel == "numba" and (width % kernels_cpu.TOGETHER or hidden % LANES):
         return f"multiples of {kernels_cpu.TOGETHER} as head width and of {LANES} as hidden width"
@@ -107,9 +112,10 @@ def _misfit(memory: NeuralMemory, state: MemoryState, kernel: str) -> str | None
 
 
 def _numba_block(
-    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+    memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
     """y and the surprise's parts by the CPU kernels."""
+    x, counts = given
     config, n, count = memory.config, *x.shape[:2]
     shape = (n, config.heads, count, config.head_width)
     q, k, v, y = np.empty((4, *shape), np.float32)
@@ -127,18 +133,20 @@ def _numba_block(
         ),
         tokens,
     )
+    closed = ~counts.numpy()
+    if closed.any():
+        gates.transpose(0, 2, 1, 3)[closed] = (1.0, 0.0, 0.0)
     out = kernels_cpu.Found(y, found)
     kernels_cpu.serve_steps(kernel_table(state).numpy(), rows.numpy(), tokens, _rule(config), out)
     return torch.from_numpy(y), *_surprise(torch.from_numpy(found))
 
 
 def _triton_block(
-    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+    memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
     """y and the surprise's parts by the CUDA kernel, or by Triton's interpreter."""
-    config, tokens = memory.config, _tokens(memory, x, state, rows)
-    log_keep, log_eta, theta = tokens.gates.unbind(-1)
-    gates = torch.stack([log_keep.exp(), log_eta.exp(), theta], -1)
+    config, tokens = memory.config, _tokens(memory, given, state, rows)
+    gates = _opened(tokens.gates)
     served = (*(t.contiguous() for t in tokens[:3]), gates)
     out = torch.empty_like(served[0]), torch.empty_like(gates)
     kernels_cuda.serve_steps(kernel_table(state), rows, served, _rule(config), out)
@@ -150,10 +158,10 @@ def _rule(config: MemoryConfig) -> kernels_cpu.Rule:
 
 
 def _torch_block(
-    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+    memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
     """y and the surprise's parts in plain torch, on a copy of the rows."""
-    tokens = _tokens(memory, x, state, rows)
+    tokens = _tokens(memory, given, state, rows)
     part = state.gather(rows).to(dtype=memory.dtype)
     if memory.config.chunk == 1:
         y, *seen = _exact(memory.config, part, tokens)
@@ -164,12 +172,19 @@ def _torch_block(
     return y, *(surprise or ())
 
 
-def _tokens(memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor) -> Tokens:
+def _tokens(memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor) -> Tokens:
     """q, k, v and gates of x; the rows' tails are updated."""
+    x, counts = given
     projected, tail = memory.qkv(x).to(memory.dtype), state.tail.index_select(0, rows)
-    tokens, tail = memory.tokens(x.to(memory.dtype), projected, tail.to(memory.dtype))
+    tokens, tail = memory.tokens(x.to(memory.dtype), projected, tail.to(memory.dtype), counts)
     state.tail.index_copy_(0, rows, tail.to(state.tail.dtype))
     return tokens
+
+
+def _opened(gates: Tensor) -> Tensor:
+    """(1 - alpha, eta, theta) [..., 3]; (1, 0, 0) for tokens that do not count."""
+    log_keep, log_eta, theta, counts = gates.unbind(-1)
+    return torch.stack([(log_keep * counts).exp(), log_eta.exp() * counts, theta * counts], -1)
 
 
 def _by_hidden(layers: Layers) -> tuple[Tensor, Tensor]:
@@ -208,16 +223,16 @@ def _exact(config: MemoryConfig, state: MemoryState, tokens: Tokens) -> tuple[Te
     the general recurrence."""
     grid = tokens.q.shape[:2]
     q, k, v, gates = (t.flatten(0, 1) for t in tokens)
-    keep, eta, theta = gates[..., 0].exp(), gates[..., 1].exp(), gates[..., 2]
+    keep, eta, theta = _opened(gates).unbind(-1)
+    rule = Rule.of(config)
     M, S = ([t.flatten(0, 1) for t in layers] for layers in (state.weights, state.momentum))
     ys, seen = [], []
     for t in range(q.shape[1]):
         now = slice(t, t + 1)
         weights = tuple(w.mT for w in M)
-        found = closed_form.surprise_gradients(weights, k[:, now], v[:, now], config.residual)
-        squared, step = found.squared_norm(), -theta[:, now]
-        if config.clip is not None:
-            step = step * clip_scale(squared, config.clip)
+        found, off = closed_form.surprise_gradients(weights, k[:, now], v[:, now], rule)
+        squared = found.squared_norm()
+        step = rule.steps(theta[:, now], squared)
         past = torch.zeros_like(squared)
         for layer, (h, g) in enumerate(zip(*found, strict=True)):
             write, column = (step.unsqueeze(-1) * g).mT, keep[:, now, None]
@@ -229,7 +244,7 @@ def _exact(config: MemoryConfig, state: MemoryState, tokens: Tokens) -> tuple[Te
                 M[layer].mul_(column).addcmul_(write, h)
                 past += write.square().sum((-2, -1)).unsqueeze(-1) * h.square().sum(-1)
         ys.append(closed_form.retrieve(tuple(M), q[:, now], config.residual))
-        seen.append((squared, found.loss(), past))
+        seen.append((squared, rule.loss(off), past))
     squared, loss, past = (
         torch.cat(column, 1).view(*grid, -1).sum(1) for column in zip(*seen, strict=True)
     )
