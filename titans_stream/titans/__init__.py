@@ -16,12 +16,14 @@ if TYPE_CHECKING:
         MemoryConfig,
     )
     from titans_stream.titans.memory import NeuralMemory, compile_chunks
+    from titans_stream.titans.model import LanguageModel, StackState
     from titans_stream.titans.recurrence import MemoryState, Surprise
     from titans_stream.titans.variants import LMM, MAC, MAG, MAL
 
 _HOMES = {
     "config": ("LMMConfig", "MACConfig", "MAGConfig", "MALConfig", "MemoryConfig"),
     "memory": ("NeuralMemory", "compile_chunks"),
+    "model": ("LanguageModel", "StackState"),
     "recurrence": ("MemoryState", "Surprise"),
     "variants": ("LMM", "MAC", "MAG", "MAL"),
 }
@@ -32,12 +34,14 @@ __all__ = [
     "MAG",
     "MAL",
     "LMMConfig",
+    "LanguageModel",
     "MACConfig",
     "MAGConfig",
     "MALConfig",
     "MemoryConfig",
     "MemoryState",
     "NeuralMemory",
+    "StackState",
     "Surprise",
     "compile_chunks",
 ]

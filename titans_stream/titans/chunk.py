@@ -197,7 +197,7 @@ def past_squared_norm(stacks: Layers, found: Gradients, step: Tensor, decays: De
 
 
 class _SiluGradient(torch.autograd.Function):
-    """back * silu'(z), with its derivative in one go."""
+    """back * silu'(z), with its derivative in one go; differentiable any number of times."""
 
     @staticmethod
     def forward(ctx: Any, back: Tensor, z: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class _SiluGradient(torch.autograd.Function):
         back, z = ctx.saved_tensors
         gate = torch.sigmoid(z)
         curvature = (gate - gate * gate) * (2 + z - 2 * z * gate)
-        return torch.ops.aten.silu_backward(grad, z), grad * back * curvature
+        return _SiluGradient.apply(grad, z), grad * back * curvature
 
 
 def root(squares: Tensor) -> Tensor:

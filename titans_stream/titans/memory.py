@@ -69,7 +69,11 @@ class NeuralMemory(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the slow weights: little forgetting, half momentum, steps theta of at most 1 / C."""
+        """Draw the slow weights: little forgetting, half momentum, steps theta of at most 1 / C.
+
+        M_0(k) is 0 for L_M = 1 and k for L_M = 2. A deeper memory whose last layer starts at zero
+        hardly learns, so there it is drawn like the others.
+        """
         self.qkv.reset_parameters()
         nn.init.zeros_(self.gates.weight)
         config = self.config
@@ -82,9 +86,10 @@ class NeuralMemory(nn.Module):
             nn.init.normal_(self.filter, std=0.1)
             with torch.no_grad():
                 self.filter[:, -1] += 1.0
-        for weight in self.start[:-1]:
+        for weight in self.start:
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
-        nn.init.zeros_(self.start[-1])
+        if config.depth < 3:
+            nn.init.zeros_(self.start[-1])
 
     def initial_state(self, rows: int) -> MemoryState:
         """The state of `rows` series of which nothing has been read."""
