@@ -1,8 +1,9 @@
 """Speed and state of the neural memory beside titans-pytorch and the memory bandwidth.
 
 (a) Training, forward and backward: equal sizes (width 64, hidden 128), the same chunk length on
-    both sides, one sequence. The paper takes the gradients of a chunk at the weights of the
-    chunk's start, and so do `ours` and titans-pytorch when told to refresh its weights every chunk
+    both sides, one sequence; `ours` is plain torch, `ours_compiled` after `compile_chunks`. The
+    paper takes the gradients of a chunk at the weights of the chunk's start, and so do ours and
+    titans-pytorch when told to refresh its weights every chunk
     (`batch_size` = chunk: `peer`): this is the like-for-like row. Its default (`peer_default`)
     takes all gradients of a call at the weights of the call's start, so no chunk sees what the
     ones before it have taught: less work, all of it in parallel, and another function. In both it
@@ -16,7 +17,7 @@
 
 What is compared is run in turn, round after round, and medians are reported.
 
-    python -m benchmarks.memory_speed [--quick] [--json FILE]
+    python -m benchmarks.memory_speed [--quick] [--parts PART ...] [--json FILE]
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_stream.titans import MemoryConfig, NeuralMemory
-from titans_stream.titans.kernels_cpu import serve_steps
+from titans_stream.titans import MemoryConfig, NeuralMemory, compile_chunks
+from titans_stream.titans.kernels_cpu import Found, Rule, serve_steps
 from titans_stream.titans.serving import kernel_table, serve, serving_state
+from titans_stream.titans.tokens_cpu import Served
 
 try:
     import titans_pytorch as peer
@@ -42,7 +44,7 @@ except ImportError:
     peer = None
 
 WIDTH, HIDDEN = 32, 64
-
+UNITS = {"training": "seconds per pass", "serving": "updates per second", "state": "bytes"}
 
 Runs = Mapping[str, Callable[[], Any]]
 
@@ -63,9 +65,9 @@ def seconds(runs: Runs, least: float, clock: Callable[[], float]) -> dict[str, f
 def training(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Seconds per forward and backward pass by length."""
     chunk, rows = 64, []
-    memories: dict[str, Any] = {
-        "ours": NeuralMemory(MemoryConfig(width=64, hidden=128, chunk=chunk))
-    }
+    config = MemoryConfig(width=64, hidden=128, chunk=chunk)
+    memories: dict[str, Any] = {"ours": NeuralMemory(config), "ours_compiled": NeuralMemory(config)}
+    compile_chunks(memories["ours_compiled"])
     if peer is not None:
         for name, refresh in (("peer", chunk), ("peer_default", None)):
             model = peer.MemoryMLP(dim=64, depth=2, expansion_factor=2.0)
@@ -121,10 +123,10 @@ def kernel_run(state: Any, rows: Tensor, tokens: int) -> Callable[[], None]:
     """The update alone, for the rows of a table in its order."""
     q, k, v = torch.nn.functional.normalize(torch.randn(3, len(rows), 1, tokens, WIDTH), dim=-1)
     gates = torch.tensor([0.99, 0.5, 0.01]).repeat(len(rows), 1, tokens, 1)
-    inputs = [t.numpy() for t in (kernel_table(state), rows, q, k, v, gates)]
-    y, surprise = torch.empty_like(q).numpy(), torch.empty_like(gates).numpy()
-    arguments: tuple[Any, ...] = (*inputs, 8.0, True, y, surprise)
-    return partial(serve_steps, *arguments)
+    given = Served(*(t.numpy() for t in (q, k, v, gates)))
+    out = Found(torch.empty_like(q).numpy(), torch.empty_like(gates).numpy())
+    memories = kernel_table(state).numpy()
+    return partial(serve_steps, memories, rows.numpy(), given, Rule(8.0, True), out)
 
 
 def peer_memory() -> Any:
@@ -179,6 +181,9 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a shared machine"
     )
+    parser.add_argument(
+        "--parts", nargs="+", choices=("training", "serving", "state"), help="default: all"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     options.clock = time.perf_counter if options.clock == "wall" else time.process_time
@@ -191,12 +196,13 @@ def main() -> None:
     torch.set_num_threads(1)
     if peer is None:
         print("titans-pytorch is not installed: no comparison")
-    print("training, seconds per pass", flush=True)
-    results: dict[str, Any] = {"training": training(options)}
-    print("serving, updates per second", flush=True)
-    results["serving"] = serving(options)
-    results["state"] = state_bytes(options)
-    print(f"state: {results['state']}")
+    parts = {"training": training, "serving": serving, "state": state_bytes}
+    results: dict[str, Any] = {}
+    for name in options.parts or parts:
+        print(f"{name}: {UNITS[name]}", flush=True)
+        results[name] = parts[name](options)
+    if "state" in results:
+        print(f"  {results['state']}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -65,6 +65,12 @@ def tokens(rows: int, count: int, width: int, dtype: torch.dtype = torch.float64
     return torch.randn(rows, count, width, generator=generator, dtype=torch.float64).to(dtype)
 
 
+def made_of(memory: NeuralMemory, x: Tensor, tail: Tensor) -> Any:
+    """The memory's tokens of x, all of which count, and the next tail."""
+    everyone = torch.ones(x.shape[:2], dtype=torch.bool)
+    return memory.tokens(x, memory.qkv(x), tail, everyone)
+
+
 def largest_difference(a: Any, b: Any) -> float:
     """Largest absolute difference over all tensors of two states (or dicts of tensors)."""
     a, b = (x if isinstance(x, dict) else x.tensors() for x in (a, b))

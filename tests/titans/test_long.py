@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.titans.cases import random_memory, tokens
+from tests.titans.cases import made_of, random_memory, tokens
 from titans_stream.titans import LMM, MAC, MAG, LMMConfig, MACConfig, MAGConfig, MemoryConfig
 
 LONG = 16_384
@@ -34,7 +34,7 @@ def test_a_matrix_memory_equals_a_plain_loop(gates: tuple[float, float, float]) 
     x = tokens(1, LONG, 6)
     with torch.no_grad():
         y, _ = memory(x)
-        made, _ = memory.tokens(x, memory.qkv(x), memory.initial_state(1).tail)
+        made, _ = made_of(memory, x, memory.initial_state(1).tail)
         expected = plain_loop(memory, *(part[0, 0] for part in made))
     torch.testing.assert_close(y[0], expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
@@ -46,10 +46,12 @@ def plain_loop(memory: Any, q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> T
     keep, eta, theta = gates[:, 0].exp(), gates[:, 1].exp(), gates[:, 2]
     for t in range(LONG):
         if t % memory.config.chunk == 0:
-            start = M
+            start, written = M, 0.0
         u = 2 * torch.outer(start @ k[t] - v[t], k[t])
         u = u * (memory.config.clip / u.norm().clamp_min(memory.config.clip))
-        S = eta[t] * S - theta[t] * u
+        bound = memory.config.chunk_clip / max(memory.config.chunk_clip, written)
+        written += float(theta[t] * u.norm())
+        S = eta[t] * S - bound * theta[t] * u
         M = keep[t] * M + S
         ys.append(M @ q[t])
     return torch.stack(ys)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.titans.cases import largest_difference, random_memory, tokens
+from tests.titans.cases import largest_difference, made_of, random_memory, tokens
+from tests.titans.naive import NaiveResult, associative_loss, memory_read, naive_memory
 from titans_stream.memory.rule import update
 from titans_stream.titans import MemoryConfig, NeuralMemory, Surprise
-from titans_stream.titans.naive import NaiveResult, associative_loss, memory_read, naive_memory
 from titans_stream.titans.recurrence import current_weights
 
 CASES: dict[str, dict[str, Any]] = {
@@ -30,6 +30,11 @@ CASES: dict[str, dict[str, Any]] = {
     "gates-per-chunk-no-momentum": {"gates": "chunk", "momentum": False, "depth": 1},
     "no-clip": {"clip": None, "theta_max": 0.1},
     "hard-clip": {"clip": 0.05, "depth": 3},
+    "no-chunk-clip": {"chunk_clip": None},
+    "hard-chunk-clip": {"chunk_clip": 0.1, "depth": 3},
+    "chunk-clip-alone": {"chunk_clip": 0.1, "clip": None, "depth": 1},
+    "huber": {"huber": 0.3},
+    "huber-deep": {"huber": 0.1, "depth": 3, "chunk": 1},
     "floors": {"alpha_floor": 0.4, "theta_floor": 0.3},
     "floors-per-chunk": {"alpha_floor": 0.4, "theta_floor": 0.3, "gates": "chunk", "depth": 1},
     "no-residual": {"residual": False, "depth": 3},
@@ -104,13 +109,13 @@ def test_a_matrix_memory_follows_the_shared_update_rule() -> None:
     x = tokens(2, 9, 6)
     with torch.no_grad():
         y, state = memory(x)
-        made, _ = memory.tokens(x, memory.qkv(x), memory.initial_state(2).tail)
+        made, _ = made_of(memory, x, memory.initial_state(2).tail)
         M = memory.initial_state(2).weights[0][:, 0]
         S = torch.zeros_like(M)
         for t in range(9):
             q, k, v, (log_keep, log_eta, theta) = (
                 *(part[:, 0, t] for part in made[:3]),
-                made.gates[:, 0, t].unbind(-1),
+                made.gates[:, 0, t, :3].unbind(-1),
             )
             M, S, _, _ = update(M, S, k, v, 1 - log_keep.exp(), log_eta.exp(), theta, 1.0)
             assert_close((M @ q.unsqueeze(-1)).squeeze(-1), y[:, t])
@@ -150,7 +155,7 @@ def test_surprise_is_read_before_the_update() -> None:
     memory = random_memory(chunk=1, convolution=0, forgetting=False, momentum=False, theta_max=0.05)
     x = tokens(1, 1, 6).expand(1, 2, 6)
     _, _, surprise = memory(x, return_surprise=True)
-    made, _ = memory.tokens(x, memory.qkv(x), memory.initial_state(1).tail)
+    made, _ = made_of(memory, x, memory.initial_state(1).tail)
     at_start = associative_loss(
         [w.unsqueeze(0) for w in memory.start], made.k[:, :, 0], made.v[:, :, 0], True
     )
@@ -196,7 +201,7 @@ def test_retrieve_reads_without_learning() -> None:
     found = memory.retrieve(x, state)
     assert largest_difference(kept, state) == 0
     naive = naive_memory(memory, tokens(2, 6, 6))
-    made, _ = memory.tokens(x, memory.qkv(x), state.tail)
+    made, _ = made_of(memory, x, state.tail)
     for t in range(3):
         assert_close(found[:, t], memory_read(naive.M, made.q[:, :, t], True).flatten(1))
 
@@ -241,7 +246,7 @@ def test_reset_gives_an_empty_matrix_memory_and_an_identity_mlp() -> None:
     mlp = NeuralMemory(MemoryConfig(width=4, depth=2, convolution=0)).double()
     x = tokens(1, 3, 4)
     assert matrix.retrieve(x, matrix.initial_state(1)).abs().max() == 0
-    made, _ = mlp.tokens(x, mlp.qkv(x), mlp.initial_state(1).tail)
+    made, _ = made_of(mlp, x, mlp.initial_state(1).tail)
     assert_close(mlp.retrieve(x, mlp.initial_state(1)), made.q[:, 0])
 
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from tests.titans.cases import largest_difference, random_memory, tokens
-from titans_stream.titans.kernels_cpu import serve_steps
+from titans_stream.titans.kernels_cpu import Found, Rule, serve_steps
 from titans_stream.titans.serving import kernel_table, serve, serving_state
+from titans_stream.titans.tokens_cpu import Served
 
 REPO = Path(__file__).resolve().parents[2]
 EXACT: dict[str, Any] = {"chunk": 1, "width": 16, "heads": 2, "hidden": 80, "clip": 1.0}
@@ -153,8 +154,9 @@ def test_the_kernel_computes_a_row_bitwise_alike_in_any_company() -> None:
         q, k, v = (torch.randn(9, 2, 3, 8, generator=generator)[index] for _ in range(3))
         gates = torch.rand(9, 2, 3, 3, generator=generator)[index]
         y, surprise = torch.empty(len(rows), 2, 3, 8), torch.empty(len(rows), 2, 3, 3)
-        inputs = (t.numpy() for t in (index, q, k, v, gates))
-        serve_steps(kernel_table(state).numpy(), *inputs, 1.0, True, y.numpy(), surprise.numpy())
+        given = Served(*(t.numpy() for t in (q, k, v, gates)))
+        found = Found(y.numpy(), surprise.numpy())
+        serve_steps(kernel_table(state).numpy(), index.numpy(), given, Rule(1.0, True), found)
         return state, y
 
     everyone, y = run([4, 8, 0, 1, 7, 2, 3, 6, 5])
@@ -165,21 +167,31 @@ def test_the_kernel_computes_a_row_bitwise_alike_in_any_company() -> None:
         assert torch.equal(alone.momentum[1][row], everyone.momentum[1][row])
 
 
-def test_the_kernel_flushes_denormals_and_keeps_nan_to_its_row() -> None:
+def test_the_kernel_flushes_denormals() -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
     state = table(memory, 3)
     for part in (*state.weights, *state.momentum):
         part[0] = 1e-38
-    x = torch.zeros(3, 1, 16)
-    x[1] = torch.nan
     with torch.no_grad():
         memory.gates.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, -99.0, -99.0]))
-    untouched = state.gather(torch.tensor([2]))
-    y, _ = serve(memory, x[:2], state, torch.tensor([0, 1]), "numba")
+    serve(memory, torch.zeros(1, 1, 16), state, torch.tensor([0]), "numba")
     assert all((part[0] == 0).all() for part in state.momentum)
-    assert torch.isnan(y[1]).all()
-    assert not torch.isnan(y[0]).any()
-    assert largest_difference(untouched, state.gather(torch.tensor([2]))) == 0
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_broken_token_is_served_without_a_write(backend: Any) -> None:
+    memory = random_memory(dtype=torch.float32, **EXACT)
+    state, rows = table(memory, 3), torch.tensor([0, 1])
+    x = tokens(2, 3, 16, torch.float32)
+    x[1, 1, 5] = torch.inf
+    with torch.no_grad():
+        expected, after, found = memory(x, state.gather(rows), return_surprise=True)
+    y, surprise = serve(memory, x, state, rows, backend)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    assert largest_difference(state.gather(rows), after) < 1e-5
+    for a, b in zip(surprise, found, strict=True):
+        assert b[1, 1] == a[1, 1] == 0
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(

@@ -17,6 +17,7 @@ from tests.titans.cases import (
     random_variant,
     tokens,
 )
+from titans_stream.titans.recurrence import current_weights
 
 COUNT = 23
 SEQUENCE = ("memory", *VARIANTS)
@@ -128,18 +129,65 @@ def test_surprise_of_rows_at_different_places(name: str) -> None:
         torch.testing.assert_close(a[:1], c[:, 5:8], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("name", SEQUENCE)
-def test_a_broken_row_touches_no_other(name: str) -> None:
+def test_a_broken_token_is_not_learned_and_touches_nothing_else(name: str, value: float) -> None:
     layer, width = make(name)
     x = tokens(3, COUNT, width)
-    x[1, 4] = torch.nan
+    broken = x.clone()
+    broken[1, 4, 0] = value
     with torch.no_grad():
-        y, state = layer(x)
+        y, state, surprise = layer(broken, return_surprise=True)
         alone, alone_state = layer(x[::2])
-    assert torch.isnan(y[1, 4:]).any()
+        before, _ = layer(x[1:2, :4])
+        other = broken.clone()
+        other[1, 4] = -value
+        same, same_state = layer(other)
+    assert torch.isfinite(y).all()
+    assert all(torch.isfinite(t).all() for t in state.tensors().values())
+    torch.testing.assert_close(y[1, :4], before[0], rtol=1e-12, atol=1e-12)
+    assert surprise.loss[1, 4] == surprise.momentary[1, 4] == surprise.past[1, 4] == 0
+    torch.testing.assert_close(same, y, rtol=0, atol=0)
+    assert largest_difference(same_state, state) == 0
     torch.testing.assert_close(y[::2], alone, rtol=1e-12, atol=1e-12)
     others = state.gather(torch.tensor([0, 2]))
     assert largest_difference(others, alone_state) < 1e-12
+
+
+@pytest.mark.parametrize("gates", ["token", "chunk"])
+@pytest.mark.parametrize("name", SEQUENCE)
+def test_broken_tokens_may_come_anywhere_in_any_cutting(name: str, gates: str) -> None:
+    layer, width = make(name, gates=gates)
+    x = tokens(2, COUNT, width)
+    x[0, [0, 5, 12, 13]] = torch.nan
+    with torch.no_grad():
+        y, end = layer(x)
+        state, ys = None, []
+        for part in x.split([3, 1, 1, 6, 12], 1):
+            out, state = layer(part, state)
+            ys.append(out)
+    assert torch.isfinite(y).all()
+    torch.testing.assert_close(torch.cat(ys, 1), y, rtol=1e-10, atol=1e-11)
+    assert largest_difference(state, end) < 1e-10
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_broken_token_leaves_the_memory_as_it_is(chunk: int) -> None:
+    memory = random_memory(chunk=chunk, convolution=0)
+    x = tokens(2, 6, 6)
+    bad = torch.full((2, 1, 6), torch.nan, dtype=x.dtype)
+    with torch.no_grad():
+        _, state = memory(x)
+        y, after = memory(bad, state)
+        expected = memory.retrieve(torch.zeros(2, 1, 6, dtype=x.dtype), state)
+        kept = zip(
+            current_weights(memory.config, after),
+            current_weights(memory.config, state),
+            strict=True,
+        )
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    for a, b in kept:
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SEQUENCE)

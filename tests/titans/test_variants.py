@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.titans.cases import VARIANTS, largest_difference, random_variant, tokens
+from tests.titans.naive_variants import naive_lmm, naive_mac, naive_mag, naive_mal
 from titans_stream.titans import MAC
-from titans_stream.titans.naive_variants import naive_lmm, naive_mac, naive_mag, naive_mal
 
 REFERENCE = {"lmm": naive_lmm, "mac": naive_mac, "mag": naive_mag, "mal": naive_mal}
 

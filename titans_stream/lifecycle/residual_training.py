@@ -25,8 +25,8 @@ from titans_stream.lifecycle.head_fitting import period_of, regular_values
 from titans_stream.lifecycle.residual_examples import Examples, examples
 from titans_stream.recipe_settings import ResidualConfig
 from titans_stream.records import Float64
-from titans_stream.titans.recurrence import MemoryConfig
-from titans_stream.titans.variants import MAL, MALConfig
+from titans_stream.titans.config import MALConfig, MemoryConfig
+from titans_stream.titans.variants import MAL
 
 LEAST_ERROR = 0.02
 """Added to a range's error, times the mean over the ranges, so that easy ones do not rule."""

@@ -28,8 +28,8 @@ class WindowState(RowState):
     keys: Tensor
     """[B, A, W - 1, d], newest last, before rotation."""
     values: Tensor
-    seen: Tensor
-    """How many of the W - 1 places hold a token, int64 [B]."""
+    held: Tensor
+    """Which of the W - 1 places hold a token that counts, bool [B, W - 1]."""
     prefix_keys: Tensor
     """[B, A, N, d]."""
     prefix_values: Tensor
@@ -43,6 +43,8 @@ class SegmentState(RowState):
     values: Tensor
     context_keys: Tensor
     context_values: Tensor
+    held: Tensor
+    """Which places hold a token that counts, bool [B, G - 1]."""
 
 
 class Attention(nn.Module):
@@ -64,7 +66,10 @@ class Attention(nn.Module):
 
 
 class WindowAttention(Attention):
-    """Each token attends to itself, the W - 1 tokens before it and the prefix."""
+    """Each token attends to itself, the W - 1 tokens before it and the prefix.
+
+    Tokens that do not count are seen by themselves alone.
+    """
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__(width, heads)
@@ -75,31 +80,31 @@ class WindowAttention(Attention):
         _, keys, values = self._project(prefix)
         rows, heads, _, width = keys.shape
         empty = keys.new_zeros((rows, heads, self.window - 1, width))
-        seen = torch.zeros(rows, dtype=torch.int64, device=keys.device)
-        return WindowState(empty, empty.clone(), seen, keys, values)
+        held = torch.zeros(rows, self.window - 1, dtype=torch.bool, device=keys.device)
+        return WindowState(empty, empty.clone(), held, keys, values)
 
-    def forward(self, x: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:
-        """x [B, T, D] -> y [B, T, D] and the next state; cost linear in T."""
+    def forward(self, x: Tensor, state: WindowState, counts: Tensor) -> tuple[Tensor, WindowState]:
+        """x [B, T, D], which count [B, T] -> y [B, T, D] and the next state; cost linear in T."""
         q, k, v = self._project(x)
         keys, values = torch.cat([state.keys, k], 2), torch.cat([state.values, v], 2)
+        held = torch.cat([state.held, counts], 1)
         count, past = x.shape[1], self.window - 1
-        seen = state.seen
         kept = WindowState(
             keys[:, :, count:].clone(),
             values[:, :, count:].clone(),
-            (seen + count).clamp_max(past),
+            held[:, count:].clone(),
             state.prefix_keys,
             state.prefix_values,
         )
         block = min(count, self.window)
         spare = -count % block
         q, keys, values = (pad(t, (0, 0, 0, spare)) for t in (q, keys, values))
-        place = torch.arange(keys.shape[2], device=x.device)
-        held = (place >= past - seen[:, None]).unfold(1, block + past, block)  # [B, n, b + W - 1]
+        held = pad(held, (0, spare)).unfold(1, block + past, block)  # [B, n, b + W - 1]
         q = q.reshape(*q.shape[:2], -1, block, q.shape[-1])  # [B, A, n, b, d]
         keys = keys.unfold(2, block + past, block).mT
         values = values.unfold(2, block + past, block).mT
-        visible = _band(block, past, x.device) & held[:, None, :, None, :]
+        band, own = _band(block, past, x.device)
+        visible = own | band & held[:, None, :, None, :]
         near = rotate(q, past) @ rotate(keys, 0).mT
         near = near.masked_fill(~visible, -torch.inf)
         far = q @ state.prefix_keys.unsqueeze(2).mT
@@ -124,56 +129,87 @@ class SegmentAttention(Attention):
         """The state at a segment's start."""
         width = self.qkv.weight.shape[1] // self.heads
         empty = self.qkv.weight.new_zeros((rows, self.heads, self.segment - 1, width))
-        return SegmentState(*(empty.clone() for _ in range(4)))
+        held = empty.new_zeros((rows, self.segment - 1), dtype=torch.bool)
+        return SegmentState(*(empty.clone() for _ in range(4)), held)
 
     def forward(
-        self, x: Tensor, context: Tensor, prefix: Tensor, state: SegmentState, position: int
+        self,
+        tokens: tuple[Tensor, Tensor],
+        prefix: Tensor,
+        state: SegmentState,
+        position: int | Tensor,
+        counts: Tensor,
     ) -> tuple[Tensor, SegmentState]:
-        """x, context [B, T, D] at `position`.. of one segment; prefix [1, N, D] -> y [B, T, D].
+        """Tokens x and context [B, T, D] at `position`.. of one segment -> y [B, T, D].
 
+        prefix [1, N, D]; counts bool [B, T]; a position per row int64 [B] is for single tokens.
         After the segment's last token the state is to be replaced by `start`.
         """
+        x, context = tokens
         q, k, v = self._project(x)
         _, ck, cv = self._project(context)
         _, pk, pv = self._project(prefix)
-        count = x.shape[1]
         keys, values, context_keys, context_values = (
-            torch.cat([old[:, :, :position], new], 2)
-            for old, new in zip(vars(state).values(), (k, v, ck, cv), strict=True)
+            self._placed(old, new, position)
+            for old, new in zip(
+                (state.keys, state.values, state.context_keys, state.context_values),
+                (k, v, ck, cv),
+                strict=True,
+            )
         )
-        end = position + count
-        rows = torch.arange(position, end, device=x.device)[:, None]
-        visible = torch.arange(end, device=x.device) <= rows
+        held = self._placed(state.held[:, None, :, None], counts[:, None, :, None], position)
+        at = torch.arange(x.shape[1], device=x.device)
+        at = at + (position if isinstance(position, int) else position[:, None, None])
+        places = torch.arange(keys.shape[2], device=x.device)
+        own = places == at.unsqueeze(-1)
+        visible = own | (places <= at.unsqueeze(-1)) & held.mT
         turned = rotate(q, position)
         scores = [
             q @ pk.mT,
             (turned @ rotate(context_keys, 0).mT).masked_fill(~visible, -torch.inf),
             (turned @ rotate(keys, 0).mT).masked_fill(~visible, -torch.inf),
         ]
-        cuts = [pk.shape[2], pk.shape[2] + end]
+        cuts = [pk.shape[2], pk.shape[2] + keys.shape[2]]
         far, recalled, near = torch.cat(scores, -1).softmax(-1).tensor_split(cuts, -1)
         y = far @ pv + recalled @ context_values + near @ values
-        spare = (0, 0, 0, self.segment - 1 - end)
-        if end < self.segment:
-            state = SegmentState(
-                *(pad(t, spare) for t in (keys, values, context_keys, context_values))
-            )
-        return y.transpose(1, 2).flatten(2).to(x.dtype), state
+        kept = (self._kept(t) for t in (keys, values, context_keys, context_values))
+        after = SegmentState(*kept, self._kept(held)[:, 0, :, 0])
+        return y.transpose(1, 2).flatten(2).to(x.dtype), after
+
+    def _placed(self, old: Tensor, new: Tensor, position: int | Tensor) -> Tensor:
+        """The segment so far [B, A, E, d]: `old` [B, A, G - 1, d] with `new` from `position` on.
+
+        E is up to the last token, or all of the segment where rows differ.
+        """
+        if isinstance(position, int):
+            return torch.cat([old[:, :, :position], new], 2)
+        at = torch.arange(self.segment, device=old.device) == position[:, None]
+        return torch.where(at[:, None, :, None], new, pad(old, (0, 0, 0, 1)))
+
+    def _kept(self, placed: Tensor) -> Tensor:
+        """[B, A, E, d] -> [B, A, G - 1, d]."""
+        spare = self.segment - 1 - placed.shape[2]
+        return pad(placed, (0, 0, 0, spare)) if spare >= 0 else placed[:, :, :spare].clone()
 
 
-def rotate(x: Tensor, offset: int) -> Tensor:
-    """Rotary embedding of x [..., T, d] at positions offset, offset + 1, ...; d even."""
+def rotate(x: Tensor, offset: int | Tensor) -> Tensor:
+    """Rotary embedding of x [B, A, T, d] at positions offset, offset + 1, ...; d even.
+
+    `offset`: one number, or one per row [B].
+    """
     half = x.shape[-1] // 2
     exponent = torch.arange(half, device=x.device, dtype=torch.float64) / half
-    place = torch.arange(x.shape[-2], device=x.device, dtype=torch.float64) + offset
-    angle = place[:, None] * _BASE**-exponent
+    place = torch.arange(x.shape[-2], device=x.device, dtype=torch.float64)
+    place = place + (offset if isinstance(offset, int) else offset[:, None, None])
+    angle = place.unsqueeze(-1) * _BASE**-exponent
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
-def _band(block: int, past: int, device: torch.device) -> Tensor:
-    """[b, b + W - 1]: key c is visible to query r if r <= c <= r + W - 1."""
+def _band(block: int, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """[b, b + W - 1]: key c is visible to query r if r <= c <= r + W - 1, its own at the end."""
     shape = (block, block + past)
     ones = torch.ones(shape, dtype=torch.bool, device=device)
-    return ones.triu(0) & ones.tril(past)
+    band = ones.triu(0) & ones.tril(past)
+    return band, band & ones.triu(past)

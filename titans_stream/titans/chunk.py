@@ -8,7 +8,7 @@ The memory M is a stack of matrices (arXiv 2501.00663, section 3.1):
 (the sums only with `residual`). The gradient of l = || M(k) - v ||^2 for W_l is the outer
 product g_l h_{l-1}' of two vectors. So the weights at token t of a chunk are
 
-    M_t = R_t M_0 + m_t S_0 + sum_{i<=t} W_ti step_i g_i h_i',  step_i = -theta_i (clipped)
+    M_t = R_t M_0 + m_t S_0 + sum_{i<=t} W_ti step_i g_i h_i',  step_i = -theta_i (bounded)
 
 and are applied to a query without being formed, as in linear attention.
 
@@ -23,11 +23,50 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import pad, silu
 
+from titans_stream.memory.rule import clip_scale
+from titans_stream.titans.config import MemoryConfig
 from titans_stream.titans.scan import Decays
 
 Layers = tuple[Tensor, ...]
+
+
+class Rule(NamedTuple):
+    """What the inner loss and its steps are, besides the gates; see `MemoryConfig`."""
+
+    residual: bool
+    clip: float | None
+    chunk_clip: float | None
+    huber: float | None
+
+    @classmethod
+    def of(cls, config: MemoryConfig) -> Rule:
+        """The rule of a memory."""
+        return cls(config.residual, config.clip, config.chunk_clip, config.huber)
+
+    def loss(self, off: Tensor) -> Tensor:
+        """The inner loss [N, T] of errors M(k) - v [N, T, D] (eq. 12, or Huber's)."""
+        if self.huber is None:
+            return _squares(off)
+        size, delta = off.abs(), self.huber
+        within = size.clamp_max(delta)
+        return (within * (2 * size - within)).sum(-1)
+
+    def steps(self, theta: Tensor, squared_norm: Tensor) -> Tensor:
+        """The steps -theta [N, T] of a chunk's first T tokens, shortened by the two bounds.
+
+        squared_norm [N, T] of their gradients.
+        """
+        step = theta
+        if self.clip is not None:
+            step = step * clip_scale(squared_norm, self.clip)
+        if self.chunk_clip is not None and theta.shape[-1] > 1:
+            norm = root(squared_norm)
+            lengths = theta * (norm if self.clip is None else norm.clamp_max(self.clip))
+            before = pad(lengths[..., :-1].cumsum(-1), (1, 0))
+            step = step * (self.chunk_clip / before.clamp_min(self.chunk_clip))
+        return -step
 
 
 class Gradients(NamedTuple):
@@ -38,22 +77,20 @@ class Gradients(NamedTuple):
     errors: Layers
     """g_l [N, T, O] of each layer."""
 
-    def loss(self) -> Tensor:
-        """|| M(k) - v ||^2 [N, T] (eq. 12)."""
-        return 0.25 * _squares(self.errors[-1])
-
     def squared_norm(self) -> Tensor:
         """Squared Frobenius norm of the whole gradient [N, T], the momentary surprise."""
         first, *rest = (_squares(e) * _squares(h) for h, e in zip(*self, strict=True))
         return sum(rest, start=first)
 
 
-def surprise_gradients(weights: Layers, k: Tensor, v: Tensor, residual: bool) -> Gradients:
-    """grad l(M; x_t) of every layer at fixed weights (eq. 8 and 12).
+def surprise_gradients(
+    weights: Layers, k: Tensor, v: Tensor, rule: Rule
+) -> tuple[Gradients, Tensor]:
+    """grad l(M; x_t) of every layer at fixed weights (eq. 8 and 12), and M(k) - v [N, T, D].
 
     weights [N, I, O] per layer; k, v [N, T, D].
     """
-    h = k
+    h, residual = k, rule.residual
     inputs, before = [k], []
     for layer, weight in enumerate(weights[:-1]):
         z = h @ weight
@@ -61,7 +98,8 @@ def surprise_gradients(weights: Layers, k: Tensor, v: Tensor, residual: bool) ->
         inputs.append(h)
         before.append(z)
     target = v - k if residual and before else v
-    errors = [2 * torch.baddbmm(target, h, weights[-1], beta=-1)]
+    off = torch.baddbmm(target, h, weights[-1], beta=-1)
+    errors = [2 * (off if rule.huber is None else off.clamp(-rule.huber, rule.huber))]
     if before:
         back = errors[0] @ weights[-1].mT
         errors.append(_SiluGradient.apply(back, before[-1]))
@@ -70,7 +108,7 @@ def surprise_gradients(weights: Layers, k: Tensor, v: Tensor, residual: bool) ->
             back = through + back if residual else through
             errors.append(_SiluGradient.apply(back, before[layer - 1]))
     errors.reverse()
-    return Gradients(tuple(inputs), tuple(errors))
+    return Gradients(tuple(inputs), tuple(errors)), off
 
 
 def retrieve(weights: Layers, q: Tensor, residual: bool) -> Tensor:
@@ -104,14 +142,37 @@ def retrieve_within(
 
 
 def fold(stacks: Layers, found: Gradients, step: Tensor, decays: Decays) -> Layers:
-    """The stacks after the chunk's last token (eq. 13 and 14)."""
+    """The stacks after the chunk's last token (eq. 13 and 14), or what of them has `ends`."""
     start, writes = decays.ends, (decays.folds * step.unsqueeze(-1)).unsqueeze(-1)
     folded = []
     for stack, keys, errors in zip(stacks, *found, strict=True):
-        kept = (start @ stack.reshape(len(stack), start.shape[-1], -1)).view(stack.shape)
+        kept = (start @ stack.reshape(len(stack), start.shape[-1], -1)).view(
+            len(stack), -1, stack.shape[-1]
+        )
         written = (writes * keys.unsqueeze(-2)).flatten(-2)
         folded.append(torch.baddbmm(kept, written.mT, errors))
     return tuple(folded)
+
+
+def whole_chunk(
+    stacks: Layers,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    theta: Tensor,
+    decays: Decays,
+    rule: Rule,
+) -> tuple[Tensor, Layers]:
+    """y [N, C, D] of a chunk that starts and ends here and the stacks [N, J I, O] after it.
+
+    stacks at the chunk's start; q, k, v [N, C, D]; theta [N, C] before bounds.
+    """
+    parts = decays.read.shape[-1]
+    weights = tuple(stack[:, : stack.shape[1] // parts] for stack in stacks)
+    found, _ = surprise_gradients(weights, k, v, rule)
+    step = rule.steps(theta, found.squared_norm())
+    y = retrieve_within(stacks, found, step, decays, q, rule.residual)
+    return y, fold(stacks, found, step, decays)
 
 
 def past_squared_norm(stacks: Layers, found: Gradients, step: Tensor, decays: Decays) -> Tensor:
@@ -136,7 +197,7 @@ def past_squared_norm(stacks: Layers, found: Gradients, step: Tensor, decays: De
 
 
 class _SiluGradient(torch.autograd.Function):
-    """back * silu'(z), with its derivative in one go."""
+    """back * silu'(z), with its derivative in one go; differentiable any number of times."""
 
     @staticmethod
     def forward(ctx: Any, back: Tensor, z: Tensor) -> Tensor:
@@ -149,7 +210,13 @@ class _SiluGradient(torch.autograd.Function):
         back, z = ctx.saved_tensors
         gate = torch.sigmoid(z)
         curvature = (gate - gate * gate) * (2 + z - 2 * z * gate)
-        return torch.ops.aten.silu_backward(grad, z), grad * back * curvature
+        return _SiluGradient.apply(grad, z), grad * back * curvature
+
+
+def root(squares: Tensor) -> Tensor:
+    """The square root, with gradient 0 at 0 like that of a norm."""
+    positive = squares > 0
+    return torch.where(positive, squares, 1.0).sqrt() * positive
 
 
 def _squares(x: Tensor) -> Tensor:

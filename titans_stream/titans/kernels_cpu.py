@@ -15,13 +15,13 @@ every inner loop runs along H.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from titans_stream.jit import njit
 from titans_stream.records import Float32, Int64
-from titans_stream.titans.silu_cpu import sigmoid
+from titans_stream.titans.tokens_cpu import Served
 from titans_stream.titans.vectors import (
     LANES,
     TINY,
@@ -31,6 +31,7 @@ from titans_stream.titans.vectors import (
     load,
     multiply,
     prefetch,
+    sigmoid,
     spread,
     store,
     store_totals,
@@ -42,80 +43,86 @@ TOGETHER = 4
 """Rows of W_2 that are taken at a time; d is a multiple of it, H one of LANES."""
 
 
+class Rule(NamedTuple):
+    """What the update has besides its gates."""
+
+    clip: float
+    """Largest gradient norm; infinity clips nothing."""
+    residual: bool
+
+
+class Found(NamedTuple):
+    """What a serving step writes, beside the memories."""
+
+    y: Float32
+    """[n, P, T, d]."""
+    surprise: Float32
+    """Squared gradient norm, loss and squared momentum norm [n, P, T, 3]."""
+
+
+class _Flat(NamedTuple):
+    """Everything as flat arrays: a view costs as much as half a pass over a matrix."""
+
+    width: int
+    hidden: int
+    table: Float32
+    q: Float32
+    k: Float32
+    v: Float32
+    gates: Float32
+    y: Float32
+    surprise: Float32
+    scratch: Float32
+    """z, h, back and read of H floats each, then error of d."""
+
+
+class _Update(NamedTuple):
+    """Factors of equations 10 and 13 for one token."""
+
+    step: np.float32
+    keep: np.float32
+    eta: np.float32
+
+
 @njit(nogil=True, error_model="numpy")
-def serve_steps(
-    memories: Float32,
-    rows: Int64,
-    q: Float32,
-    k: Float32,
-    v: Float32,
-    gates: Float32,
-    clip: float,
-    residual: bool,
-    y: Float32,
-    surprise: Float32,
-) -> None:
+def serve_steps(memories: Float32, rows: Int64, tokens: Served, rule: Rule, out: Found) -> None:
     """Let n rows read and learn T tokens each, in place.
 
-    memories [N, P, 4, d, H]; rows int64 [n], distinct; q, k, v and y (written) [n, P, T, d];
-    gates (1 - alpha, eta, theta) [n, P, T, 3]; surprise (written: squared gradient norm, loss,
-    squared momentum norm) [n, P, T, 3]. A `clip` of infinity clips nothing.
+    memories [N, P, 4, d, H]; rows int64 [n], distinct; `out` is written.
     """
-    heads, count, width, hidden = memories.shape[1], k.shape[2], k.shape[3], memories.shape[4]
+    heads, width, hidden = memories.shape[1], memories.shape[3], memories.shape[4]
+    count = tokens.k.shape[2]
     size, last = 4 * width * hidden, rows.shape[0] * heads - 1
-    # Flat arrays and places in them: a view costs as much as half a pass over a matrix.
-    table = memories.reshape(-1)
-    flat_q, flat_k, flat_v, flat_y = q.reshape(-1), k.reshape(-1), v.reshape(-1), y.reshape(-1)
-    flat_gates, flat_surprise = gates.reshape(-1), surprise.reshape(-1)
-    scratch = np.empty(4 * hidden + width, np.float32)
+    flat = _Flat(
+        width,
+        hidden,
+        memories.reshape(-1),
+        tokens.q.reshape(-1),
+        tokens.k.reshape(-1),
+        tokens.v.reshape(-1),
+        tokens.gates.reshape(-1),
+        out.y.reshape(-1),
+        out.surprise.reshape(-1),
+        np.empty(4 * hidden + width, np.float32),
+    )
     for memory in range(rows.shape[0] * heads):
         then = min(memory + 1, last)
         here = (rows[memory // heads] * heads + memory % heads) * size
         ahead = (rows[then // heads] * heads + then % heads) * size
         for t in range(count):
-            _step(
-                table,
-                here,
-                ahead if t == 0 else -1,
-                memory * count + t,
-                width,
-                hidden,
-                flat_q,
-                flat_k,
-                flat_v,
-                flat_gates,
-                np.float32(clip),
-                residual,
-                flat_y,
-                flat_surprise,
-                scratch,
-            )
+            _step(flat, here, ahead if t == 0 else -1, memory * count + t, rule)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _step(
-    table: Float32,
-    here: int,
-    ahead: int,
-    token: int,
-    width: int,
-    hidden: int,
-    q: Float32,
-    k: Float32,
-    v: Float32,
-    gates: Float32,
-    clip: np.float32,
-    residual: bool,
-    y: Float32,
-    surprise: Float32,
-    scratch: Float32,
-) -> None:
-    """Token number `token` for the memory at `here`; names as in `serve_steps`, all flat.
+def _step(flat: _Flat, here: int, ahead: int, token: int, rule: Rule) -> None:
+    """Token number `token` for the memory at `here` of the table.
 
     The memory at `ahead` is the next one; -1: it is in the cache already.
     """
-    keep, eta, theta = gates[3 * token], gates[3 * token + 1], gates[3 * token + 2]
-    x, error = token * width, 4 * hidden
+    width, hidden, k, scratch = flat.width, flat.hidden, flat.k, flat.scratch
+    clip = np.float32(rule.clip)
+    keep, eta, theta = flat.gates[3 * token], flat.gates[3 * token + 1], flat.gates[3 * token + 2]
+    x = token * width
     z, h, back, read = 0, hidden, 2 * hidden, 3 * hidden
     w1, s1 = here, here + 2 * width * hidden
     w2, s2 = w1 + width * hidden, s1 + width * hidden
@@ -123,7 +130,7 @@ def _step(
     if ahead < 0:
         to_w2 = to_s1 = to_s2 = 0
     one = fill(np.float32(1))
-    _columns(table, w1, ahead, k, x, width, hidden, scratch, z)
+    _columns(flat, w1, ahead, x)
     squares = fill(np.float32(0))
     for j in range(0, hidden, LANES):
         before = load(scratch, z + j)
@@ -132,9 +139,7 @@ def _step(
         store(scratch, h + j, after)
     squared_h = total(squares)
 
-    squared_error = _errors(
-        table, w2, ahead + to_w2, scratch, h, k, v, x, residual, width, hidden, error, back
-    )
+    squared_error = _errors(flat, w2, ahead + to_w2, x, rule.residual)
     squared_k = np.float32(0)
     for i in range(width):
         squared_k += k[x + i] * k[x + i]
@@ -151,36 +156,24 @@ def _step(
     if squared > clip * clip:
         step *= clip / np.float32(np.sqrt(squared))
 
-    past = _learn_first(
-        table, w1, s1, ahead + to_s1, k, q, x, scratch, back, read, width, hidden, step, keep, eta
-    )
+    update = _Update(step, keep, eta)
+    past = _learn_first(flat, w1, s1, ahead + to_s1, x, update)
     for j in range(0, hidden, LANES):
         before = load(scratch, read + j)
         store(scratch, read + j, multiply(before, sigmoid(before)))
-    past += _learn_last(
-        table, w2, s2, ahead + to_s2, scratch, error, h, read, width, hidden, step, keep, eta, y, x
-    )
-    if residual:
+    past += _learn_last(flat, w2, s2, ahead + to_s2, x, update)
+    if rule.residual:
         for i in range(width):
-            y[x + i] += q[x + i]
-    surprise[3 * token] = squared
-    surprise[3 * token + 1] = np.float32(0.25) * squared_error
-    surprise[3 * token + 2] = past
+            flat.y[x + i] += flat.q[x + i]
+    flat.surprise[3 * token] = squared
+    flat.surprise[3 * token + 1] = np.float32(0.25) * squared_error
+    flat.surprise[3 * token + 2] = past
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _columns(
-    table: Float32,
-    here: int,
-    ahead: int,
-    x: Float32,
-    at: int,
-    width: int,
-    hidden: int,
-    out: Float32,
-    to: int,
-) -> None:
-    """W' x: W [d, H] at `here` of the table, x [d] at `at`; written to `out` from `to` on."""
+def _columns(flat: _Flat, here: int, ahead: int, at: int) -> None:
+    """W' k to the place z, for W [d, H] at `here` of the table, k [d] at `at`."""
+    width, hidden, table, x, out = flat.width, flat.hidden, flat.table, flat.k, flat.scratch
     blocks = hidden // (4 * LANES) * (4 * LANES)
     for j in range(0, blocks, 4 * LANES):
         a = b = c = d = fill(np.float32(0))
@@ -194,40 +187,29 @@ def _columns(
             b = add_product(xi, load(table, place + LANES), b)
             c = add_product(xi, load(table, place + 2 * LANES), c)
             d = add_product(xi, load(table, place + 3 * LANES), d)
-        store(out, to + j, a)
-        store(out, to + j + LANES, b)
-        store(out, to + j + 2 * LANES, c)
-        store(out, to + j + 3 * LANES, d)
+        store(out, j, a)
+        store(out, j + LANES, b)
+        store(out, j + 2 * LANES, c)
+        store(out, j + 3 * LANES, d)
     for j in range(blocks, hidden, LANES):
         a = fill(np.float32(0))
         for i in range(width):
             if ahead >= 0:
                 prefetch(table, ahead + i * hidden + j)
             a = add_product(spread(x, at + i), load(table, here + i * hidden + j), a)
-        store(out, to + j, a)
+        store(out, j, a)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _errors(
-    table: Float32,
-    here: int,
-    ahead: int,
-    scratch: Float32,
-    h: int,
-    k: Float32,
-    v: Float32,
-    x: int,
-    residual: bool,
-    width: int,
-    hidden: int,
-    error: int,
-    back: int,
-) -> np.float32:
+def _errors(flat: _Flat, here: int, ahead: int, x: int, residual: bool) -> np.float32:
     """g = 2 (W h + k - v) and W' g, for W [d, H] at `here` of the table; |g|^2 is returned.
 
     h, g and W' g in their places in `scratch`. Both products of four rows are made while these
     are at hand.
     """
+    width, hidden, table, k, v = flat.width, flat.hidden, flat.table, flat.k, flat.v
+    scratch = flat.scratch
+    h, back, error = hidden, 2 * hidden, 4 * hidden
     two, squared_error = np.float32(2), np.float32(0)
     for j in range(0, hidden, LANES):
         store(scratch, back + j, fill(np.float32(0)))
@@ -261,28 +243,15 @@ def _errors(
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _learn_first(
-    table: Float32,
-    w: int,
-    s: int,
-    ahead: int,
-    k: Float32,
-    q: Float32,
-    x: int,
-    scratch: Float32,
-    back: int,
-    read: int,
-    width: int,
-    hidden: int,
-    step: np.float32,
-    keep: np.float32,
-    eta: np.float32,
-) -> np.float32:
+def _learn_first(flat: _Flat, w: int, s: int, ahead: int, x: int, update: _Update) -> np.float32:
     """Equations 10 and 13 for W_1, whose gradient is k back', and W_1' q; squared norm of S.
 
     W_1' q goes to the place `read`.
     """
-    kept, carried = fill(keep), fill(eta)
+    width, hidden, table, k, q = flat.width, flat.hidden, flat.table, flat.k, flat.q
+    scratch = flat.scratch
+    back, read = 2 * hidden, 3 * hidden
+    step, kept, carried = update.step, fill(update.keep), fill(update.eta)
     past = fill(np.float32(0))
     for j in range(0, hidden, 2 * LANES):
         two = j + LANES < hidden
@@ -314,25 +283,11 @@ def _learn_first(
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
-def _learn_last(
-    table: Float32,
-    w: int,
-    s: int,
-    ahead: int,
-    scratch: Float32,
-    error: int,
-    h: int,
-    read: int,
-    width: int,
-    hidden: int,
-    step: np.float32,
-    keep: np.float32,
-    eta: np.float32,
-    y: Float32,
-    x: int,
-) -> np.float32:
+def _learn_last(flat: _Flat, w: int, s: int, ahead: int, x: int, update: _Update) -> np.float32:
     """Equations 10 and 13 for W_2, whose gradient is g h', and y = W_2 read; squared norm of S."""
-    kept, carried = fill(keep), fill(eta)
+    width, hidden, table, scratch = flat.width, flat.hidden, flat.table, flat.scratch
+    h, read, error = hidden, 3 * hidden, 4 * hidden
+    step, kept, carried = update.step, fill(update.keep), fill(update.eta)
     past = other = fill(np.float32(0))
     for i in range(0, width, TOGETHER):
         a = b = c = d = fill(np.float32(0))
@@ -355,7 +310,7 @@ def _learn_last(
             place += hidden
             weights, momentum = _learned(table, w + place, s + place, f3, right, kept, carried)
             other, d = add_product(momentum, momentum, other), add_product(hq, weights, d)
-        store_totals(y, x + i, a, b, c, d)
+        store_totals(flat.y, x + i, a, b, c, d)
     squared_norm: np.float32 = total(add(past, other))
     return squared_norm
 

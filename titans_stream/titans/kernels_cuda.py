@@ -10,10 +10,14 @@ width; tiles are padded to powers of two.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from titans_stream.titans.kernels_cpu import Rule
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -99,36 +103,21 @@ def _serve(  # type: ignore[no-untyped-def]
     tl.store(place + 3 * size, s2, mask=real)
 
 
-def serve_steps(
-    memories: Tensor,
-    rows: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Tensor,
-    clip: float,
-    residual: bool,
-    y: Tensor,
-    surprise: Tensor,
-) -> None:
+def serve_steps(memories: Tensor, rows: Tensor, tokens: Any, rule: Rule, out: Any) -> None:
     """`kernels_cpu.serve_steps` on tensors of one CUDA device, all contiguous float32."""
     _, heads, _, width, hidden = memories.shape
     tile_d, tile_h = triton.next_power_of_2(width), triton.next_power_of_2(hidden)
     _serve[(len(rows), heads)](
         memories,
         rows,
-        q,
-        k,
-        v,
-        gates,
-        y,
-        surprise,
-        min(clip, torch.finfo(torch.float32).max ** 0.5),
+        *tokens,
+        *out,
+        min(rule.clip, torch.finfo(torch.float32).max ** 0.5),
         heads,
-        k.shape[2],
+        tokens[1].shape[2],
         width,
         hidden,
-        residual,
+        rule.residual,
         tile_d,
         tile_h,
         num_warps=4 if tile_d * tile_h <= 4096 else 8,

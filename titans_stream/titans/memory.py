@@ -13,8 +13,11 @@ Equations of arXiv 2501.00663. Where the paper leaves room, this reading is take
   while a chunk is being filled.
 - The depthwise-separable convolution is the projection (pointwise) followed by a depthwise one.
 - M_0 is a slow weight, shared by all rows.
-- The gradient is clipped per token and head. A memory of depth >= 2 with momentum diverges on
-  outliers without it.
+- The gradient is clipped per token and head, and steps shrink once those of the chunk's earlier
+  tokens add up to `chunk_clip`: all of them are taken at the chunk's start, so together they
+  overshoot where each alone would not. A memory of depth >= 2 diverges without the two.
+- A token with a NaN or an infinity in it does not count: nothing is written or forgotten, the
+  momentum ends, the read-out is that of the memory as it is for a token of zeros; surprise 0.
 
 Letters: B rows (series), T tokens, D width, P heads, d = D / P head width.
 """
@@ -23,18 +26,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, silu
 
-from titans_stream.titans.chunk import Layers, retrieve
+from titans_stream.titans.chunk import Layers, retrieve, whole_chunk
+from titans_stream.titans.config import MemoryConfig
 from titans_stream.titans.recurrence import (
-    MemoryConfig,
     MemoryState,
     Surprise,
     Tokens,
+    WholeChunk,
     current_weights,
     recur,
 )
@@ -53,6 +57,7 @@ class NeuralMemory(nn.Module):
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
         self.config = config
+        self.whole_chunk: WholeChunk = whole_chunk
         width, heads = config.width, config.heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.gates = nn.Linear(width, 3 * heads)
@@ -64,19 +69,27 @@ class NeuralMemory(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the slow weights: little forgetting, half momentum, small steps, M_0(k) = 0 or k."""
+        """Draw the slow weights: little forgetting, half momentum, steps theta of at most 1 / C.
+
+        M_0(k) is 0 for L_M = 1 and k for L_M = 2. A deeper memory whose last layer starts at zero
+        hardly learns, so there it is drawn like the others.
+        """
         self.qkv.reset_parameters()
         nn.init.zeros_(self.gates.weight)
+        config = self.config
+        open_ = config.theta_floor + (1 - config.theta_floor) / (config.chunk * config.theta_max)
+        theta = min(-2.0, math.log(open_ / (1 - open_))) if open_ < 1 else -2.0
         with torch.no_grad():
-            start = torch.tensor([-5.0, 0.0, -2.0]).repeat_interleave(self.config.heads)
+            start = torch.tensor([-5.0, 0.0, theta]).repeat_interleave(config.heads)
             self.gates.bias.copy_(start)
         if self.filter is not None:
             nn.init.normal_(self.filter, std=0.1)
             with torch.no_grad():
                 self.filter[:, -1] += 1.0
-        for weight in self.start[:-1]:
+        for weight in self.start:
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
-        nn.init.zeros_(self.start[-1])
+        if config.depth < 3:
+            nn.init.zeros_(self.start[-1])
 
     def initial_state(self, rows: int) -> MemoryState:
         """The state of `rows` series of which nothing has been read."""
@@ -95,27 +108,45 @@ class NeuralMemory(nn.Module):
 
     @overload
     def forward(
-        self, x: Tensor, state: MemoryState | None = ..., return_surprise: Literal[False] = ...
+        self,
+        x: Tensor,
+        state: MemoryState | None = ...,
+        return_surprise: Literal[False] = ...,
+        counts: Tensor | None = ...,
     ) -> tuple[Tensor, MemoryState]: ...
 
     @overload
     def forward(
-        self, x: Tensor, state: MemoryState | None = ..., *, return_surprise: Literal[True]
+        self,
+        x: Tensor,
+        state: MemoryState | None = ...,
+        *,
+        return_surprise: Literal[True],
+        counts: Tensor | None = ...,
     ) -> tuple[Tensor, MemoryState, Surprise]: ...
 
     def forward(
-        self, x: Tensor, state: MemoryState | None = None, return_surprise: bool = False
+        self,
+        x: Tensor,
+        state: MemoryState | None = None,
+        return_surprise: bool = False,
+        counts: Tensor | None = None,
     ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Surprise]:
         """Read x [B, T, D] and learn from it; y [B, T, D] and the state after it.
 
-        With `return_surprise` also the `Surprise` of every token. ValueError for another shape.
+        With `return_surprise` also the `Surprise` of every token. `counts` bool [B, T] says which
+        tokens count; without it those that are finite. ValueError for another shape.
         """
         fresh = state is None
         state = self._checked(x, state)
+        if counts is None:
+            x, counts = finite(x)
         projected = self.qkv(x).to(self.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            tokens, tail = self.tokens(x.to(self.dtype), projected, state.tail)
-            y, state, surprise = recur(self.config, state, tokens, fresh, return_surprise)
+            tokens, tail = self.tokens(x.to(self.dtype), projected, state.tail, counts)
+            y, state, surprise = recur(
+                self.config, state, tokens, fresh, return_surprise, self.whole_chunk
+            )
         state = replace(state, tail=tail)
         out = y.transpose(1, 2).flatten(2).to(x.dtype)
         return (out, state) if surprise is None else (out, state, surprise)
@@ -133,6 +164,7 @@ class NeuralMemory(nn.Module):
     def retrieve(self, x: Tensor, state: MemoryState) -> Tensor:
         """What the memory holds for x [B, T, D], as its next tokens, without an update (eq. 15)."""
         state = self._checked(x, state)
+        x, _ = finite(x)
         return self.read(
             current_weights(self.config, state), x, state.tail[..., : self.config.width]
         )[0]
@@ -165,13 +197,19 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"state: it has {state.rows} rows, x has {x.shape[0]}")
         return state.to(dtype=self.dtype)
 
-    def tokens(self, x: Tensor, projected: Tensor, tail: Tensor) -> tuple[Tokens, Tensor]:
-        """q, k, v and gates of x [B, T, D], whose projections are [B, T, 3 D]."""
+    def tokens(
+        self, x: Tensor, projected: Tensor, tail: Tensor, counts: Tensor
+    ) -> tuple[Tokens, Tensor]:
+        """q, k, v and gates of finite x [B, T, D], whose projections are [B, T, 3 D].
+
+        `counts` bool [B, T] says which tokens count.
+        """
         mixed, tail = self._convolve(projected, tail)
         q, k, v = (self._by_head(part) for part in mixed.chunk(3, -1))
         weight, bias = self.gates.weight.to(self.dtype), self.gates.bias.to(self.dtype)
         alpha, eta, theta = linear(x, weight, bias).transpose(1, 2).chunk(3, 1)
-        gates = [self._log_keep(alpha), logsigmoid(eta), self._theta(theta)]
+        held = counts.to(self.dtype).unsqueeze(1).expand_as(alpha)
+        gates = [self._log_keep(alpha), logsigmoid(eta), self._theta(theta), held]
         return Tokens(_unit(q), _unit(k), v, torch.stack(gates, -1)), tail
 
     def _log_keep(self, logits: Tensor) -> Tensor:
@@ -201,6 +239,24 @@ class NeuralMemory(nn.Module):
     def _by_head(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, P, T, d]."""
         return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
+
+
+def finite(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [B, T, D] with zeros for tokens that hold a NaN or an infinity, and which do not [B, T]."""
+    counts = torch.isfinite(x).all(-1)
+    return torch.where(counts.unsqueeze(-1), x, 0.0), counts
+
+
+def compile_chunks(module: nn.Module, **options: Any) -> None:
+    """Compile what a whole chunk computes, for every memory in `module` from its next call on.
+
+    The first pass of each shape takes some seconds longer; the values stay those of plain torch
+    to rounding. Chunks that a call begins or ends inside, and calls that ask for the surprise,
+    are not compiled. `options` go to `torch.compile`.
+    """
+    for part in module.modules():
+        if isinstance(part, NeuralMemory):
+            part.whole_chunk = torch.compile(whole_chunk, dynamic=False, **options)
 
 
 def _unit(x: Tensor) -> Tensor:

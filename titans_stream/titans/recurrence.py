@@ -10,77 +10,25 @@ n tokens in the chunk being filled, I and O a layer's input and output width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn.functional import pad
 
-from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
-from titans_stream.titans.chunk import Gradients, Layers
-from titans_stream.titans.chunk_gradient import read_and_fold
-from titans_stream.titans.chunk_runs import fits, read_and_fold_run
+from titans_stream.titans.chunk import Gradients, Layers, Rule, root
+from titans_stream.titans.config import MemoryConfig
 from titans_stream.titans.scan import Decays, decays, last
-from titans_stream.titans.state import RowState, concatenate, rows_by_count
+from titans_stream.titans.state import RowState, common
 
-_CHUNKS_AT_ONCE = 32  # a run of chunks, and chunks that decay matrices are made for at a time
+WholeChunk = Callable[..., tuple[Tensor, Layers]]
+"""`chunk.whole_chunk`, or a compiled one."""
 
-
-class MemoryConfig(BaseModel):
-    """Shape and components of a `NeuralMemory`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    width: int = Field(ge=1, description="D, width of the tokens")
-    heads: int = Field(default=1, ge=1, description="P, memories side by side; must divide width")
-    depth: int = Field(default=2, ge=1, description="L_M, weight matrices of the memory")
-    hidden: int | None = Field(
-        default=None, ge=1, description="H, hidden width per head; default twice the head width"
-    )
-    chunk: int = Field(default=16, ge=1, description="C, tokens that share a gradient's weights")
-    momentum: bool = Field(default=True, description="past surprise (eq. 10); off: eta = 0")
-    forgetting: bool = Field(default=True, description="weight decay (eq. 13); off: alpha = 0")
-    convolution: int = Field(
-        default=4, ge=0, description="taps of the causal convolution after each projection; 0: none"
-    )
-    gates: Literal["token", "chunk"] = Field(
-        default="token", description="alpha, eta, theta of each token, or of a chunk's first token"
-    )
-    theta_max: float = Field(default=0.5, gt=0, description="largest step theta")
-    alpha_floor: float = Field(
-        default=0.0, ge=0, lt=1, description="alpha is exactly 0 where its sigmoid is below this"
-    )
-    theta_floor: float = Field(
-        default=0.0, ge=0, lt=1, description="theta is exactly 0 where its sigmoid is below this"
-    )
-    clip: float | None = Field(
-        default=8.0, gt=0, description="largest gradient norm per token and head; null: unbounded"
-    )
-    residual: bool = Field(default=True, description="skip connections of a memory of depth >= 2")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> MemoryConfig:
-        if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} heads do not divide the width {self.width}")
-        if self.hidden is not None and self.depth == 1:
-            raise ValueError("hidden: a memory of depth 1 is a matrix and has no hidden width")
-        return self
-
-    @property
-    def head_width(self) -> int:
-        """Width of one head's keys and values."""
-        return self.width // self.heads
-
-    @property
-    def layer_shapes(self) -> list[tuple[int, int]]:
-        """(O, I) of each weight matrix of one head's memory."""
-        ends, hidden = self.head_width, self.hidden or 2 * self.head_width
-        sizes = [ends, *[hidden] * (self.depth - 1), ends]
-        return list(zip(sizes[1:], sizes[:-1], strict=True))
+_CLOSED = -1e4  # log eta of a token that does not count
+_CHUNKS_AT_ONCE = 32  # chunks that decay matrices are made for at a time
 
 
 @dataclass(frozen=True)
@@ -96,7 +44,7 @@ class MemoryState(RowState):
     errors: tuple[Tensor, ...]
     """g_l of each layer [B, P, C - 1, O]."""
     gates: Tensor
-    """log(1 - alpha), log eta, theta and the step -theta min(1, clip / norm) [B, P, C - 1, 4]."""
+    """log(1 - alpha), log eta, theta and whether the token counts (0 or 1) [B, P, C - 1, 4]."""
     filled: Tensor
     """Tokens in the chunk being filled, int64 [B], 0 to C - 1."""
     tail: Tensor
@@ -104,12 +52,15 @@ class MemoryState(RowState):
 
 
 class Surprise(NamedTuple):
-    """How unexpected each token was, over all heads, before the memory learned it; [B, T]."""
+    """How unexpected each token was, over all heads, before the memory learned it; [B, T].
+
+    0 for a token that does not count.
+    """
 
     momentary: Tensor
     """Norm of the loss' gradient before clipping (eq. 8)."""
     loss: Tensor
-    """|| M(k_t) - v_t ||^2 (eq. 12)."""
+    """|| M(k_t) - v_t ||^2 (eq. 12), or Huber's loss."""
     past: Tensor
     """Norm of S_t (eq. 10), with this token in it."""
 
@@ -121,138 +72,181 @@ class Tokens(NamedTuple):
     k: Tensor
     v: Tensor
     gates: Tensor
-    """log(1 - alpha), log eta and theta [B, P, T, 3]."""
+    """log(1 - alpha), log eta, theta and whether the token counts (0 or 1) [B, P, T, 4]."""
 
 
 def recur(
-    config: MemoryConfig, state: MemoryState, tokens: Tokens, fresh: bool, surprise: bool
+    config: MemoryConfig,
+    state: MemoryState,
+    tokens: Tokens,
+    fresh: bool = False,
+    surprise: bool = False,
+    whole: WholeChunk = closed_form.whole_chunk,
 ) -> tuple[Tensor, MemoryState, Surprise | None]:
     """Read and learn T tokens: y [B, P, T, d], the next state, the surprise if asked for.
 
-    Rows at different places in their chunk are taken in groups. `fresh` says that every chunk
-    is empty, which spares a look at the state.
+    `fresh` says that every chunk is empty, which spares a look at the state; `whole` computes
+    chunks that start and end here.
     """
-    if fresh or config.chunk == 1:
-        return _recur_aligned(config, state, 0, tokens, surprise)
-    groups = rows_by_count(state.filled)
-    if len(groups) == 1:
-        return _recur_aligned(config, state, groups[0][0], tokens, surprise)
-    results = [
-        _recur_aligned(
-            config, state.gather(rows), fill, Tokens(*(t[rows] for t in tokens)), surprise
-        )
-        for fill, rows in groups
-    ]
-    order = torch.argsort(torch.cat([rows for _, rows in groups]))
-    y = torch.cat([r[0] for r in results])[order]
-    joined: MemoryState = concatenate([r[1] for r in results], order)
-    found = [r[2] for r in results if r[2] is not None]
-    merged = Surprise(*(torch.cat(s)[order] for s in zip(*found, strict=True))) if found else None
-    return y, joined, merged
+    fill = 0 if fresh or config.chunk == 1 else common(state.filled)
+    if fill is None:
+        return _recur_ragged(config, state, tokens, surprise)
+    return _recur_aligned(config, state, fill, tokens, surprise, whole)
 
 
 def current_weights(config: MemoryConfig, state: MemoryState) -> Layers:
     """M_t itself, per layer [B, P, O, I]: the chunk being filled folded in (eq. 13)."""
-    groups = rows_by_count(state.filled)
-    parts = []
-    for fill, rows in groups:
-        part = state if len(groups) == 1 else state.gather(rows)
-        if fill:
-            stacks, gates = _stack(part), _flat(part.gates)[:, :fill]
-            found = Gradients(_first(part.inputs, fill), _first(part.errors, fill))
-            stacks = closed_form.fold(stacks, found, gates[..., 3], _decays(config, gates))
-            part = _unstack(config, part, stacks, found, gates, part.gates.shape[:2])
-        parts.append(part.weights)
-    if len(groups) == 1:
-        return parts[0]
-    order = torch.argsort(torch.cat([rows for _, rows in groups]))
-    return tuple(torch.cat(layer)[order] for layer in zip(*parts, strict=True))
+    grid, size = state.gates.shape[:2], config.chunk - 1
+    if not size:
+        return state.weights
+    stacks, gates = _stack(state), _flat(state.gates)
+    found = Gradients(_first(state.inputs, size), _first(state.errors, size))
+    step = Rule.of(config).steps(_theta(gates), found.squared_norm())
+    filled = state.filled.repeat_interleave(grid[1])
+    whole = _decays(config, gates)
+    at = (filled - 1).clamp_min(0)[:, None, None]
+    row = whole._replace(
+        ends=whole.read.take_along_dim(at, 1), folds=whole.write.take_along_dim(at, 1).mT
+    )
+    some = (filled > 0)[:, None, None]
+    return tuple(
+        torch.where(some, folded.mT, _flat(w)).view(w.shape)
+        for folded, w in zip(closed_form.fold(stacks, found, step, row), state.weights, strict=True)
+    )
 
 
 class _Piece(NamedTuple):
     """Tokens of one chunk, those of earlier calls included in the decays."""
 
     tokens: Tokens
-    decays: Decays | None
-    """None: a run of whole chunks."""
+    decays: Decays
     complete: bool
 
 
 def _recur_aligned(
-    config: MemoryConfig, state: MemoryState, fill: int, tokens: Tokens, surprise: bool
+    config: MemoryConfig,
+    state: MemoryState,
+    fill: int,
+    tokens: Tokens,
+    surprise: bool,
+    whole: WholeChunk,
 ) -> tuple[Tensor, MemoryState, Surprise | None]:
     """`recur` for rows that all have `fill` tokens in their chunk.
 
     Rows and heads are one dimension here, N = B P.
     """
     grid, count = tokens.q.shape[:2], tokens.q.shape[2]
-    flat = Tokens(*(_flat(t) for t in tokens))
+    rule = Rule.of(config)
     stacks = _stack(state)
     found = Gradients(_first(state.inputs, fill), _first(state.errors, fill))
     gates = _flat(state.gates)[:, :fill]
     ys: list[Tensor] = []
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    widths = [config.head_width, *(o for o, _ in config.layer_shapes)]
-    runs = not surprise and fits(flat.q, widths, config.chunk)
-    for piece in _pieces(config, flat, gates, runs):
+    seen: list[Tensor] = []
+    for piece in _pieces(config, Tokens(*(_flat(t) for t in tokens)), gates):
         q, k, v, new_gates = piece.tokens
-        if piece.decays is None:
-            log_gates, theta = new_gates[..., :2], new_gates[..., 2:]
-            opened = torch.cat([log_gates.exp(), theta], -1)
-            opened = opened.view(len(opened), -1, config.chunk, 3)
-            y, stacks = read_and_fold_run(
-                stacks, q, k, v, opened, widths, config.clip, config.residual
-            )
-            ys.append(y)
-            continue
         if piece.complete and q.shape[1] == config.chunk and not surprise:
-            theta, clip = new_gates[..., 2], config.clip
-            y, stacks = read_and_fold(stacks, q, k, v, theta, piece.decays, clip, config.residual)
+            y, stacks = whole(stacks, q, k, v, _theta(new_gates), piece.decays, rule)
             ys.append(y)
             continue
-        weights = tuple(s[:, :i] for s, (_, i) in zip(stacks, config.layer_shapes, strict=True))
-        new = closed_form.surprise_gradients(weights, k, v, config.residual)
-        squared = new.squared_norm() if surprise or config.clip is not None else None
-        new_gates = _with_step(new_gates, squared, config.clip)
+        new, off = closed_form.surprise_gradients(_weights(config, stacks), k, v, rule)
         gates = torch.cat([gates, new_gates], 1) if gates.shape[1] else new_gates
         found = _join(found, new)
-        step, recent = gates[..., 3], last(piece.decays, q.shape[1])
-        ys.append(closed_form.retrieve_within(stacks, found, step, recent, q, config.residual))
-        if squared is not None and surprise:
+        squared = found.squared_norm()
+        step, recent = rule.steps(_theta(gates), squared), last(piece.decays, q.shape[1])
+        ys.append(closed_form.retrieve_within(stacks, found, step, recent, q, rule.residual))
+        if surprise:
             past = closed_form.past_squared_norm(stacks, found, step, recent)
-            seen.append((squared, new.loss(), past))
+            parts = torch.stack([squared[:, -q.shape[1] :], rule.loss(off), past], -1)
+            seen.append(parts * new_gates[..., 3:])
         if piece.complete:
             stacks = closed_form.fold(stacks, found, step, piece.decays)
             gates, found = gates[:, :0], Gradients(*(_empty(f) for f in found))
-    after = _unstack(config, state, stacks, found, gates, grid)
+    spare = (0, 0, 0, config.chunk - 1 - gates.shape[1])
+    found = Gradients(*(tuple(pad(f, spare) for f in factors) for factors in found))
+    filled = torch.full_like(state.filled, gates.shape[1])
+    after = _unstack(config, state, stacks, found, pad(gates, spare), filled)
     y = torch.cat(ys, 1).view(*grid, count, -1)
-    return y, after, _surprise(seen, grid) if surprise else None
+    return y, after, _surprise(torch.cat(seen, 1), grid) if surprise else None
 
 
-def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor, runs: bool) -> Iterator[_Piece]:
-    """Cut T tokens where chunks end, or where a run of whole chunks ends.
+def _recur_ragged(
+    config: MemoryConfig, state: MemoryState, tokens: Tokens, surprise: bool
+) -> tuple[Tensor, MemoryState, Surprise | None]:
+    """`recur` for rows that stand at different places of their chunk, or at unknown ones.
+
+    Chunk after chunk of every row at once; what a row does not reach is computed and left. Shapes
+    do not depend on the places.
+    """
+    grid, count, size = tokens.q.shape[:2], tokens.q.shape[2], config.chunk
+    rule = Rule.of(config)
+    flat = Tokens(*(_flat(t) for t in tokens))
+    stacks = _stack(state)
+    filled = state.filled.repeat_interleave(grid[1])
+    one = (0, 0, 0, 1)
+    place = torch.arange(size, device=filled.device) - filled[:, None]
+    gates = pad(_flat(state.gates), one)
+    old = Gradients(*(tuple(pad(_flat(f), one) for f in fs) for fs in (state.inputs, state.errors)))
+    kept, kept_gates = old, gates
+    ys: list[Tensor] = []
+    seen: list[Tensor] = []
+    for chunk in range((2 * size + count - 2) // size):
+        index = place + chunk * size
+        is_new = ((index >= 0) & (index < count)).unsqueeze(-1)
+        taken = index.clamp(0, count - 1).unsqueeze(-1)
+        q, k, v, fresh = (t.take_along_dim(taken, 1) for t in flat)
+        gates = torch.where(is_new, fresh, gates)
+        if config.gates == "chunk":
+            gates = torch.cat([gates[:, :1, :3].expand(-1, size, -1), gates[..., 3:]], -1)
+        new, off = closed_form.surprise_gradients(_weights(config, stacks), k, v, rule)
+        found = _where(is_new, new, old)
+        squared, whole = found.squared_norm(), _decays(config, gates)
+        step = rule.steps(_theta(gates), squared)
+        ys.append(closed_form.retrieve_within(stacks, found, step, whole, q, rule.residual))
+        if surprise:
+            past = closed_form.past_squared_norm(stacks, found, step, whole)
+            parts = torch.stack([squared, rule.loss(off), past], -1)
+            seen.append(parts * gates[..., 3:])
+        there = (filled + count - chunk * size)[:, None, None]  # tokens in this chunk by now
+        folded = closed_form.fold(stacks, found, step, whole)
+        stacks = tuple(
+            torch.where(there >= size, a, b) for a, b in zip(folded, stacks, strict=True)
+        )
+        is_open = (there >= 0) & (there < size)
+        kept, kept_gates = _where(is_open, found, kept), torch.where(is_open, gates, kept_gates)
+        gates, old = torch.zeros_like(gates), found
+    filled = (state.filled + count) % size
+    held = torch.arange(size - 1, device=filled.device) < filled.repeat_interleave(grid[1])[:, None]
+    held = held.unsqueeze(-1)
+    left = Gradients(*(tuple(torch.where(held, f[:, :-1], 0.0) for f in fs) for fs in kept))
+    after = _unstack(
+        config, state, stacks, left, torch.where(held, kept_gates[:, :-1], 0.0), filled
+    )
+    own = (torch.arange(count, device=filled.device) - place[:, :1]).unsqueeze(-1)
+    y = torch.cat(ys, 1).take_along_dim(own, 1).view(*grid, count, -1)
+    if not surprise:
+        return y, after, None
+    return y, after, _surprise(torch.cat(seen, 1).take_along_dim(own, 1), grid)
+
+
+def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor) -> Iterator[_Piece]:
+    """Cut T tokens where chunks end.
 
     `before` [N, n, 4] are the open chunk's gates so far.
     """
     size, fill, count = config.chunk, before.shape[1], tokens.q.shape[1]
     if config.gates == "chunk":
-        tokens = tokens._replace(gates=_hold(tokens.gates, before[..., :3], size))
+        tokens = tokens._replace(gates=_hold(tokens.gates, before, size))
     head = min(size - fill, count) if fill else 0
     full = (count - head) // size
     rest = count - head - full * size
-    at_once = _CHUNKS_AT_ONCE if runs else 1
-    whole = [min(at_once, full - chunk) * size for chunk in range(0, full, at_once)]
-    cuts = [n for n in (head, *whole, rest) if n]
+    cuts = [n for n in (head, *[size] * full, rest) if n]
     parts = [Tokens(*part) for part in zip(*(torch.split(t, cuts, 1) for t in tokens), strict=True)]
     if head:
         first, *parts = parts
-        gates = torch.cat([before[..., :3], first.gates], 1)
+        gates = torch.cat([before, first.gates], 1)
         yield _Piece(first, _decays(config, gates), fill + head == size)
-    if runs:
-        yield from (_Piece(run, None, True) for run in parts[: len(whole)])
-        parts, full = parts[len(whole) :], 0
     aligned = tokens.gates[:, head : head + full * size]
-    aligned = aligned.reshape(aligned.shape[0], full, size, 3)
+    aligned = aligned.reshape(aligned.shape[0], full, size, 4)
     for group in torch.split(aligned, _CHUNKS_AT_ONCE, 1) if full else ():
         taken = group.shape[1]
         factors = zip(*_unbind(_decays(config, group), taken), strict=True)
@@ -263,8 +257,21 @@ def _pieces(config: MemoryConfig, tokens: Tokens, before: Tensor, runs: bool) ->
         yield _Piece(parts[0], _decays(config, parts[0].gates), False)
 
 
+def _weights(config: MemoryConfig, stacks: Layers) -> Layers:
+    """The weights alone, per layer [N, I, O]."""
+    return tuple(s[:, :i] for s, (_, i) in zip(stacks, config.layer_shapes, strict=True))
+
+
+def _theta(gates: Tensor) -> Tensor:
+    """theta [...] of gates [..., 4]; 0 for tokens that do not count."""
+    return gates[..., 2] * gates[..., 3]
+
+
 def _decays(config: MemoryConfig, gates: Tensor) -> Decays:
-    return decays(gates[..., 0], gates[..., 1] if config.momentum else None)
+    """The coefficients of gates [..., 4]; a token that does not count ends the momentum."""
+    log_keep, log_eta, _, counts = gates.unbind(-1)
+    eta = torch.where(counts > 0, log_eta, _CLOSED) if config.momentum else None
+    return decays(log_keep * counts, eta)
 
 
 def _unbind(factors: Decays, count: int) -> list[tuple[Tensor | None, ...]]:
@@ -272,33 +279,19 @@ def _unbind(factors: Decays, count: int) -> list[tuple[Tensor | None, ...]]:
 
 
 def _hold(gates: Tensor, before: Tensor, size: int) -> Tensor:
-    """Gates [N, T, 3] with those of each chunk's first token in every place of the chunk."""
+    """Gates [N, T, 4] with those of each chunk's first token in every place of the chunk."""
     fill, count = before.shape[1], gates.shape[1]
     place = torch.arange(count, device=gates.device) + fill
     first = place - place % size - fill
     held = gates.index_select(1, first.clamp_min(0))
-    return torch.where((first < 0)[:, None], before[:, :1], held) if fill else held
+    held = torch.where((first < 0)[:, None], before[:, :1], held) if fill else held
+    return torch.cat([held[..., :3], gates[..., 3:]], -1)
 
 
-def _with_step(gates: Tensor, squared_norm: Tensor | None, clip: float | None) -> Tensor:
-    """Gates [N, T, 3] and the step -theta, shortened where the gradient is clipped: [N, T, 4]."""
-    step = -gates[..., 2]
-    if clip is not None and squared_norm is not None:
-        step = step * clip_scale(squared_norm, clip)
-    return torch.cat([gates, step.unsqueeze(-1)], -1)
-
-
-def _surprise(seen: list[tuple[Tensor, Tensor, Tensor]], grid: torch.Size) -> Surprise:
-    squared, loss, past = (
-        torch.cat(column, 1).view(*grid, -1).sum(1) for column in zip(*seen, strict=True)
-    )
-    return Surprise(_root(squared), loss, _root(past))
-
-
-def _root(squares: Tensor) -> Tensor:
-    """The square root, with gradient 0 at 0 like that of a norm."""
-    positive = squares > 0
-    return torch.where(positive, squares, 1.0).sqrt() * positive
+def _surprise(seen: Tensor, grid: tuple[int, ...]) -> Surprise:
+    """Of squared norm, loss and squared momentum norm [N, T, 3]."""
+    squared, loss, past = seen.view(*grid, -1, 3).sum(1).unbind(-1)
+    return Surprise(root(squared), loss, root(past))
 
 
 def _stack(state: MemoryState) -> Layers:
@@ -317,26 +310,23 @@ def _unstack(
     stacks: Layers,
     found: Gradients,
     gates: Tensor,
-    grid: torch.Size,
+    filled: Tensor,
 ) -> MemoryState:
-    """The state of rows that stand as given; `state` supplies what the recurrence leaves alone."""
+    """The state of stacks and of C - 1 places each of factors and gates, rows and heads apart."""
+    grid = state.gates.shape[:2]
     split = [
         (s[:, :i].mT.reshape(*grid, o, i), s[:, i:].mT.reshape(*grid, -1, i))
         for s, (o, i) in zip(stacks, config.layer_shapes, strict=True)
     ]
-    spare = (0, 0, 0, config.chunk - 1 - gates.shape[1])
-    inputs, errors = (
-        tuple(pad(f, spare).view(*grid, config.chunk - 1, f.shape[-1]) for f in factors)
-        for factors in found
-    )
+    inputs, errors = (tuple(f.view(*grid, *f.shape[1:]) for f in factors) for factors in found)
     return replace(
         state,
         weights=tuple(w for w, _ in split),
         momentum=tuple(s for _, s in split) if config.momentum else (),
         inputs=inputs,
         errors=errors,
-        gates=pad(gates, spare).view(*grid, config.chunk - 1, 4),
-        filled=torch.full_like(state.filled, gates.shape[1]),
+        gates=gates.view(*grid, *gates.shape[1:]),
+        filled=filled,
     )
 
 
@@ -346,6 +336,14 @@ def _join(old: Gradients, new: Gradients) -> Gradients:
     inputs, errors = (
         tuple(torch.cat(pair, 1) for pair in zip(a, b, strict=True))
         for a, b in zip(old, new, strict=True)
+    )
+    return Gradients(inputs, errors)
+
+
+def _where(mask: Tensor, a: Gradients, b: Gradients) -> Gradients:
+    inputs, errors = (
+        tuple(torch.where(mask, x, y) for x, y in zip(fa, fb, strict=True))
+        for fa, fb in zip(a, b, strict=True)
     )
     return Gradients(inputs, errors)
 

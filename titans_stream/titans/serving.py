@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from titans_stream.memory.rule import clip_scale
 from titans_stream.titans import chunk as closed_form
 from titans_stream.titans import kernels_cpu, tokens_cpu
-from titans_stream.titans.chunk import Layers
-from titans_stream.titans.memory import NeuralMemory
-from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, Tokens, recur
+from titans_stream.titans.chunk import Layers, Rule
+from titans_stream.titans.config import MemoryConfig
+from titans_stream.titans.memory import NeuralMemory, finite
+from titans_stream.titans.recurrence import MemoryState, Surprise, Tokens, recur
 from titans_stream.titans.vectors import LANES
 
 try:
@@ -44,14 +44,11 @@ def serving_state(state: MemoryState, backend: Backend = "auto") -> MemoryState:
     takes a layer of many rows at a time, is faster with every layer in a table of its own.
     """
     state = state.detach()
-    if len(state.weights) != 2 or not state.momentum:
+    if len(state.weights) != 2 or not state.momentum or backend == "torch":
         return state.map(lambda t: t.clone(memory_format=torch.contiguous_format))
     rest = replace(state, weights=(), momentum=()).clone()
     parts = (*_by_hidden(state.weights), *_by_hidden(state.momentum))
-    if backend == "torch":
-        w1, w2, s1, s2 = (t.clone(memory_format=torch.contiguous_format) for t in parts)
-    else:
-        w1, w2, s1, s2 = torch.stack(parts, 2).unbind(2)
+    w1, w2, s1, s2 = torch.stack(parts, 2).unbind(2)
     return replace(rest, weights=(w1.mT, w2), momentum=(s1.mT, s2))
 
 
@@ -70,14 +67,18 @@ def serve(
         y, surprise = serve(memory, x[order], state, rows, backend)
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
         return y[back], Surprise(*(part[back] for part in surprise))
+    x, counts = finite(x)
     size = _BLOCKS.get(chosen, max(1, len(rows)))
     advance = {"torch": _torch_block, "numba": _numba_block, "triton": _triton_block}[chosen]
     results = [
         advance(memory, part, state, here)
-        for part, here in zip(torch.split(x, size), torch.split(rows, size), strict=True)
+        for *part, here in zip(
+            torch.split(x, size), torch.split(counts, size), torch.split(rows, size), strict=True
+        )
     ]
-    y, *parts = (torch.cat(column) for column in zip(*results, strict=True))
-    return y.transpose(1, 2).flatten(2).to(x.dtype), Surprise(*parts)
+    y, momentary, loss, past = (torch.cat(column) for column in zip(*results, strict=True))
+    surprise = Surprise(momentary * counts, loss * counts, past)
+    return y.transpose(1, 2).flatten(2).to(x.dtype), surprise
 
 
 def _backend(memory: NeuralMemory, state: MemoryState, asked: Backend) -> str:
@@ -99,6 +100,8 @@ def _misfit(memory: NeuralMemory, state: MemoryState, kernel: str) -> str | None
     config = memory.config
     if config.depth != 2 or config.chunk != 1 or not config.momentum:
         return "a memory of depth 2 with chunk 1 and momentum"
+    if config.huber is not None:
+        return "squared errors"
     hidden, width = config.layer_shapes[0]
     if kernel == "numba" and (width % kernels_cpu.TOGETHER or hidden % LANES):
         return f"multiples of {kernels_cpu.TOGETHER} as head width and of {LANES} as hidden width"
@@ -109,13 +112,15 @@ def _misfit(memory: NeuralMemory, state: MemoryState, kernel: str) -> str | None
 
 
 def _numba_block(
-    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+    memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
     """y and the surprise's parts by the CPU kernels."""
+    x, counts = given
     config, n, count = memory.config, *x.shape[:2]
     shape = (n, config.heads, count, config.head_width)
     q, k, v, y = np.empty((4, *shape), np.float32)
     gates, found = np.empty((2, *shape[:3], 3), np.float32)
+    tokens = tokens_cpu.Served(q, k, v, gates)
     taps = memory.filter.mT.float().contiguous() if memory.filter is not None else x.new_empty(0, 0)
     tokens_cpu.prepare_tokens(
         memory.qkv(x).float().numpy(),
@@ -123,51 +128,63 @@ def _numba_block(
         taps.numpy(),
         state.tail.numpy(),
         rows.numpy(),
-        config.theta_max,
-        config.alpha_floor,
-        config.theta_floor,
-        config.forgetting,
-        q,
-        k,
-        v,
-        gates,
+        tokens_cpu.Gating(
+            config.theta_max, config.alpha_floor, config.theta_floor, config.forgetting
+        ),
+        tokens,
     )
-    clip = float("inf") if config.clip is None else config.clip
-    memories = kernel_table(state).numpy()
-    kernels_cpu.serve_steps(memories, rows.numpy(), q, k, v, gates, clip, config.residual, y, found)
+    closed = ~counts.numpy()
+    if closed.any():
+        gates.transpose(0, 2, 1, 3)[closed] = (1.0, 0.0, 0.0)
+    out = kernels_cpu.Found(y, found)
+    kernels_cpu.serve_steps(kernel_table(state).numpy(), rows.numpy(), tokens, _rule(config), out)
     return torch.from_numpy(y), *_surprise(torch.from_numpy(found))
 
 
 def _triton_block(
-    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+    memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
     """y and the surprise's parts by the CUDA kernel, or by Triton's interpreter."""
-    config, tokens = memory.config, _tokens(memory, x, state, rows)
-    log_keep, log_eta, theta = tokens.gates.unbind(-1)
-    gates = torch.stack([log_keep.exp(), log_eta.exp(), theta], -1)
-    q, k, v = (t.contiguous() for t in tokens[:3])
-    y, found = torch.empty_like(q), torch.empty_like(gates)
-    clip = float("inf") if config.clip is None else config.clip
-    kernels_cuda.serve_steps(
-        kernel_table(state), rows, q, k, v, gates, clip, config.residual, y, found
-    )
-    return y, *_surprise(found)
+    config, tokens = memory.config, _tokens(memory, given, state, rows)
+    gates = _opened(tokens.gates)
+    served = (*(t.contiguous() for t in tokens[:3]), gates)
+    out = torch.empty_like(served[0]), torch.empty_like(gates)
+    kernels_cuda.serve_steps(kernel_table(state), rows, served, _rule(config), out)
+    return out[0], *_surprise(out[1])
+
+
+def _rule(config: MemoryConfig) -> kernels_cpu.Rule:
+    return kernels_cpu.Rule(float("inf") if config.clip is None else config.clip, config.residual)
 
 
 def _torch_block(
-    memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor
+    memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor
 ) -> tuple[Tensor, ...]:
-    """y and the surprise's parts in plain torch."""
-    advance = _exact_block if memory.config.chunk == 1 else _chunked_block
-    return advance(memory.config, state, rows, _tokens(memory, x, state, rows))
+    """y and the surprise's parts in plain torch, on a copy of the rows."""
+    tokens = _tokens(memory, given, state, rows)
+    part = state.gather(rows).to(dtype=memory.dtype)
+    if memory.config.chunk == 1:
+        y, *seen = _exact(memory.config, part, tokens)
+        state.scatter_(rows, replace(part, tail=state.tail.index_select(0, rows)))
+        return y, *seen
+    y, after, surprise = recur(memory.config, part, tokens, surprise=True)
+    state.scatter_(rows, replace(after, tail=state.tail.index_select(0, rows)))
+    return y, *(surprise or ())
 
 
-def _tokens(memory: NeuralMemory, x: Tensor, state: MemoryState, rows: Tensor) -> Tokens:
+def _tokens(memory: NeuralMemory, given: list[Tensor], state: MemoryState, rows: Tensor) -> Tokens:
     """q, k, v and gates of x; the rows' tails are updated."""
+    x, counts = given
     projected, tail = memory.qkv(x).to(memory.dtype), state.tail.index_select(0, rows)
-    tokens, tail = memory.tokens(x.to(memory.dtype), projected, tail.to(memory.dtype))
+    tokens, tail = memory.tokens(x.to(memory.dtype), projected, tail.to(memory.dtype), counts)
     state.tail.index_copy_(0, rows, tail.to(state.tail.dtype))
     return tokens
+
+
+def _opened(gates: Tensor) -> Tensor:
+    """(1 - alpha, eta, theta) [..., 3]; (1, 0, 0) for tokens that do not count."""
+    log_keep, log_eta, theta, counts = gates.unbind(-1)
+    return torch.stack([(log_keep * counts).exp(), log_eta.exp() * counts, theta * counts], -1)
 
 
 def _by_hidden(layers: Layers) -> tuple[Tensor, Tensor]:
@@ -201,47 +218,21 @@ def _surprise(found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return squared.sqrt(), loss, past.sqrt()
 
 
-def _chunked_block(
-    config: MemoryConfig, state: MemoryState, rows: Tensor, tokens: Tokens
-) -> tuple[Tensor, ...]:
-    """y and the surprise's parts for any chunk length, through the general recurrence."""
-    part = state.gather(rows).to(dtype=tokens.q.dtype)
-    y, after, surprise = recur(config, part, tokens, fresh=False, surprise=True)
-    state.scatter_(rows, after)
-    return y, *(surprise or ())
-
-
-def _exact_block(
-    config: MemoryConfig, state: MemoryState, rows: Tensor, tokens: Tokens
-) -> tuple[Tensor, ...]:
-    """y and the surprise's parts for C = 1: eq. 10 and 13 in place, on a copy of scattered rows."""
+def _exact(config: MemoryConfig, state: MemoryState, tokens: Tokens) -> tuple[Tensor, ...]:
+    """y and the surprise's parts for C = 1: eq. 10 and 13 in place, several times as fast as
+    the general recurrence."""
     grid = tokens.q.shape[:2]
     q, k, v, gates = (t.flatten(0, 1) for t in tokens)
-    keep, eta, theta = gates[..., 0].exp(), gates[..., 1].exp(), gates[..., 2]
-    table = [_as_stored(t) for t in (*state.weights, *state.momentum)]
-    in_place = bool((rows.diff() == 1).all()) and all(
-        t.stride(0) == t.shape[1] * t.stride(1) and t.dtype == q.dtype for t in table
-    )
-    block = [
-        t[rows[0] : rows[-1] + 1] if in_place else t.index_select(0, rows).to(q.dtype)
-        for t in table
-    ]
-    matrices = [
-        _like(b.flatten(0, 1), t)
-        for b, t in zip(block, (*state.weights, *state.momentum), strict=True)
-    ]
-    M, S = matrices[: config.depth], matrices[config.depth :]
+    keep, eta, theta = _opened(gates).unbind(-1)
+    rule = Rule.of(config)
+    M, S = ([t.flatten(0, 1) for t in layers] for layers in (state.weights, state.momentum))
     ys, seen = [], []
     for t in range(q.shape[1]):
         now = slice(t, t + 1)
         weights = tuple(w.mT for w in M)
-        found = closed_form.surprise_gradients(weights, k[:, now], v[:, now], config.residual)
+        found, off = closed_form.surprise_gradients(weights, k[:, now], v[:, now], rule)
         squared = found.squared_norm()
-        step = (
-            -theta[:, now]
-            if config.clip is None
-            else -theta[:, now] * clip_scale(squared, config.clip)
-        )
+        step = rule.steps(theta[:, now], squared)
         past = torch.zeros_like(squared)
         for layer, (h, g) in enumerate(zip(*found, strict=True)):
             write, column = (step.unsqueeze(-1) * g).mT, keep[:, now, None]
@@ -253,25 +244,8 @@ def _exact_block(
                 M[layer].mul_(column).addcmul_(write, h)
                 past += write.square().sum((-2, -1)).unsqueeze(-1) * h.square().sum(-1)
         ys.append(closed_form.retrieve(tuple(M), q[:, now], config.residual))
-        seen.append((squared, found.loss(), past))
-    if not in_place:
-        for own, new in zip(table, block, strict=True):
-            own.index_copy_(0, rows, new.to(own.dtype))
+        seen.append((squared, rule.loss(off), past))
     squared, loss, past = (
         torch.cat(column, 1).view(*grid, -1).sum(1) for column in zip(*seen, strict=True)
     )
     return torch.cat(ys, 1).view(*grid, *q.shape[1:]), squared.sqrt(), loss, past.sqrt()
-
-
-def _as_stored(x: Tensor) -> Tensor:
-    """`x`, with the last two dimensions swapped if that is how it lies in memory."""
-    return x.mT if _is_transposed(x) else x
-
-
-def _like(x: Tensor, table: Tensor) -> Tensor:
-    """Undo `_as_stored` for a part x of `table`."""
-    return x.mT if _is_transposed(table) else x
-
-
-def _is_transposed(x: Tensor) -> bool:
-    return x.stride(-1) != 1 and x.stride(-2) == 1

@@ -91,22 +91,12 @@ class RowState:
             yield from _named(f"{prefix}{f.name}", getattr(self, f.name))
 
 
-def concatenate(parts: list[RowState], order: Tensor) -> Any:
-    """One state of the rows of `parts` in turn, then reordered: row i is row `order[i]`."""
-    columns = zip(*(part.tensors().values() for part in parts), strict=True)
-    joined = iter(
-        [torch.cat(column).index_select(0, order.to(column[0].device)) for column in columns]
-    )
-    return parts[0].map(lambda _: next(joined))
-
-
-def rows_by_count(counts: Tensor) -> list[tuple[int, Tensor]]:
-    """(count, rows int64) for each value that occurs in `counts` int64 [B]."""
-    on_host = counts.cpu()
-    return [
-        (int(count), torch.nonzero(on_host == count).squeeze(-1).to(counts.device))
-        for count in torch.unique(on_host)
-    ]
+def common(counts: Tensor) -> int | None:
+    """The number that all of `counts` int64 [B] are; None if they differ, or while compiling."""
+    if torch.compiler.is_compiling():
+        return None
+    first = counts[0]
+    return int(first) if bool((counts == first).all()) else None
 
 
 def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -5,17 +5,32 @@ Letters as in `kernels_cpu.py`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from titans_stream.jit import ASSOCIATIVE, njit
 from titans_stream.records import Float32, Int64
-from titans_stream.titans.silu_cpu import sigmoid
-from titans_stream.titans.vectors import (
-    LANES,
-    load,
-    multiply,
-    store,
-)
+from titans_stream.titans.vectors import LANES, load, multiply, sigmoid, store
+
+
+class Gating(NamedTuple):
+    """How gates are made of logits, as in `MemoryConfig`."""
+
+    theta_max: float
+    alpha_floor: float
+    theta_floor: float
+    forgetting: bool
+
+
+class Served(NamedTuple):
+    """What n rows read, T tokens each: q, k, v [n, P, T, d] and the gates."""
+
+    q: Float32
+    k: Float32
+    v: Float32
+    gates: Float32
+    """(1 - alpha, eta, theta) [n, P, T, 3]."""
 
 
 @njit(nogil=True, error_model="numpy", fastmath=ASSOCIATIVE)
@@ -25,21 +40,16 @@ def prepare_tokens(
     taps: Float32,
     tail: Float32,
     rows: Int64,
-    theta_max: float,
-    alpha_floor: float,
-    theta_floor: float,
-    forgetting: bool,
-    q: Float32,
-    k: Float32,
-    v: Float32,
-    gates: Float32,
+    gating: Gating,
+    out: Served,
 ) -> None:
     """What a memory makes of projections: convolution, SiLU, unit keys and queries, gates.
 
     projected [n, T, 3 D], logits [n, T, 3 P], taps [K, 3 D] (K = 0: no convolution), tail
-    [N, K - 1, 3 D] (rows are updated in place); q, k, v [n, P, T, d] and gates (1 - alpha, eta,
-    theta) [n, P, T, 3] are written.
+    [N, K - 1, 3 D] (rows are updated in place); `out` is written.
     """
+    q, k, v, gates = out
+    theta_max, alpha_floor, theta_floor, forgetting = gating
     heads, count, width = q.shape[1], q.shape[2], q.shape[3]
     channels, past = projected.shape[2], tail.shape[1]
     keep_scale = np.float32(1 / (1 - alpha_floor))

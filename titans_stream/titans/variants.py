@@ -16,6 +16,8 @@ room, this reading is taken:
   connection, whose branch is scaled per feature and starts small: what the memory learns and its
   gates see, y, is at first the token itself. Without the connection recall is hardly learned;
   unscaled, it was learned, but more of it was lost over long distances.
+- A token with a NaN or an infinity in it counts as zeros to its own residual, is not seen by the
+  attention of others and not learned (`memory.py`).
 - MAG and MAL: persistent tokens pass through the memory first and stay visible to every token of
   the window attention.
 
@@ -25,10 +27,9 @@ Letters: B rows, T tokens, D width, N persistent tokens, G segment length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -38,57 +39,18 @@ from titans_stream.titans.attention import (
     WindowAttention,
     WindowState,
 )
-from titans_stream.titans.memory import NeuralMemory
-from titans_stream.titans.recurrence import MemoryConfig, MemoryState, Surprise, current_weights
-from titans_stream.titans.state import RowState, concatenate, rows_by_count
+from titans_stream.titans.config import (
+    LMMConfig,
+    MACConfig,
+    MAGConfig,
+    MALConfig,
+    MemoryConfig,
+)
+from titans_stream.titans.memory import NeuralMemory, finite
+from titans_stream.titans.recurrence import MemoryState, Surprise, current_weights
+from titans_stream.titans.state import RowState, common
 
 _NORM_EPSILON = 1e-6
-
-
-class LMMConfig(BaseModel):
-    """The memory alone as a sequence layer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    memory: MemoryConfig
-    persistent: int = Field(default=0, ge=0, description="N, learned tokens before the sequence")
-
-
-class _AttentionConfig(BaseModel):
-    """What MAC, MAG and MAL share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    memory: MemoryConfig
-    attention_heads: int = Field(default=4, ge=1, description="must divide width into even parts")
-    persistent: int = Field(default=4, ge=0, description="N, learned tokens that are always seen")
-
-    @model_validator(mode="after")
-    def _even_parts(self) -> Self:
-        heads, width = self.attention_heads, self.memory.width
-        if width % (2 * heads):
-            raise ValueError(
-                f"attention_heads: {heads} heads do not divide the width {width} into even parts"
-            )
-        return self
-
-
-class MACConfig(_AttentionConfig):
-    """Memory as context of attention within segments."""
-
-    segment: int = Field(default=64, ge=1, description="G, tokens that attend to one another")
-
-
-class MAGConfig(_AttentionConfig):
-    """Memory beside sliding-window attention, combined by a gate."""
-
-    window: int = Field(default=64, ge=1, description="W, tokens that a token attends to")
-
-
-class MALConfig(_AttentionConfig):
-    """Memory as the layer before sliding-window attention."""
-
-    window: int = Field(default=64, ge=1, description="W, tokens that a token attends to")
 
 
 class _Block(nn.Module):
@@ -106,11 +68,13 @@ class _Block(nn.Module):
             return y[:, 0], state
         return y[:, 0], state, Surprise(*(s[:, 0] for s in surprise[0]))
 
-    def _check(self, x: Tensor) -> None:
+    def _checked(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x with zeros for tokens that do not count, and which do [B, T]."""
         if x.ndim != 3 or x.shape[-1] != self.width or not x.shape[1]:
             raise ValueError(
                 f"x: shape [rows, tokens >= 1, {self.width}] is needed, not {tuple(x.shape)}"
             )
+        return finite(x)
 
 
 class _MemoryBlock(_Block):
@@ -138,21 +102,31 @@ class LMM(_MemoryBlock):
         """Outputs [1, N, D] at the persistent tokens and the state after them, one row."""
         if not self.persistent.shape[1]:
             return self.persistent, self.memory.initial_state(1)
-        y, state = self._block(self.persistent, None)
+        everyone = torch.ones_like(self.persistent[..., 0], dtype=torch.bool)
+        y, state = self._block(self.persistent, None, everyone)
         return y, state
 
     def forward(
-        self, x: Tensor, state: MemoryState | None = None, return_surprise: bool = False
+        self,
+        x: Tensor,
+        state: MemoryState | None = None,
+        return_surprise: bool = False,
+        counts: Tensor | None = None,
     ) -> Any:
-        """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`."""
-        self._check(x)
+        """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`.
+
+        `counts` bool [B, T] says which tokens count; without it those that are finite.
+        """
+        x, finite_ones = self._checked(x)
         if state is None and self.persistent.shape[1]:
             state = self.initial_state(x.shape[0])
-        return self._block(x, state, return_surprise)
+        return self._block(x, state, finite_ones if counts is None else counts, return_surprise)
 
-    def _block(self, x: Tensor, state: MemoryState | None, return_surprise: bool = False) -> Any:
+    def _block(
+        self, x: Tensor, state: MemoryState | None, counts: Tensor, return_surprise: bool = False
+    ) -> Any:
         normed = self.norm(x)
-        y, *rest = self.memory(normed, state, return_surprise=return_surprise)
+        y, *rest = self.memory(normed, state, return_surprise=return_surprise, counts=counts)
         return (x + self.output(y, normed), *rest)
 
 
@@ -186,11 +160,13 @@ class MAG(_MemoryBlock):
         self, x: Tensor, state: WindowedState | None = None, return_surprise: bool = False
     ) -> Any:
         """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`."""
-        self._check(x)
+        x, counts = self._checked(x)
         state = self.initial_state(x.shape[0]) if state is None else state
         normed = self.norm(x)
-        attended, attention = self.attention(normed, state.attention)
-        recalled, memory, *rest = self.memory(normed, state.memory, return_surprise=return_surprise)
+        attended, attention = self.attention(normed, state.attention, counts)
+        recalled, memory, *rest = self.memory(
+            normed, state.memory, return_surprise=return_surprise, counts=counts
+        )
         y = x + self.output(self.combine(attended, recalled), normed)
         return (y, WindowedState(memory, attention), *rest)
 
@@ -214,11 +190,11 @@ class MAL(_Block):
         self, x: Tensor, state: WindowedState | None = None, return_surprise: bool = False
     ) -> Any:
         """x [B, T, D] -> y [B, T, D], state and, if asked for, the memory's `Surprise`."""
-        self._check(x)
+        x, counts = self._checked(x)
         state = self.initial_state(x.shape[0]) if state is None else state
-        y, memory, *rest = self.layer(x, state.memory, return_surprise)
+        y, memory, *rest = self.layer(x, state.memory, return_surprise, counts)
         normed = self.norm(y)
-        attended, attention = self.attention(normed, state.attention)
+        attended, attention = self.attention(normed, state.attention, counts)
         return (y + self.output(attended, normed), WindowedState(memory, attention), *rest)
 
 
@@ -270,60 +246,71 @@ class MAC(_MemoryBlock):
 
         The memory's tokens, and so its surprise, are the attention's outputs.
         """
-        self._check(x)
-        if state is None:
-            return self._aligned(x, self.initial_state(x.shape[0]), 0, return_surprise)
-        groups = rows_by_count(state.position)
-        if len(groups) == 1:
-            return self._aligned(x, state, groups[0][0], return_surprise)
-        parts = [
-            self._aligned(x[rows], state.gather(rows), position, return_surprise)
-            for position, rows in groups
-        ]
-        order = torch.argsort(torch.cat([rows for _, rows in groups]))
-        y = torch.cat([part[0] for part in parts])[order]
-        joined = concatenate([part[1] for part in parts], order)
-        if not return_surprise:
-            return y, joined
-        columns = zip(*(part[2] for part in parts), strict=True)
-        return y, joined, Surprise(*(torch.cat(column)[order] for column in columns))
-
-    def _aligned(self, x: Tensor, state: MACState, position: int, return_surprise: bool) -> Any:
-        """`forward` for rows that are all at `position` of their segment."""
+        x, counts = self._checked(x)
+        position = 0 if state is None else common(state.position)
+        state = self.initial_state(x.shape[0]) if state is None else state
         size, count = self.config.segment, x.shape[1]
-        head = min(size - position, count)
-        cuts = [head] + [size] * ((count - head) // size)
-        cuts += [count - sum(cuts)] if count > sum(cuts) else []
+        if position is None:  # rows stand at different places, or at unknown ones
+            cuts = [1] * count
+        else:
+            head = min(size - position, count)
+            cuts = [head] + [size] * ((count - head) // size)
+            cuts += [count - sum(cuts)] if count > sum(cuts) else []
         results = []
-        for piece in torch.split(x, cuts, 1):
-            y, state, *surprise = self._piece(piece, state, position, return_surprise)
-            position = (position + piece.shape[1]) % size
+        for piece in zip(torch.split(x, cuts, 1), torch.split(counts, cuts, 1), strict=True):
+            at = state.position if position is None else position
+            y, state, *surprise = self._piece(piece, state, at, return_surprise)
+            if position is not None:
+                position = (position + y.shape[1]) % size
             results.append((y, *(surprise[0] if surprise else ())))
         y, *surprise = (torch.cat(column, 1) for column in zip(*results, strict=True))
         return (y, state, Surprise(*surprise)) if return_surprise else (y, state)
 
-    def _piece(self, x: Tensor, state: MACState, position: int, return_surprise: bool) -> Any:
-        """Tokens of one segment, from `position` on."""
+    def _piece(
+        self,
+        tokens: tuple[Tensor, Tensor],
+        state: MACState,
+        position: int | Tensor,
+        return_surprise: bool,
+    ) -> Any:
+        """Tokens of one segment and which count, from `position` on."""
+        x, counts = tokens
         normed = self.norm(x)
         recalled, tail = self.memory.read(state.recall, normed, state.tail)
         attended, attention = self.attention(
-            normed,
-            self.norm_recalled(recalled),
+            (normed, self.norm_recalled(recalled)),
             self.norm(self.persistent),
             state.attention,
             position,
+            counts,
         )
         attended = normed + self.mixed * attended
         read, memory, *rest = self.memory(
-            self.norm_attended(attended), state.memory, return_surprise=return_surprise
+            self.norm_attended(attended),
+            state.memory,
+            return_surprise=return_surprise,
+            counts=counts,
         )
         y = x + self.output(self.combine(attended, read), normed)
-        recall, end = state.recall, position + x.shape[1]
-        if end == self.config.segment:
-            recall = _cloned(current_weights(self.config.memory, memory))
-            attention, end = self.attention.start(x.shape[0]), 0
-        place = torch.full_like(state.position, end)
-        return (y, MACState(memory, recall, tail, attention, place), *rest)
+        place = state.position + x.shape[1]
+        after = MACState(memory, state.recall, tail, attention, place)
+        if isinstance(position, int) and position + x.shape[1] < self.config.segment:
+            return (y, after, *rest)
+        weights = current_weights(self.config.memory, memory)
+        fresh = MACState(
+            memory,
+            _cloned(weights),
+            tail,
+            self.attention.start(x.shape[0]),
+            torch.zeros_like(place),
+        )
+        return (y, fresh if isinstance(position, int) else self._ended(after, fresh), *rest)
+
+    def _ended(self, after: MACState, fresh: MACState) -> MACState:
+        """Row by row `fresh` where a segment has ended, `after` elsewhere."""
+        ended = after.position == self.config.segment
+        news = iter(fresh.tensors().values())
+        return after.map(lambda t: torch.where(ended.view(-1, *[1] * (t.ndim - 1)), next(news), t))
 
 
 class Combine(nn.Module):

@@ -1,4 +1,4 @@
-"""Vectors of 16 floats for `njit` kernels: loads, stores, products, sums, prefetching.
+"""Vectors of 16 floats for `njit` kernels: loads, stores, products, sums, prefetching, sigmoid.
 
 LLVM's own vectoriser leaves sums over rows in memory and checks for overlap before every short
 loop, which costs more than the arithmetic. Here such sums stay in registers. On processors with
@@ -15,6 +15,8 @@ from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 from numba.np import arrayobj
+
+from titans_stream.jit import njit
 
 LANES = 16
 TINY = np.float32(2.0**-99)
@@ -216,39 +218,6 @@ def store_totals(
     return types.void(array, index, a, b, c, d), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def transpose_tile(
-    typing_context: Any, array: Any, index: Any, row: Any, out: Any, to: Any, out_row: Any
-) -> Any:
-    """The 16 x 16 matrix at `array.flat[index]`, rows `row` apart, transposed to `out.flat[to]`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, row, out, to, out_row = arguments
-        source, target = signature.args[0], signature.args[3]
-        data = arrayobj.make_array(source)(context, builder, array).data
-        rows = []
-        for _ in range(LANES):
-            place = builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
-            rows.append(builder.load(place, align=4))
-            index = builder.add(index, row)
-        for step in (1, 2, 4, 8):  # exchange the blocks off the diagonal, of growing size
-            first = [lane + LANES - step if lane & step else lane for lane in range(LANES)]
-            second = [LANES + lane if lane & step else lane + step for lane in range(LANES)]
-            for i in range(LANES):
-                if not i & step:
-                    a, b = rows[i], rows[i + step]
-                    rows[i] = _pick(builder, a, b, first)
-                    rows[i + step] = _pick(builder, a, b, second)
-        data = arrayobj.make_array(target)(context, builder, out).data
-        for vector_row in rows:
-            place = builder.bitcast(builder.gep(data, [to]), _VECTOR.as_pointer())
-            builder.store(vector_row, place, align=4)
-            to = builder.add(to, out_row)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64, out, types.int64, types.int64), generate
-
-
 def _halved(builder: Any, a: Any, b: Any, width: int) -> Any:
     """Neighbouring groups of `width` lanes added up, those of a and b in turn."""
     first = [
@@ -270,3 +239,22 @@ def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Address of `array.flat[index]`."""
     data = arrayobj.make_array(signature.args[0])(context, builder, arguments[0]).data
     return builder.gep(data, [arguments[1]])
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x) of a vector to 2e-7: e^-x = 2^n e^r with |r| <= ln 2 / 2."""
+    one, shift = fill(np.float32(1)), fill(np.float32(12582912))  # 1.5 * 2^23
+    x = limit(x, fill(np.float32(87)))
+    shifted = add(multiply(x, fill(np.float32(-1.44269504))), shift)
+    n = subtract(shifted, shift)
+    r = subtract(multiply(n, fill(np.float32(-0.693359375))), x)
+    r = add_product(n, fill(np.float32(2.12194440e-4)), r)
+    p = fill(np.float32(1.98756915e-4))
+    p = add_product(p, r, fill(np.float32(1.39819995e-3)))
+    p = add_product(p, r, fill(np.float32(8.33345191e-3)))
+    p = add_product(p, r, fill(np.float32(4.16657960e-2)))
+    p = add_product(p, r, fill(np.float32(1.66666655e-1)))
+    p = add_product(p, r, fill(np.float32(0.5)))
+    e = add(add_product(p, multiply(r, r), r), one)
+    return divide(one, add_product(e, power_of_two(shifted), one))

@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tests.titans.naive import memory_read, naive_memory, project
 from titans_stream.titans.attention import Attention
-from titans_stream.titans.naive import memory_read, naive_memory, project
 from titans_stream.titans.variants import LMM, MAC, MAG, MAL, Combine, GatedOutput
 
 

@@ -40,9 +40,20 @@ def memory_read(M: list[Tensor], k: Tensor, residual: bool) -> Tensor:
     return h
 
 
-def associative_loss(M: list[Tensor], k: Tensor, v: Tensor, residual: bool) -> Tensor:
+def associative_loss(
+    M: list[Tensor], k: Tensor, v: Tensor, residual: bool, huber: float | None = None
+) -> Tensor:
     """l(M; x_t) = || M(k_t) - v_t ||^2 (eq. 12), per row and head [B, P]."""
-    return (memory_read(M, k, residual) - v).pow(2).sum(-1)
+    return inner_loss(memory_read(M, k, residual) - v, huber)
+
+
+def inner_loss(error: Tensor, huber: float | None) -> Tensor:
+    """Squares, or Huber's loss: squares up to `huber`, straight lines beyond."""
+    square = error.pow(2)
+    if huber is None:
+        return square.sum(-1)
+    line = 2 * huber * error.abs() - huber**2
+    return torch.where(error.abs() <= huber, square, line).sum(-1)
 
 
 def naive_memory(memory: NeuralMemory, x: Tensor) -> NaiveResult:
@@ -62,11 +73,17 @@ def naive_memory(memory: NeuralMemory, x: Tensor) -> NaiveResult:
         alpha, eta, theta = (g[:, t, :, None, None] for g in (alphas, etas, thetas))
         if t % config.chunk == 0:
             M_start = M
-        loss, surprise = momentary_surprise(M_start, k, v, config.residual)
+        loss, surprise = momentary_surprise(M_start, k, v, config.residual, config.huber)
         norm = norms(surprise)
         if config.clip is not None:
             scale = config.clip / norm.clamp_min(config.clip)
             surprise = [scale[..., None, None] * u for u in surprise]
+        if t % config.chunk == 0:
+            written = torch.zeros_like(norm)
+        if config.chunk_clip is not None:
+            bound = config.chunk_clip / written.clamp_min(config.chunk_clip)
+            theta = theta * bound[..., None, None]
+        written = written + thetas[:, t] * norm.clamp_max(config.clip or torch.inf)
         S = [eta * s - theta * u for s, u in zip(S, surprise, strict=True)]  # eq. 10, 14, 18
         M = [(1 - alpha) * w + s for w, s in zip(M, S, strict=True)]  # eq. 13
         ys.append(memory_read(M, q, config.residual).flatten(1))  # eq. 15
@@ -78,14 +95,14 @@ def naive_memory(memory: NeuralMemory, x: Tensor) -> NaiveResult:
 
 
 def momentary_surprise(
-    M: list[Tensor], k: Tensor, v: Tensor, residual: bool
+    M: list[Tensor], k: Tensor, v: Tensor, residual: bool, huber: float | None
 ) -> tuple[Tensor, list[Tensor]]:
     """The loss [B, P] and its gradient for M (eq. 8), by autograd, itself differentiable."""
     differentiable = torch.is_grad_enabled() and any(W.requires_grad for W in (*M, k, v))
     with torch.enable_grad():
         at = M if differentiable else [W.detach().requires_grad_() for W in M]
         at = [W if W.requires_grad else W.detach().requires_grad_() for W in at]
-        loss = associative_loss(at, k, v, residual)
+        loss = associative_loss(at, k, v, residual, huber)
         gradient = torch.autograd.grad(loss.sum(), at, create_graph=differentiable)
     return loss, list(gradient)
 
