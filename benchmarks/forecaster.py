@@ -44,26 +44,23 @@ class Stream:
         self.t = 0
         self._rng = np.random.default_rng(series)
         self._phase = self._rng.uniform(0.0, 6.3, series)
-        self.arrays = {
-            name: np.zeros((series, *spec.shape), spec.dtype)
-            for name, spec in state_layout().items()
-        }
+        self.arrays = {name: spec.rows(series) for name, spec in state_layout().items()}
         self._forecaster = MultiStepForecaster(load_model("base").weights, LEVELS)
 
     def batch(self) -> tuple[Int64, Float64, Float64]:
-        """Rows, values and seconds of the next call."""
+        """Slots, values and seconds of the next call."""
         t = np.repeat(self.t + np.arange(self.per_call), self.series)
         self.t += self.per_call
-        rows = np.tile(np.arange(self.series), self.per_call)
-        values = 20 + 3 * np.sin(t * 2 * np.pi / PERIOD + self._phase[rows])
-        return rows, values + self._rng.standard_normal(len(t)), START + float(HOUR) * t
+        slots = np.tile(np.arange(self.series), self.per_call)
+        values = 20 + 3 * np.sin(t * 2 * np.pi / PERIOD + self._phase[slots])
+        return slots, values + self._rng.standard_normal(len(t)), START + float(HOUR) * t
 
     def take(self, batch: tuple[Int64, Float64, Float64], steps: int) -> None:
         """Learn a call; `steps` > 0: then forecast every reading's future so far."""
-        rows, values, seconds = batch
+        slots, values, seconds = batch
         self._forecaster.run(
-            self.arrays, rows, values, seconds, np.full(len(rows), HOUR * 1e9),
-            (seconds * 1e9).astype(np.int64), np.full(len(rows), steps),
+            self.arrays, slots, values, seconds, np.full(len(slots), HOUR * 1e9),
+            (seconds * 1e9).astype(np.int64), np.full(len(slots), steps),
         )  # fmt: skip
 
 
@@ -75,12 +72,12 @@ class SeasonalNaive:
 
     def take(self, batch: tuple[Int64, Float64, Float64], steps: int) -> None:
         """As `Stream.take`."""
-        rows, values, seconds = batch
+        slots, values, seconds = batch
         at = (seconds // HOUR).astype(np.int64)
-        self._ring[rows, at % PERIOD] = values
+        self._ring[slots, at % PERIOD] = values
         if steps:
             ahead = (at[:, None] + 1 + np.arange(steps)) % PERIOD
-            self._ring[rows[:, None], ahead]
+            self._ring[slots[:, None], ahead]
 
 
 def timed(

@@ -9,50 +9,58 @@ import numba
 import numpy as np
 import pytest
 
-from titans_stream.forecasting.intervals import kernels as K
-from titans_stream.forecasting.intervals import levels as intervals
-from titans_stream.forecasting.intervals import widths as W
+from titans_stream.forecasting.intervals import kernels
+from titans_stream.forecasting.intervals.state import ANCHORS, WAITING, Intervals, state_layout
+from titans_stream.forecasting.intervals.widths import (
+    FACTORS,
+    FACTORS_PER_OCTAVE,
+    LEAST_WIDTH,
+    NU,
+    level_table,
+    quantiles,
+)
+from titans_stream.memory.rows import plain
 
 LEVELS = (0.025, 0.1, 0.9, 0.975)
-TABLE = intervals.level_table(LEVELS)
+TABLE = level_table(LEVELS)
 UPPER80, UPPER95 = 2, 3
 Z80, Z95 = NormalDist().inv_cdf(0.9), NormalDist().inv_cdf(0.975)
 
 
-def fresh() -> list[np.ndarray]:
-    return [np.zeros(spec.shape, spec.dtype) for spec in intervals.state_layout().values()]
+def fresh() -> Intervals:
+    return Intervals(*(spec.rows(1)[0] for spec in state_layout().values()))
 
 
 def steps_of(period: float) -> np.ndarray:
-    out = np.empty(K.ANCHORS)
-    K.anchors(period, out)
+    out = np.empty(ANCHORS)
+    kernels.anchors(period, out)
     return out
 
 
 @numba.njit
-def feed(state, histograms, pending, values, sd, period, medians):
+def feed(state, values, sd, period, medians):
     """medians [T, ANCHORS]: the forecasts at the anchor steps."""
     for t in range(values.shape[0]):
-        K.observe(state, histograms, pending, values[t], sd, period)
-        for i in range(K.ANCHORS):
-            if K.due(state, i) > 0:
-                K.remember(state, pending, i, medians[t, i])
+        kernels.observe(state, values[t], sd, period)
+        for i in range(ANCHORS):
+            if kernels.due(state.meta, i) > 0:
+                kernels.remember(state, i, medians[t, i])
 
 
 @numba.njit
-def feed_and_read(state, histograms, pending, values, sd, period, medians, table, steps):
+def feed_and_read(state, values, sd, period, medians, table, steps):
     """As `feed`; half widths [T, Q, H] after every reading, for the steps 1 to `steps`."""
     out = np.empty((values.shape[0], table.shape[0], steps))
     zero = np.zeros(steps)
     for t in range(values.shape[0]):
-        feed(state, histograms, pending, values[t : t + 1], sd, period, medians[t : t + 1])
-        W.quantiles(state, histograms, sd, table, zero, out[t])
+        feed(state, values[t : t + 1], sd, period, medians[t : t + 1])
+        quantiles(state, sd, table, zero, out[t])
     return out
 
 
-def half_widths(rows: list[np.ndarray], steps: int, sd: float = 1.0) -> np.ndarray:
+def half_widths(state: Intervals, steps: int, sd: float = 1.0) -> np.ndarray:
     out = np.empty((len(LEVELS), steps))
-    W.quantiles(rows[0], rows[1], sd, TABLE, np.zeros(steps), out)
+    quantiles(state, sd, TABLE, np.zeros(steps), out)
     return out
 
 
@@ -78,7 +86,7 @@ def error_deviation(phi: float, steps: np.ndarray) -> np.ndarray:
 
 
 def test_state_fits() -> None:
-    assert sum(spec.nbytes for spec in intervals.state_layout().values()) <= 5_000
+    assert sum(spec.nbytes for spec in state_layout().values()) <= 5_000
 
 
 @pytest.mark.parametrize(
@@ -88,16 +96,16 @@ def test_state_fits() -> None:
 )  # fmt: skip
 def test_factor_is_student_over_normal(coverage: float, freedom: float, quantile: float) -> None:
     z = NormalDist().inv_cdf(0.5 + coverage / 2)
-    row = intervals.level_table([0.5 + coverage / 2])[0]
-    place = W.FACTORS_PER_OCTAVE * math.log2(freedom - W.NU + 1.0)
-    factor = np.interp(place, np.arange(W.FACTORS), row[W.FACTOR :])
+    row = level_table([0.5 + coverage / 2])[0]
+    place = FACTORS_PER_OCTAVE * math.log2(freedom - NU + 1.0)
+    factor = np.interp(place, np.arange(FACTORS), row["factor"])
     assert factor == pytest.approx(quantile / z, rel=5e-3)
-    assert row[W.COVERAGE] == pytest.approx(coverage)
+    assert row["coverage"] == pytest.approx(coverage)
 
 
 def test_levels_outside_are_refused() -> None:
     with pytest.raises(ValueError, match="levels: 1 is not between 0 and 1"):
-        intervals.level_table([0.5, 1.0])
+        level_table([0.5, 1.0])
 
 
 @pytest.mark.parametrize("period", [0.0, 24.0])
@@ -111,41 +119,41 @@ def test_anchors_scale_with_the_period() -> None:
     for period in range(2, 300):
         steps = steps_of(float(period))
         assert (np.diff(steps) > 0).all()
-        assert steps[K.PERIOD_ANCHOR] % period == 0
+        assert steps[kernels.PERIOD_ANCHOR] % period == 0
         assert steps[-1] >= 30 * 16
 
 
 @pytest.mark.parametrize("period", [0.0, 7.0, 24.0, 25.0, 96.0, 1440.0])
 def test_each_forecast_meets_its_own_reading(period: float) -> None:
     """The series counts up and a forecast is its origin: every error of an anchor is its step."""
-    rows = fresh()
+    state = fresh()
     steps = steps_of(period)
     length = int(2.5 * min(steps[-1], 3_000))
     values = np.arange(float(length))
     missing = np.random.default_rng(1).random(length) < 0.2
     values[missing] = np.nan
-    origins = np.repeat(np.arange(float(length))[:, None], K.ANCHORS, axis=1)
-    feed(*rows, values, 1_000.0, period, origins)
+    origins = np.repeat(np.arange(float(length))[:, None], ANCHORS, axis=1)
+    feed(state, values, 1_000.0, period, origins)
     for i, step in enumerate(steps):
         if step > length:
-            assert rows[1][i].sum() == 0.0
+            assert state.histograms[i].sum() == 0.0
             continue
         # The unit moves while it is learned; its last move was by whole bins.
-        used = np.flatnonzero(rows[1][i] > 0.3 * rows[1][i].sum())
-        unit = np.empty(K.ANCHORS)
-        K.log_units(rows[0], 1_000.0, unit)
-        centre = 2.0 ** (K.BIN_ORIGIN + (used + 0.5) / K.BINS_PER_OCTAVE + unit[i])
+        used = np.flatnonzero(state.histograms[i] > 0.3 * state.histograms[i].sum())
+        unit = np.empty(ANCHORS)
+        kernels.log_units(state.meta, 1_000.0, unit)
+        centre = 2.0 ** (kernels.BIN_ORIGIN + (used + 0.5) / kernels.BINS_PER_OCTAVE + unit[i])
         assert np.abs(np.log2(centre / step)).min() < 0.3
 
 
 def test_kept_origins_meet_every_phase() -> None:
     for period in (24, 25, 60, 96, 168, 288, 1440):
-        rows = fresh()
-        K.observe(*rows, 0.0, 1.0, float(period))
-        strides = rows[0][K.STRIDE : K.STRIDE + K.ANCHORS].astype(int)
+        state = fresh()
+        kernels.observe(state, 0.0, 1.0, float(period))
+        strides = state.meta["stride"].astype(int)
         for step, stride in zip(steps_of(float(period)).astype(int), strides, strict=True):
             assert math.gcd(stride, period) == 1
-            assert -(-step // stride) <= K.SLOTS
+            assert -(-step // stride) <= WAITING
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.95])
@@ -154,9 +162,9 @@ def test_widths_of_an_autoregression(phi: float) -> None:
     widths = []
     for seed in range(12):
         values = autoregressive(np.random.default_rng(seed), 8_000, phi)
-        rows = fresh()
-        feed(*rows, values, 1.0, 0.0, decayed(values, phi))
-        widths.append(half_widths(rows, 96))
+        state = fresh()
+        feed(state, values, 1.0, 0.0, decayed(values, phi))
+        widths.append(half_widths(state, 96))
     mean = np.mean(widths, axis=0)
     true = error_deviation(phi, np.arange(1.0, 97.0))
     np.testing.assert_allclose(mean[UPPER80], Z80 * true, rtol=0.08)
@@ -169,9 +177,9 @@ def test_widths_of_a_random_walk() -> None:
     logs = []
     for seed in range(12):
         values = np.cumsum(np.random.default_rng(seed).normal(size=20_000))
-        rows = fresh()
-        feed(*rows, values, 30.0, 0.0, np.repeat(values[:, None], K.ANCHORS, axis=1))
-        logs.append(np.log(half_widths(rows, 336, 30.0)[[UPPER80, UPPER95]]))
+        state = fresh()
+        feed(state, values, 30.0, 0.0, np.repeat(values[:, None], ANCHORS, axis=1))
+        logs.append(np.log(half_widths(state, 336, 30.0)[[UPPER80, UPPER95]]))
     mean80, mean95 = np.exp(np.mean(logs, axis=0))
     steps = np.arange(1, 337)
     true = np.sqrt(steps)
@@ -195,7 +203,7 @@ def test_coverage_of_a_seasonal_stream_online() -> None:
     inside = {}
     for seed in range(6):
         values, medians = seasonal(np.random.default_rng(seed), 4_000, 24, 0.5)
-        widths = feed_and_read(*fresh(), values, 1.5, 24.0, medians, TABLE, 96)
+        widths = feed_and_read(fresh(), values, 1.5, 24.0, medians, TABLE, 96)
         for i, step in enumerate(steps_of(24.0)[:5].astype(int)):
             errors = np.abs(values[step:] - medians[:-step, i])[1_500:]
             for q in (UPPER80, UPPER95):
@@ -208,16 +216,16 @@ def test_coverage_of_a_seasonal_stream_online() -> None:
 
 def test_other_levels_and_heavy_tails() -> None:
     levels = (0.005, 0.25, 0.5, 0.75, 0.995)
-    table = intervals.level_table(levels)
+    table = level_table(levels)
     rng = np.random.default_rng(3)
     inside = []
     for _ in range(4):
         values = rng.standard_t(3.0, size=6_000)
-        rows = fresh()
-        zeros = np.zeros((6_000, K.ANCHORS))
-        feed(*rows, values, 1.7, 0.0, zeros)
+        state = fresh()
+        zeros = np.zeros((6_000, ANCHORS))
+        feed(state, values, 1.7, 0.0, zeros)
         out = np.empty((len(levels), 24))
-        W.quantiles(rows[0], rows[1], 1.7, table, np.full(24, 10.0), out)
+        quantiles(state, 1.7, table, np.full(24, 10.0), out)
         assert (np.diff(out, axis=0) > 0).all()
         assert (out[2] == 10.0).all()
         fresh_values = rng.standard_t(3.0, size=20_000)
@@ -234,9 +242,9 @@ def test_cold_start_covers_more_rather_than_less() -> None:
         cover = []
         for seed in range(60):
             values = autoregressive(np.random.default_rng(seed), 50, phi)
-            rows = fresh()
-            feed(*rows, values, float(values.std()), 0.0, decayed(values, phi))
-            widths = half_widths(rows, 96, float(values.std()))
+            state = fresh()
+            feed(state, values, float(values.std()), 0.0, decayed(values, phi))
+            widths = half_widths(state, 96, float(values.std()))
             assert np.isfinite(widths).all()
             z = widths[UPPER80:] / true
             cover.append([[2.0 * normal.cdf(v) - 1.0 for v in row] for row in z])
@@ -252,7 +260,7 @@ def test_widths_follow_the_spread_of_the_errors() -> None:
     rng = np.random.default_rng(5)
     scale = np.where((np.arange(6_000) // 1_500) % 2 == 1, 3.0, 1.0)
     values = scale * rng.normal(size=6_000)
-    widths = feed_and_read(*fresh(), values, 2.0, 0.0, np.zeros((6_000, 8)), TABLE, 24)
+    widths = feed_and_read(fresh(), values, 2.0, 0.0, np.zeros((6_000, 8)), TABLE, 24)
     calm, wild = widths[1_499, UPPER80], widths[1_740, UPPER80]
     assert (wild / calm > 2.0).all()
     assert (widths[3_400, UPPER80] / wild < 0.6).all()
@@ -266,8 +274,8 @@ def test_recovers_after_a_constant_stretch(period: float) -> None:
         rng = np.random.default_rng(seed)
         values = rng.normal(size=7_000)
         values[3_000:6_000] = values[2_999]
-        medians = np.zeros((7_000, K.ANCHORS))
-        widths = feed_and_read(*fresh(), values, 1.0, period, medians, TABLE, 24)
+        medians = np.zeros((7_000, ANCHORS))
+        widths = feed_and_read(fresh(), values, 1.0, period, medians, TABLE, 24)
         assert np.isfinite(widths).all()
         assert (widths[:, UPPER80] > 0.0).all()
         after = np.abs(values[6_020:6_120, None]) <= widths[6_019:6_119, UPPER80]
@@ -278,25 +286,25 @@ def test_recovers_after_a_constant_stretch(period: float) -> None:
 
 
 def test_a_constant_series_has_narrow_but_open_intervals() -> None:
-    rows = fresh()
-    feed(*rows, np.full(500, 7.0), 1e-9, 0.0, np.full((500, K.ANCHORS), 7.0))
-    widths = half_widths(rows, 720, 1e-9)
+    state = fresh()
+    feed(state, np.full(500, 7.0), 1e-9, 0.0, np.full((500, ANCHORS), 7.0))
+    widths = half_widths(state, 720, 1e-9)
     assert np.isfinite(widths).all()
-    assert (widths[UPPER80] >= W.LEAST_WIDTH * 1e-9).all()
+    assert (widths[UPPER80] >= LEAST_WIDTH * 1e-9).all()
     # Its first change sets off the learning; what was before counts for nothing.
     values = np.random.default_rng(0).normal(size=400)
-    feed(*rows, values, 1.0, 0.0, np.zeros((400, K.ANCHORS)))
-    ratio = half_widths(rows, 6)[UPPER80] / Z80
+    feed(state, values, 1.0, 0.0, np.zeros((400, ANCHORS)))
+    ratio = half_widths(state, 6)[UPPER80] / Z80
     assert ((ratio > 0.8) & (ratio < 1.3)).all()
 
 
 def test_a_lone_outlier_does_not_blind() -> None:
     rng = np.random.default_rng(2)
     values = rng.normal(size=3_000)
-    zeros = np.zeros((3_000, K.ANCHORS))
-    clean = feed_and_read(*fresh(), values, 1.0, 0.0, zeros, TABLE, 192)
+    zeros = np.zeros((3_000, ANCHORS))
+    clean = feed_and_read(fresh(), values, 1.0, 0.0, zeros, TABLE, 192)
     values[2_000] = 1e30
-    spoilt = feed_and_read(*fresh(), values, 1.0, 0.0, zeros, TABLE, 192)
+    spoilt = feed_and_read(fresh(), values, 1.0, 0.0, zeros, TABLE, 192)
     ratio = spoilt[2_000:, UPPER80] / clean[2_000:, UPPER80]
     assert ratio.max() < 1.6
     assert ratio[100:].max() < 1.15
@@ -306,38 +314,38 @@ def test_a_lasting_change_of_scale_is_followed() -> None:
     rng = np.random.default_rng(4)
     values = rng.normal(size=4_000)
     values[2_000:] *= 200.0
-    widths = feed_and_read(*fresh(), values, 1.0, 0.0, np.zeros((4_000, 8)), TABLE, 24)
+    widths = feed_and_read(fresh(), values, 1.0, 0.0, np.zeros((4_000, 8)), TABLE, 24)
     assert (widths[2_400, UPPER80] > 60.0).all()
 
 
 def test_a_new_period_keeps_the_widths() -> None:
     """They stay when the anchors move, and are learned anew within some periods."""
     values, medians = seasonal(np.random.default_rng(6), 6_000, 96, 0.5)
-    rows = fresh()
-    repeat = np.repeat(values[:, None], K.ANCHORS, axis=1)
-    feed(*rows, values[:1_500], 1.5, 0.0, repeat)
-    before = half_widths(rows, 96, 1.5)[UPPER80]
-    feed(*rows, values[1_500:1_501], 1.5, 96.0, medians[1_500:])
-    after = half_widths(rows, 96, 1.5)[UPPER80]
-    assert rows[0][K.STEP : K.STEP + K.ANCHORS].tolist() == steps_of(96.0).tolist()
+    state = fresh()
+    repeat = np.repeat(values[:, None], ANCHORS, axis=1)
+    feed(state, values[:1_500], 1.5, 0.0, repeat)
+    before = half_widths(state, 96, 1.5)[UPPER80]
+    feed(state, values[1_500:1_501], 1.5, 96.0, medians[1_500:])
+    after = half_widths(state, 96, 1.5)[UPPER80]
+    assert state.meta["step"].tolist() == steps_of(96.0).tolist()
     np.testing.assert_allclose(after[[0, 4, 23]], before[[0, 4, 23]], rtol=0.35)
-    feed(*rows, values[1_501:], 1.5, 96.0, medians[1_501:])
+    feed(state, values[1_501:], 1.5, 96.0, medians[1_501:])
     true = 0.5 * error_deviation(0.7, np.arange(1.0, 97.0))
-    np.testing.assert_allclose(half_widths(rows, 96, 1.5)[UPPER80], Z80 * true, rtol=0.2)
+    np.testing.assert_allclose(half_widths(state, 96, 1.5)[UPPER80], Z80 * true, rtol=0.2)
 
 
-def same(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+def same(a: Intervals, b: Intervals) -> None:
     for one, other in zip(a, b, strict=True):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(plain(np.asarray(one)), plain(np.asarray(other)))
 
 
 def test_splitting_changes_nothing() -> None:
     values, medians = seasonal(np.random.default_rng(7), 1_000, 24, 0.5)
     whole, parts = fresh(), fresh()
-    feed(*whole, values, 1.0, 24.0, medians)
+    feed(whole, values, 1.0, 24.0, medians)
     for first in range(0, 1_000, 77):
         part = slice(first, first + 77)
-        feed(*parts, values[part], 1.0, 24.0, medians[part])
+        feed(parts, values[part], 1.0, 24.0, medians[part])
     same(whole, parts)
 
 
@@ -345,14 +353,14 @@ def test_splitting_changes_nothing() -> None:
 def test_skipping_is_missing_readings(gap: int) -> None:
     values, medians = seasonal(np.random.default_rng(8), 2_000, 24, 0.5)
     skipped, missing = fresh(), fresh()
-    for rows in (skipped, missing):
-        feed(*rows, values[:1_000], 1.0, 24.0, medians[:1_000])
-    K.skip(skipped[0], skipped[2], gap)
-    nothing = np.full((gap, K.ANCHORS), np.nan)
-    feed(*missing, nothing[:, 0].copy(), 1.0, 24.0, nothing)
-    assert skipped[0][K.CLOCK] == 1_000 + gap
-    for rows in (skipped, missing):
-        feed(*rows, values[1_000:], 1.0, 24.0, medians[1_000:])
+    for state in (skipped, missing):
+        feed(state, values[:1_000], 1.0, 24.0, medians[:1_000])
+    kernels.skip(skipped, gap)
+    nothing = np.full((gap, ANCHORS), np.nan)
+    feed(missing, nothing[:, 0].copy(), 1.0, 24.0, nothing)
+    assert skipped.meta["clock"] == 1_000 + gap
+    for state in (skipped, missing):
+        feed(state, values[1_000:], 1.0, 24.0, medians[1_000:])
     same(skipped, missing)
 
 
@@ -362,23 +370,23 @@ def test_values_that_are_no_numbers_are_missing() -> None:
     odd[700:703] = (np.inf, -np.inf, np.nan)
     missing[700:703] = np.nan
     a, b = fresh(), fresh()
-    feed(*a, odd, 1.0, 24.0, medians)
-    feed(*b, missing, 1.0, 24.0, medians)
+    feed(a, odd, 1.0, 24.0, medians)
+    feed(b, missing, 1.0, 24.0, medians)
     same(a, b)
     assert np.isfinite(half_widths(a, 720)).all()
 
 
 def test_lines_between_anchors_follow_powers() -> None:
     values, medians = seasonal(np.random.default_rng(10), 5_000, 24, 0.5)
-    rows = fresh()
-    feed(*rows, values, 1.5, 24.0, medians)
-    widths = half_widths(rows, 1_000, 1.5)[UPPER95]
+    state = fresh()
+    feed(state, values, 1.5, 24.0, medians)
+    widths = half_widths(state, 1_000, 1.5)[UPPER95]
     steps = steps_of(24.0)
     at = widths[steps.astype(int) - 1]
     inner = np.arange(1.0, 721.0)
     power = np.exp(np.interp(np.log(inner), np.log(steps), np.log(at)))
     np.testing.assert_allclose(widths[:720], power, rtol=0.01)
-    beyond = widths[719] * (np.arange(721.0, 1_001.0) / 720.0) ** K.GROWTH
+    beyond = widths[719] * (np.arange(721.0, 1_001.0) / 720.0) ** kernels.GROWTH
     np.testing.assert_allclose(widths[720:], beyond, rtol=0.01)
     # A shorter forecast is the beginning of a longer one.
-    np.testing.assert_allclose(half_widths(rows, 30, 1.5)[UPPER95], widths[:30], rtol=1e-12)
+    np.testing.assert_allclose(half_widths(state, 30, 1.5)[UPPER95], widths[:30], rtol=1e-12)

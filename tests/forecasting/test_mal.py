@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from titans_stream.forecasting.mal import block as K
-from titans_stream.forecasting.mal import residual as M
 from titans_stream.forecasting.mal import weights as mal
+from titans_stream.forecasting.mal.block import WIDTH, WINDOW, BlockState, advance
+from titans_stream.forecasting.mal.residual import BANDS, CORRECTIONS, INPUTS
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi.forecaster import ForecastOptions, MultiStepForecaster
 from titans_stream.lifecycle.residual_training import ResidualBlock
+from titans_stream.memory.rows import plain
 from titans_stream.records import Float64
 
 STEPS = 48
@@ -43,11 +44,8 @@ def daily(days: int, seed: int = 0) -> Float64:
     return 5.0 + np.sin(2 * np.pi * t / 24) + weather
 
 
-def fresh(rows: int = 1) -> dict[str, np.ndarray]:
-    return {
-        name: np.zeros((rows, *spec.shape), spec.dtype)
-        for name, spec in multi_step.state_layout().items()
-    }
+def fresh() -> dict[str, np.ndarray]:
+    return {name: spec.rows(1) for name, spec in multi_step.state_layout().items()}
 
 
 def run(
@@ -72,18 +70,18 @@ def run(
 def test_one_token_at_a_time_equals_the_parallel_form() -> None:
     reference = block()
     slow = mal.prepare(all_weights(reference.weights()))
-    state = K.BlockState(
+    state = BlockState(
         slow.memory.copy(),
         slow.tail.copy(),
-        np.zeros((2, K.WINDOW - 1, K.WIDTH), np.float32),
+        np.zeros((2, WINDOW - 1, WIDTH), np.float32),
     )
-    tokens = torch.randn(1, 3 * K.WINDOW, M.INPUTS, generator=torch.Generator().manual_seed(1))
+    tokens = torch.randn(1, 3 * WINDOW, INPUTS, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         hidden = reference.double().input(tokens.double())
         expected = reference.block(hidden)[0][0].numpy()
-    out = np.empty(K.WIDTH)
+    out = np.empty(WIDTH)
     for count, x in enumerate(hidden[0].numpy()):
-        K.advance(slow.block, state, count, x, out)
+        advance(slow.block, state, count, x, out)
         np.testing.assert_allclose(out, expected[count], rtol=1e-5, atol=1e-5)
 
 
@@ -99,7 +97,7 @@ def weights() -> dict[str, Float64]:
 
 
 def open_gate(state: dict[str, np.ndarray]) -> None:
-    state["residual_gate"][:, :, M.SHARE] = 1.0
+    state["residual_gate"]["share"] = 1.0
 
 
 def test_any_cutting_gives_the_same_bits(weights: dict[str, Float64]) -> None:
@@ -113,7 +111,7 @@ def test_any_cutting_gives_the_same_bits(weights: dict[str, Float64]) -> None:
     ]
     np.testing.assert_array_equal(np.concatenate(pieces), expected)
     for name, array in whole.items():
-        np.testing.assert_array_equal(parts[name], array, err_msg=name)
+        np.testing.assert_array_equal(plain(parts[name]), plain(array), err_msg=name)
 
 
 def test_corrections_follow_level_and_scale(weights: dict[str, Float64]) -> None:
@@ -153,13 +151,13 @@ def test_a_wrong_residual_is_shut_off() -> None:
     """Corrections that errors do not ask for get hardly a share."""
     made = block(5, 0.0)
     with torch.no_grad():
-        made.output.bias.view(M.ROWS, M.CORRECTIONS)[:, 0] = 10.0
+        made.output.bias.view(BANDS, CORRECTIONS)[:, 0] = 10.0
     rng = np.random.default_rng(0)
     values = np.sin(2 * np.pi * np.arange(24 * 60) / 24) + 0.2 * rng.normal(size=24 * 60)
     state = fresh()
     on = run(values, all_weights(made.weights()), state)
     off = run(values, multi_step.plain_weights(), fresh())
-    assert state["residual_gate"][0, :, M.SHARE].max() < 0.15
+    assert state["residual_gate"]["share"][0].max() < 0.15
     # it would change forecasts by .4
     assert np.abs(on - off)[-20 * STEPS :].max() < 0.1
 

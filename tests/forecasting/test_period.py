@@ -10,42 +10,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from titans_stream.forecasting.period import finder as K
-from titans_stream.forecasting.period import state as period
-from titans_stream.forecasting.period.evidence import CORRELATION, ERROR, FOLD, SKILL, fold
+from titans_stream.forecasting.period.evidence import fold
+from titans_stream.forecasting.period.finder import observe
+from titans_stream.forecasting.period.state import Finder, state_layout, workspace
 from titans_stream.forecasting.period.structure import accumulate, prepare, refine, structure
 from titans_stream.jit import njit
 
 NO_HINTS = (np.nan, np.nan)
-State = list[np.ndarray]
 
 
 @njit()
 def _read(
-    fine: np.ndarray,
-    middle: np.ndarray,
-    coarse: np.ndarray,
-    meta: np.ndarray,
+    finders: Finder,
     values: np.ndarray,
     day: float,
     week: float,
+    space: np.ndarray,
     out: np.ndarray,
 ) -> None:
+    finder = Finder(finders.fine[0], finders.middle[0], finders.coarse[0], finders.meta[0])
+    meta = finder.meta
     for i in range(values.shape[0]):
-        changed = K.observe(fine, middle, coarse, meta, values[i], day, week)
-        out[i, 0], out[i, 1], out[i, 2] = meta[K.PERIOD], meta[K.SECOND], changed
+        changed = observe(finder, values[i], day, week, space[0])
+        out[i, 0], out[i, 1], out[i, 2] = meta.period, meta.second, changed
 
 
-def fresh() -> State:
-    return [np.zeros(spec.shape, spec.dtype) for spec in period.state_layout().values()]
+def fresh() -> Finder:
+    """The state of one series, as arrays of one slot."""
+    return Finder(*(spec.rows(1) for spec in state_layout().values()))
 
 
 def read(
-    values: np.ndarray, hints: tuple[float, float] = NO_HINTS, state: State | None = None
+    values: np.ndarray, hints: tuple[float, float] = NO_HINTS, state: Finder | None = None
 ) -> np.ndarray:
     """[T] -> [T, 3]: PERIOD, SECOND and whether they changed, after each reading."""
     out = np.zeros((len(values), 3))
-    _read(*(fresh() if state is None else state), values.astype(float), *hints, out)
+    _read(fresh() if state is None else state, values.astype(float), *hints, workspace(), out)
     return out
 
 
@@ -70,7 +70,7 @@ def autoregressive(length: int, seed: int, phi: float) -> np.ndarray:
 
 
 def test_state_stays_within_its_bytes() -> None:
-    assert sum(spec.nbytes for spec in period.state_layout().values()) == 9_344
+    assert sum(spec.nbytes for spec in state_layout().values()) == 9_344
 
 
 @pytest.mark.parametrize("p", [7, 12, 24, 37, 60, 96, 144, 288, 720, 1440])
@@ -187,29 +187,36 @@ def test_checks_of_series_that_start_together_fall_on_different_readings() -> No
     for seed in range(20):
         state = fresh()
         read(walk(700, seed), state=state)
-        places.add(int(state[3][K.NEXT]))
+        places.add(int(state.meta["next_check"][0]))
     assert len(places) > 10
 
 
 def test_checks_become_rarer_once_nothing_changes() -> None:
     state = fresh()
     read(daily(2_000, 24.0), state=state)
-    before = state[3][K.CHECKS]
+    before = state.meta["checks"][0]
     read(daily(3_840, 24.0), state=state)
-    assert state[3][K.CHECKS] - before <= 11
+    assert state.meta["checks"][0] - before <= 11
+
+
+@pytest.mark.parametrize("length", [616, 617, 618, 1_024])
+def test_a_cycle_shows_whatever_the_length_of_the_ring(length: int) -> None:
+    """Also where the stride of the sample divides it."""
+    assert prepare(np.sin(np.arange(length) * 2 * np.pi / 24).astype(np.float32) + 5, length)
 
 
 def test_structure_function_equals_its_definition() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=300).astype(np.float32)
     x[[5, 6, 90, 200]] = np.nan
-    D = np.zeros(151, np.float32)
-    assert structure(x, 300, False, D) == 150
+    (space,) = workspace()
+    D = space["structure"]
+    assert structure(x, 300, False, space) == 150
     for lag in (1, 2, 17, 150):
         expected = np.nanmean((x[lag:] - x[:-lag]).astype(float) ** 2)
         assert D[lag] == pytest.approx(expected, rel=1e-5)
     full = rng.normal(size=300).astype(np.float32)
-    structure(full, 300, True, D)
+    structure(full, 300, True, space)
     assert D[40] == pytest.approx(np.mean((full[40:] - full[:-40]).astype(float) ** 2), rel=1e-5)
 
 
@@ -221,18 +228,19 @@ def test_refinement_ends_near_where_it_began_whatever_the_structure() -> None:
             assert abs(refine(D, 512, lag) - lag) <= 4.0, (seed, lag)
     t = np.arange(1_024)
     x = np.cos(2 * np.pi * t / 37.4).astype(np.float32)
-    D = np.zeros(513, np.float32)
-    structure(x, len(x), True, D)
-    assert refine(D, 512, 37) == pytest.approx(37.4, abs=0.01)
+    (space,) = workspace()
+    structure(x, len(x), True, space)
+    assert refine(space["structure"].copy(), 512, 37) == pytest.approx(37.4, abs=0.01)
 
 
 def test_skill_and_correlation_equal_leaving_one_cycle_out() -> None:
     p, cycles = 20, 9
     x = daily(p * cycles, float(p), seed=5).astype(np.float32)
-    sums, counts, out = np.zeros(len(x) + 1), np.zeros(len(x) + 1), np.zeros(FOLD)
+    sums, counts = np.zeros(len(x) + 1), np.zeros(len(x) + 1)
     assert prepare(x, len(x))
     accumulate(x, len(x), sums, counts)
-    fold(x, len(x), float(p), sums, counts, out)
+    (space,) = workspace()
+    found = fold(x, len(x), float(p), sums, counts, space["cycle"])
 
     padded = np.concatenate([[0.0], np.cumsum(x, dtype=float)])
     d = np.empty(len(x))
@@ -248,9 +256,9 @@ def test_skill_and_correlation_equal_leaving_one_cycle_out() -> None:
     others = (table.sum(0) - table) / (cycles - 1)
     skill = 1.0 - ((table - others) ** 2).sum() / (table**2).sum()
     r = (table * others).sum(1) / np.sqrt((table**2).sum(1) * (others**2).sum(1))
-    assert out[SKILL] == pytest.approx(skill, abs=0.01)
-    assert out[CORRELATION] == pytest.approx(r.mean(), abs=0.01)
-    assert out[ERROR] == pytest.approx(r.std() / np.sqrt(cycles - 1), abs=0.01)
+    assert found.skill == pytest.approx(skill, abs=0.01)
+    assert found.correlation == pytest.approx(r.mean(), abs=0.01)
+    assert found.error == pytest.approx(r.std() / np.sqrt(cycles - 1), abs=0.01)
 
 
 @pytest.mark.data

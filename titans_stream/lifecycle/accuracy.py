@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from titans_stream.forecasting.multi import forecaster as multi_step
-from titans_stream.forecasting.one_step import kernels as kernels_cpu
-from titans_stream.forecasting.one_step import layout as L
+from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
+from titans_stream.forecasting.one_step.layout import state_layout
 from titans_stream.lifecycle.data import Series
 from titans_stream.lifecycle.head_fitting import regular_values, run_forecaster
 from titans_stream.records import Float64
@@ -44,23 +44,9 @@ class Accuracy:
 
 def forecast(series: Series, weights: Mapping[str, Float64]) -> Float64:
     """[T, 3] expected, lower and upper of every reading, by the kernel that serves."""
-    count = len(series.value)
-    state = {name: np.zeros((1, *spec.shape)) for name, spec in L.state_layout().items()}
-    out = np.empty((count, 3))
-    kernels_cpu.run(
-        np.zeros(count, dtype=np.int64),
-        series.value,
-        series.calendar,
-        state["one_step"],
-        state["one_step_memory"],
-        state["one_step_errors"],
-        weights["forecast.key_weight"],
-        weights["forecast.key_bias"],
-        weights["forecast.gate_weight"],
-        weights["forecast.gate_bias"],
-        out,
-    )
-    return out
+    state = {name: spec.rows(1) for name, spec in state_layout().items()}
+    slots = np.zeros(len(series.value), np.int64)
+    return OneStepForecaster(weights).run(state, slots, series.value, series.calendar)
 
 
 def accuracy(series: Sequence[Series], weights: Mapping[str, Float64]) -> Accuracy:

@@ -72,7 +72,7 @@ def regular_values(series: Series) -> tuple[Float64, Int64]:
 def period_of(series: Series) -> float:
     """The period in readings that the forecaster has at the end of a series, 0: none."""
     arrays, _ = run_forecaster(series, multi_step.plain_weights(), np.zeros(0, np.int64), 0)
-    return float(arrays["forecast_meta"][0, L.PERIOD])
+    return float(arrays["forecast_meta"]["period"][0])
 
 
 def run_forecaster(
@@ -106,7 +106,7 @@ def _fit_rows(
     statistics = [head_statistics(values, period) for values, period in periodic]
     w, gram = weights["forecast.head.w"], weights["forecast.head.gram"]
     counts = []
-    for r in range(L.ROWS):
+    for r in range(L.BANDS):
         used = [one for one in statistics if one.mass[r] >= LEAST_MASS]
         counts.append(len(used))
         if used:
@@ -114,7 +114,7 @@ def _fit_rows(
             right = np.mean([one.xy[r] / one.mass[r] for one in used], 0)
             w[r] = _ridge(gram[r], right, ROW_RIDGE)
     reached = [r for r, count in enumerate(counts) if count]
-    for r in range(L.ROWS) if reached else ():
+    for r in range(L.BANDS) if reached else ():
         nearest = min(reached, key=lambda s: abs(s - r))
         w[r], gram[r] = w[nearest], gram[nearest]
     return tuple(counts)
@@ -125,8 +125,8 @@ def _fit_window(periodic: Sequence[tuple[Float64, float]], weights: dict[str, Fl
 
     A target that is missing counts as the window's mean.
     """
-    cross = np.zeros((L.A_INPUTS, L.A_INPUTS))
-    right = np.zeros((L.A_INPUTS, L.A_OUTPUTS))
+    cross = np.zeros((L.HEAD_INPUTS, L.HEAD_INPUTS))
+    right = np.zeros((L.HEAD_INPUTS, L.HEAD_OUTPUTS))
     used = 0
     for values, period in periodic:
         if period < L.COARSE:

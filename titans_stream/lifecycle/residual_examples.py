@@ -2,10 +2,10 @@
 
 The squared error after a correction c is quadratic in c: with r the errors of the forecasts
 without it and u = (1, x) the inputs that c weighs, all in units of the scale s, the mean over a
-range of steps is mean r^2 - 2 c . mean r u + c' (mean u u') c. So a token needs these moments
+band of steps is mean r^2 - 2 c . mean r u + c' (mean u u') c. So a token needs these moments
 and no steps. Tokens and forecasts come from the kernels that serve.
 
-Letters: B series, T tokens, R ranges of steps, C corrections of a range.
+Letters: B series, T tokens, R bands of steps, C corrections of a band.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import NamedTuple
 import numpy as np
 
 from titans_stream.forecasting.mal import residual as M
-from titans_stream.forecasting.mal import weights as mal
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi import kernels as K
 from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import rows as R
-from titans_stream.forecasting.period import state as period
+from titans_stream.forecasting.multi import series as R
+from titans_stream.forecasting.multi.clock import Reading
+from titans_stream.forecasting.multi.state import State
+from titans_stream.forecasting.period.state import workspace
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float64, Int64, Records
 
 PAIRS = M.CORRECTIONS * (M.CORRECTIONS + 1) // 2
 FIRST = 10 * L.COARSE
@@ -57,65 +58,58 @@ def examples(series: Sequence[Float64], weights: Mapping[str, Float64], seed: in
 def _of_series(values: Float64, weights: Mapping[str, Float64], ages: Int64) -> Examples:
     w, gram, window = (weights[name] for name in L.weight_shapes())
     shared = R.Shared(w, gram, window, True, True, True, True)
-    arrays = {
-        name: np.zeros(spec.shape, spec.dtype)
-        for name, spec in {**multi_step.state_layout(), **mal.state_layout()}.items()
-    }
-    row = R.Row(*(arrays[name] for name in L.state_layout()))
-    own = M.Residual(*(arrays[name] for name in mal.state_layout()))
-    fine, middle, coarse, found = (arrays[name] for name in period.state_layout())
+    layout = multi_step.state_layout()
+    state = multi_step.states_of({name: spec.rows(1)[0] for name, spec in layout.items()})
     count = max(0, (len(values) - FIRST) // M.LENGTH)
     made = Examples(
         tokens=np.zeros((count, M.INPUTS)),
-        errors=np.full((count, M.ROWS), np.nan),
-        cross=np.zeros((count, M.ROWS, M.CORRECTIONS)),
-        square=np.zeros((count, M.ROWS, PAIRS)),
+        errors=np.full((count, M.BANDS), np.nan),
+        cross=np.zeros((count, M.BANDS, M.CORRECTIONS)),
+        square=np.zeros((count, M.BANDS, PAIRS)),
         scale=np.ones(count),
     )
     values = np.ascontiguousarray(values, np.float64)
-    _gather(row, own, (fine, middle, coarse, found), shared, values, ages, made)
+    _gather(state, shared, values, ages, workspace(), made)
     return made
 
 
 @njit()
 def _gather(
-    row: R.Row,
-    own: M.Residual,
-    finder: tuple[Float64, Float64, Float64, Float64],
+    state: State,
     shared: R.Shared,
     values: Float64,
     ages: Int64,
+    space: Records,
     out: Examples,
 ) -> None:
     view = R.new_view()
-    meta = row.meta
+    series, own = state.series, state.residual
+    meta = series.meta
     x = np.empty(M.INPUTS)
     made, due = 0, -1
     for t in range(values.shape[0]):
-        K.take(
-            row, shared, view, finder[0], finder[1], finder[2], finder[3],
-            values[t], math.nan, math.nan, 0.0, float(L.COARSE),
-        )  # fmt: skip
-        if meta[L.COUNT] == 0.0 or not K.look(row, shared, view):
+        reading = Reading(values[t], math.nan, math.nan, 0.0)
+        K.take(series, state.finder, shared, view, reading, float(L.COARSE), space[0])
+        if meta.count == 0.0 or not K.look(series, shared, view):
             continue
-        newest = int(meta[L.CELL]) + 1
-        if newest % M.LENGTH == 0 and newest > own.meta[M.NEWEST]:
-            own.meta[M.NEWEST] = newest
-            M.token(own, row, view, x)
-            own.meta[M.COUNT] += 1.0
-            if t >= FIRST and made < out.tokens.shape[0] and own.meta[M.SCALE] > M.TINIEST:
+        newest = int(meta.coarse_cell) + 1
+        if newest % M.LENGTH == 0 and newest > own.meta.newest:
+            own.meta.newest = newest
+            M.token(own, series, view, x)
+            own.meta.count += 1.0
+            if t >= FIRST and made < out.tokens.shape[0] and own.meta.scale > M.TINIEST:
                 out.tokens[made] = x
-                out.scale[made] = own.meta[M.SCALE]
+                out.scale[made] = own.meta.scale
                 due = t + ages[made]
         if t == due:
-            unit = own.meta[M.SCALE] / meta[L.UNIT]
-            _moments(row, shared, view, values, t, unit, out, made)
+            unit = own.meta.scale / meta.unit
+            _moments(series, shared, view, values, t, unit, out, made)
             made += 1
 
 
 @njit()
 def _moments(
-    row: R.Row,
+    series: R.Series,
     shared: R.Shared,
     view: R.View,
     values: Float64,
@@ -124,13 +118,13 @@ def _moments(
     out: Examples,
     made: int,
 ) -> None:
-    meta = row.meta
+    meta = series.meta
     errors, cross, square = out.errors[made], out.cross[made], out.square[made]
-    period = meta[L.PERIOD]
+    period = meta.period
     fine, coarse = R.fine_cells(period), R.coarse_cells(period)
     x, u = np.empty(L.FEATURES), np.ones(M.CORRECTIONS)
     begin = 1
-    for r in range(M.ROWS):
+    for r in range(M.BANDS):
         end = M.ENDS[r]
         if t + end >= values.shape[0]:
             return
@@ -139,8 +133,8 @@ def _moments(
             value = values[t + step]
             if math.isnan(value):
                 continue
-            error = (value - meta[L.OFFSET]) / meta[L.UNIT]
-            error -= K.point(row, shared, view, x, step, period, fine, coarse)
+            error = (value - meta.offset) / meta.unit
+            error -= K.point(series, shared, view, x, step, period, fine, coarse)
             error /= scale
             for k in range(L.FEATURES):
                 u[1 + k] = x[k] / scale

@@ -75,15 +75,15 @@ class ResidualBlock(nn.Module):
             )
         )
         self.last_norm = nn.RMSNorm(K.WIDTH, eps=K.EPSILON)
-        self.output = nn.Linear(K.WIDTH, M.ROWS * M.CORRECTIONS)
+        self.output = nn.Linear(K.WIDTH, M.BANDS * M.CORRECTIONS)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, T, INPUTS] -> [B, T, ROWS, CORRECTIONS]."""
+        """[B, T, INPUTS] -> [B, T, BANDS, CORRECTIONS]."""
         y, _ = self.block(self.input(tokens))
         corrections: Tensor = M.GAIN * self.output(self.last_norm(y))
-        return corrections.view(*tokens.shape[:2], M.ROWS, M.CORRECTIONS)
+        return corrections.view(*tokens.shape[:2], M.BANDS, M.CORRECTIONS)
 
     def weights(self) -> dict[str, Float64]:
         """The weights `forecast.residual.*` that serve."""

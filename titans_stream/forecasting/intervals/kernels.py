@@ -1,7 +1,7 @@
-"""Forecast intervals for one row at a time, compiled by numba.
+"""Forecast intervals of one series at a time, compiled by numba.
 
-For every position of a row: `observe` its reading, then `remember` the median forecasts that
-`due` asks for; `interval_widths.quantiles` whenever a forecast is published. Errors are measured
+For every position of the stream: `observe` its reading, then `remember` the median forecasts that
+`due` asks for; `widths.quantiles` whenever a forecast is published. Errors are measured
 in a unit that moves with the series: the slow mean of the errors one step (near anchors) or one
 period ahead, times powers of how far the fast means are from the slow ones.
 """
@@ -12,19 +12,23 @@ import math
 
 import numpy as np
 
-from titans_stream.jit import ASSOCIATIVE, njit
-from titans_stream.records import Float64
+from titans_stream.forecasting.intervals.state import (
+    ANCHORS,
+    BINS,
+    WAITING,
+    Intervals,
+    MeanError,
+    Meta,
+)
+from titans_stream.jit import ASSOCIATIVE, njit, scratch
+from titans_stream.records import Float32, Float64
 
-ANCHORS = 8
 PERIOD_ANCHOR = 3
 """The anchor at one period, whose errors set the unit."""
 PERIOD_STEPS = (1.0, 4.0, 8.0, 14.0, 30.0)
 """Steps of the anchors from `PERIOD_ANCHOR` on, in periods."""
 NO_PERIOD = 24
 """Readings taken for a period where none is known; shorter periods count in multiples near it."""
-SLOTS = 32
-"""Forecasts of an anchor that wait for their reading, at most."""
-BINS = 64
 BIN_ORIGIN = -8.0
 BINS_PER_OCTAVE = 4.0
 NEARNESS = (1.0, 0.75, 0.45, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -68,30 +72,10 @@ KEPT_READINGS = 20.0
 """Mass that a histogram keeps, at most, when the period changes."""
 UNIT_LIMIT = 1e6
 
-# Columns of a row of `interval_state`
-CLOCK = 0
-PERIOD = 1
-LAST = 2
-RUN = 3
-CHANGED = 4
-FAST = 5
-SLOW = 6
-MASS = 7
-BEFORE = 8
-"""The last two errors one period ahead; the same four columns follow for those of one step."""
-ONE_STEP_FAST = 10
-ONE_STEP_SLOW = 11
-ONE_STEP_MASS = 12
-ONE_STEP_BEFORE = 13
-STALE = 15
-"""What intervals are wider by after a flat run, in octaves."""
-GAIN = 16
-"""Gains of the four mean errors in the order of `FAST`, `SLOW`, `ONE_STEP_FAST`, ..."""
-STEP = GAIN + 4
-STRIDE = STEP + ANCHORS
-UNIT = STRIDE + ANCHORS
-DECAY = UNIT + ANCHORS
-STATE = DECAY + ANCHORS
+_moved = scratch(BINS)
+_before, _after, _units = scratch(ANCHORS), scratch(ANCHORS), scratch(ANCHORS)
+_steps, _old_steps, _old_strides = scratch(ANCHORS), scratch(ANCHORS), scratch(ANCHORS)
+_old_histograms = scratch((ANCHORS, BINS), np.float32)
 
 
 @njit()
@@ -116,9 +100,9 @@ def anchors(period: float, out: Float64) -> int:
 
 @njit(inner=True)
 def _stride(step: int, period: int) -> int:
-    """Readings between two kept forecasts: few enough for the slots, and prime to the period, so
+    """Readings between two kept forecasts: few enough to be kept, and prime to the period, so
     that every phase gets its turn."""
-    stride = (step + SLOTS - 1) // SLOTS
+    stride = (step + WAITING - 1) // WAITING
     while stride > 1:
         a, b = stride, period
         while b > 0:
@@ -130,9 +114,11 @@ def _stride(step: int, period: int) -> int:
 
 
 @njit(inner=True)
-def _shift(histogram: Float64, bins: int) -> None:
+def _shift(histogram: Float32, bins: int) -> None:
     """Move a histogram [BINS] up by `bins` in place; what leaves stays in the last bin."""
-    moved = np.zeros(BINS)
+    moved = _moved()
+    for b in range(BINS):
+        moved[b] = 0.0
     for b in range(BINS):
         moved[min(max(b + bins, 0), BINS - 1)] += histogram[b]
     for b in range(BINS):
@@ -140,7 +126,7 @@ def _shift(histogram: Float64, bins: int) -> None:
 
 
 @njit(inner=True, fastmath=ASSOCIATIVE)
-def total(histogram: Float64) -> float:
+def total(histogram: Float32) -> float:
     """Mass of a histogram [BINS]."""
     mass: float = 0.0
     for b in range(BINS):
@@ -149,16 +135,16 @@ def total(histogram: Float64) -> float:
 
 
 @njit()
-def log_units(state: Float64, sd: float, out: Float64) -> None:
+def log_units(meta: Meta, sd: float, out: Float64) -> None:
     """log2 of the unit of errors at every anchor; out [ANCHORS]."""
-    one_step = max(state[ONE_STEP_SLOW], LEAST_UNIT * sd)
-    ratio = max(state[ONE_STEP_FAST] / one_step, LEAST_RATIO)
-    common = ONE_STEP_POWER * math.log2(ratio) if state[ONE_STEP_MASS] >= BIRTH else 0.0
-    if state[MASS] < BIRTH:
+    one_step = max(meta.one_step.slow, LEAST_UNIT * sd)
+    ratio = max(meta.one_step.fast / one_step, LEAST_RATIO)
+    common = ONE_STEP_POWER * math.log2(ratio) if meta.one_step.mass >= BIRTH else 0.0
+    if meta.one_period.mass < BIRTH:
         out[:] = common + math.log2(sd)
         return
-    slow = max(state[SLOW], LEAST_UNIT * sd)
-    spread = math.log2(max(state[FAST] / slow, LEAST_RATIO))
+    slow = max(meta.one_period.slow, LEAST_UNIT * sd)
+    spread = math.log2(max(meta.one_period.fast / slow, LEAST_RATIO))
     common += math.log2(slow)
     near = math.log2(one_step / slow)
     for i in range(ANCHORS):
@@ -166,58 +152,61 @@ def log_units(state: Float64, sd: float, out: Float64) -> None:
 
 
 @njit(inner=True)
-def _change_unit(state: Float64, histograms: Float64, sd: float, born: bool) -> None:
+def _change_unit(intervals: Intervals, sd: float, born: bool) -> None:
     """From the deviation as the unit to the mean errors (born) or back, in place; widths stay."""
-    before, after = np.empty(ANCHORS), np.empty(ANCHORS)
-    mass = state[MASS]
-    log_units(state, sd, after)
-    state[MASS] = 0.0
-    log_units(state, sd, before)
-    state[MASS] = mass
+    meta = intervals.meta
+    before, after = _before(), _after()
+    mass = meta.one_period.mass
+    log_units(meta, sd, after)
+    meta.one_period.mass = 0.0
+    log_units(meta, sd, before)
+    meta.one_period.mass = mass
     for i in range(ANCHORS):
         octaves = before[i] - after[i] if born else after[i] - before[i]
-        _shift(histograms[i], round(BINS_PER_OCTAVE * octaves))
+        _shift(intervals.histograms[i], round(BINS_PER_OCTAVE * octaves))
 
 
 @njit(inner=True)
-def _set_pace(state: Float64, steps: Float64, p: int) -> None:
+def _set_pace(meta: Meta, steps: Float64, p: int) -> None:
     """Anchor steps and what follows from them and the period p: strides, decays and gains."""
     for i in range(ANCHORS):
         stride = _stride(int(steps[i]), p)
-        state[STEP + i] = steps[i]
-        state[STRIDE + i] = stride
-        state[DECAY + i] = math.exp2(stride / (HALF_LIFE_PERIODS[i] * p)) - 1.0
-    stride = int(state[STRIDE + PERIOD_ANCHOR])
-    state[GAIN] = 1.0 - math.exp2(-stride / (FAST_PERIODS * p))
-    state[GAIN + 1] = 1.0 - math.exp2(-stride / (SLOW_PERIODS * p))
-    state[GAIN + 2] = 1.0 - math.exp2(-1.0 / (ONE_STEP_PERIODS * p))
-    state[GAIN + 3] = 1.0 - math.exp2(-1.0 / (SLOW_PERIODS * p))
+        meta.step[i] = steps[i]
+        meta.stride[i] = stride
+        meta.decay[i] = math.exp2(stride / (HALF_LIFE_PERIODS[i] * p)) - 1.0
+    stride = int(meta.stride[PERIOD_ANCHOR])
+    meta.fast_gain = 1.0 - math.exp2(-stride / (FAST_PERIODS * p))
+    meta.slow_gain = 1.0 - math.exp2(-stride / (SLOW_PERIODS * p))
+    meta.one_step_fast_gain = 1.0 - math.exp2(-1.0 / (ONE_STEP_PERIODS * p))
+    meta.one_step_slow_gain = 1.0 - math.exp2(-1.0 / (SLOW_PERIODS * p))
 
 
 @njit(inner=True)
-def _retime(
-    state: Float64, histograms: Float64, pending: Float64, sd: float, period: float
-) -> None:
+def _retime(intervals: Intervals, sd: float, period: float) -> None:
     """Move the anchors to a new period, in place.
 
     A histogram begins as that of the nearest old anchor, with the deviation as the unit and with
     little mass, so that widths stay and new errors soon count more.
     """
-    steps = np.empty(ANCHORS)
+    meta, histograms = intervals.meta, intervals.histograms
+    steps = _steps()
     p = anchors(period, steps)
-    old_steps = state[STEP : STEP + ANCHORS].copy()
-    old_strides = state[STRIDE : STRIDE + ANCHORS].copy()
-    if state[MASS] >= BIRTH:
-        _change_unit(state, histograms, sd, False)
-    state[MASS] = 0.0
-    state[PERIOD] = period
-    _set_pace(state, steps, p)
-    pending[:] = math.nan
+    old_steps, old_strides = _old_steps(), _old_strides()
+    for i in range(ANCHORS):
+        old_steps[i] = meta.step[i]
+        old_strides[i] = meta.stride[i]
+    if meta.one_period.mass >= BIRTH:
+        _change_unit(intervals, sd, False)
+    meta.one_period.mass = 0.0
+    meta.period = period
+    _set_pace(meta, steps, p)
+    intervals.pending[:] = math.nan
     if old_steps[0] > 0.0:
+        old = _old_histograms()
         for i in range(ANCHORS):
             for b in range(BINS):
-                histograms[i, b] /= state[UNIT + i]
-        old = histograms.copy()
+                histograms[i, b] /= meta.unit[i]
+                old[i, b] = histograms[i, b]
         for i in range(ANCHORS):
             near, least = 0, math.inf
             for j in range(ANCHORS):
@@ -226,14 +215,15 @@ def _retime(
                     near, least = j, off
             _begin_with(
                 histograms[i], old[near], old_strides[near], old_steps[near], steps[i],
-                state[STRIDE + i], period,
+                meta.stride[i], period,
             )  # fmt: skip
-    state[UNIT : UNIT + ANCHORS] = 1.0
+    for i in range(ANCHORS):
+        meta.unit[i] = 1.0
 
 
 @njit(inner=True)
 def _begin_with(
-    histogram: Float64, old: Float64, old_stride: float, old_step: float, step: float,
+    histogram: Float32, old: Float32, old_stride: float, old_step: float, step: float,
     stride: float, period: float,
 ) -> None:  # fmt: skip
     """Fill the histogram of an anchor from that of another step, in unit 1."""
@@ -247,149 +237,148 @@ def _begin_with(
 
 
 @njit(inner=True)
-def _mean_errors(
-    state: Float64, error: float, sd: float, weight: float, fast: int, gain: int
+def _take_error(
+    mean: MeanError, error: float, sd: float, weight: float, fast_gain: float, slow_gain: float
 ) -> None:
-    """Take one error into a fast mean (column `fast`), its slow mean and what belongs to them."""
-    slow, mass, before = fast + 1, fast + 2, fast + 3
+    """Take one error into the mean errors of its step."""
     bound = ERROR_BOUND * sd
-    if state[mass] >= BIRTH:
-        known = max(state[fast], LEAST_RATIO * state[slow], LEAST_UNIT * sd)
-        run = min(state[before], state[before + 1])
+    if mean.mass >= BIRTH:
+        known = max(mean.fast, LEAST_RATIO * mean.slow, LEAST_UNIT * sd)
+        run = min(mean.before[0], mean.before[1])
         bound = min(max(run, ERROR_BOUND * known), ESCAPE_BOUND * known)
     bounded = min(error, bound)
-    state[mass] += weight
-    first = min(weight * EARLY / state[mass], 1.0)
-    state[fast] += max(weight * state[gain], first) * (bounded - state[fast])
-    state[slow] += max(weight * state[gain + 1], first) * (bounded - state[slow])
-    state[before + 1] = state[before]
-    state[before] = error
+    mean.mass += weight
+    first = min(weight * EARLY / mean.mass, 1.0)
+    mean.fast += max(weight * fast_gain, first) * (bounded - mean.fast)
+    mean.slow += max(weight * slow_gain, first) * (bounded - mean.slow)
+    mean.before[1] = mean.before[0]
+    mean.before[0] = error
 
 
 @njit(inner=True)
-def _count(
-    state: Float64, histogram: Float64, error: float, unit_log: float, i: int, w: float
-) -> None:
+def _count(meta: Meta, histogram: Float32, error: float, unit_log: float, i: int, w: float) -> None:
     """Take one error of anchor i into its histogram with weight w."""
     position = 0.0
     if error > 0.0:
         position = (math.log2(error) - unit_log - BIN_ORIGIN) * BINS_PER_OCTAVE
     bin_ = int(min(max(position, 0.0), BINS - 1.0))
-    unit = state[UNIT + i] * (1.0 + w * state[DECAY + i])
+    unit = meta.unit[i] * (1.0 + w * meta.decay[i])
     if unit > UNIT_LIMIT:
         for b in range(BINS):
             histogram[b] /= unit
         unit = 1.0
-    state[UNIT + i] = unit
+    meta.unit[i] = unit
     histogram[bin_] += w * unit
 
 
 @njit(inner=True)
-def _weight(state: Float64, value: float) -> float:
+def _weight(meta: Meta, value: float) -> float:
     """What a reading's errors count: little in a flat run, nothing before the first change."""
-    if state[CHANGED] == 0.0:
-        if state[RUN] > 0.0 and value != state[LAST]:
-            state[CHANGED] = 1.0
-            state[RUN] = 0.0
-        state[RUN] += 1.0
-        state[LAST] = value
-        changed: float = state[CHANGED]
+    if meta.changed == 0.0:
+        if meta.run > 0.0 and value != meta.last:
+            meta.changed = 1.0
+            meta.run = 0.0
+        meta.run += 1.0
+        meta.last = value
+        changed: float = meta.changed
         return changed
-    if value == state[LAST]:
-        state[RUN] += 1.0
+    if value == meta.last:
+        meta.run += 1.0
     else:
-        if state[RUN] > LONG_PERIODS * state[STEP + PERIOD_ANCHOR]:
-            state[STALE] = STALE_OCTAVES
-        state[RUN] = 0.0
-    state[STALE] *= STALE_DECAY
-    state[LAST] = value
-    if state[RUN] < FLAT_RUN:
+        if meta.run > LONG_PERIODS * meta.step[PERIOD_ANCHOR]:
+            meta.stale = STALE_OCTAVES
+        meta.run = 0.0
+    meta.stale *= STALE_DECAY
+    meta.last = value
+    if meta.run < FLAT_RUN:
         return 1.0
-    return FLAT_WEIGHT if state[RUN] < LONG_PERIODS * state[STEP + PERIOD_ANCHOR] else LONG_WEIGHT
+    return FLAT_WEIGHT if meta.run < LONG_PERIODS * meta.step[PERIOD_ANCHOR] else LONG_WEIGHT
 
 
 @njit()
-def observe(
-    state: Float64, histograms: Float64, pending: Float64, value: float, sd: float, period: float
-) -> None:
-    """One position of a row: learn from the forecasts whose reading this is.
+def observe(intervals: Intervals, value: float, sd: float, period: float) -> None:
+    """One position of the stream: learn from the forecasts whose reading this is.
 
-    state [STATE], histograms [ANCHORS, BINS] and pending [ANCHORS, SLOTS] are the row's arrays.
     value: NaN where the reading is missing. sd: the series' deviation, above 0. period: in
     readings, 0 where none is known; a new one moves the anchors.
     """
-    if state[STEP] == 0.0 or state[PERIOD] != period:
-        _retime(state, histograms, pending, sd, period)
-    clock = int(state[CLOCK])
+    meta, pending = intervals.meta, intervals.pending
+    if meta.step[0] == 0.0 or meta.period != period:
+        _retime(intervals, sd, period)
+    clock = int(meta.clock)
     present = math.isfinite(value)
-    weight = _weight(state, value) if present else 0.0
-    units = np.empty(ANCHORS)
-    log_units(state, sd, units)
+    weight = _weight(meta, value) if present else 0.0
+    units = _units()
+    log_units(meta, sd, units)
     one_step = math.nan
     one_period = math.nan
     for i in range(ANCHORS):
-        step, stride = int(state[STEP + i]), int(state[STRIDE + i])
+        step, stride = int(meta.step[i]), int(meta.stride[i])
         origin = clock - step
         if stride == 1:
-            slot, matured, begins = clock % step, origin >= 0, True
+            place, matured, begins = clock % step, origin >= 0, True
         else:
             matured, begins = origin >= 0 and origin % stride == 0, clock % stride == 0
             if not (matured or begins):
                 continue
-            slots = (step + stride - 1) // stride
-            slot = ((origin if matured else clock) // stride) % slots
+            kept = (step + stride - 1) // stride
+            place = ((origin if matured else clock) // stride) % kept
         if weight > 0.0 and matured:
-            error = abs(value - pending[i, slot])
+            error = abs(value - pending[i, place])
             if not math.isnan(error):
-                _count(state, histograms[i], error, units[i], i, weight)
+                _count(meta, intervals.histograms[i], error, units[i], i, weight)
                 if i == 0:
                     one_step = error
                 elif i == PERIOD_ANCHOR:
                     one_period = error
         if begins:
             if stride > 1:
-                slot = (clock // stride) % slots
-            pending[i, slot] = math.nan
+                place = (clock // stride) % kept
+            pending[i, place] = math.nan
     if not math.isnan(one_step):
-        _mean_errors(state, one_step, sd, weight, ONE_STEP_FAST, GAIN + 2)
+        _take_error(
+            meta.one_step, one_step, sd, weight, meta.one_step_fast_gain, meta.one_step_slow_gain
+        )
     if not math.isnan(one_period):
-        mass = state[MASS]
-        _mean_errors(state, one_period, sd, weight, FAST, GAIN)
-        if mass < BIRTH <= state[MASS]:
-            _change_unit(state, histograms, sd, True)
-    state[CLOCK] = clock + 1.0
+        mass = meta.one_period.mass
+        _take_error(meta.one_period, one_period, sd, weight, meta.fast_gain, meta.slow_gain)
+        if mass < BIRTH <= meta.one_period.mass:
+            _change_unit(intervals, sd, True)
+    meta.clock = clock + 1.0
 
 
 @njit()
-def skip(state: Float64, pending: Float64, count: int) -> None:
+def skip(intervals: Intervals, count: int) -> None:
     """Pass `count` positions without readings."""
-    if state[STEP] == 0.0:
+    meta, pending = intervals.meta, intervals.pending
+    if meta.step[0] == 0.0:
         return
-    first = int(state[CLOCK])
+    first = int(meta.clock)
     for i in range(ANCHORS):
-        step, stride = int(state[STEP + i]), int(state[STRIDE + i])
-        slots = (step + stride - 1) // stride
+        step, stride = int(meta.step[i]), int(meta.stride[i])
+        kept = (step + stride - 1) // stride
         begin = (first + stride - 1) // stride
         end = (first + count - 1) // stride + 1
-        for k in range(begin, min(end, begin + slots)):
-            pending[i, k % slots] = math.nan
-    state[CLOCK] = first + count
+        for k in range(begin, min(end, begin + kept)):
+            pending[i, k % kept] = math.nan
+    meta.clock = first + count
 
 
 @njit(inner=True)
-def due(state: Float64, anchor: int) -> int:
+def due(meta: Meta, anchor: int) -> int:
     """The step whose median forecast an anchor asks for after `observe`; 0: none this time."""
-    clock = int(state[CLOCK]) - 1
-    stride = int(state[STRIDE + anchor])
+    clock = int(meta.clock) - 1
+    stride = int(meta.stride[anchor])
     if stride == 1 or clock % stride == 0:
-        return int(state[STEP + anchor])
+        return int(meta.step[anchor])
     return 0
 
 
 @njit(inner=True)
-def remember(state: Float64, pending: Float64, anchor: int, median: float) -> None:
+def remember(intervals: Intervals, anchor: int, median: float) -> None:
     """Keep the median that `due` asked for; not finite: none was made."""
-    step, stride = int(state[STEP + anchor]), int(state[STRIDE + anchor])
-    slots = (step + stride - 1) // stride
-    slot = ((int(state[CLOCK]) - 1) // stride) % slots
-    pending[anchor, slot] = median if math.isfinite(median) else math.nan
+    meta = intervals.meta
+    step, stride = int(meta.step[anchor]), int(meta.stride[anchor])
+    kept = (step + stride - 1) // stride
+    place = ((int(meta.clock) - 1) // stride) % kept
+    intervals.pending[anchor, place] = median if math.isfinite(median) else math.nan

@@ -1,4 +1,4 @@
-"""One token of a MAL block for one row, compiled by numba; `titans.variants.MAL` is the reference.
+"""One token of a MAL block for one series, compiled by numba; the reference: `titans.variants.MAL`.
 
 The memory is a matrix (L_M = 1, one head, C = 1, with momentum and forgetting); its output passes
 sliding-window attention. State is float32 and of constant size; sums are float64.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.jit import ASSOCIATIVE, njit
+from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.records import Float32, Float64
 
 WIDTH = 8
@@ -56,7 +56,7 @@ class BlockWeights(NamedTuple):
 
 
 class BlockState(NamedTuple):
-    """One row's state."""
+    """One series' state."""
 
     memory: Float32
     """[2, D, D]: M and the past surprise S."""
@@ -73,14 +73,22 @@ def turns() -> Float64:
     return np.stack((np.cos(angle), np.sin(angle)), 1)
 
 
+_normed, _branch, _after = (scratch(WIDTH) for _ in range(3))
+_opened, _opening, _error = (scratch(WIDTH) for _ in range(3))
+_projected, _mixed = scratch(3 * WIDTH), scratch(3 * WIDTH)
+_gate = scratch(3)
+_score = scratch(PERSISTENT + WINDOW)
+_query = scratch(WIDTH // ATTENTION_HEADS)
+
+
 @njit()
 def advance(w: BlockWeights, state: BlockState, count: int, x: Float64, y: Float64) -> None:
     """Read and learn token number `count` (from 0), x [D] -> y [D]; the state changes in place."""
-    normed, branch, projected = np.empty(WIDTH), np.empty(WIDTH), np.empty(3 * WIDTH)
+    normed, branch, projected = _normed(), _branch(), _projected()
     remember(w, state, x, y)
     normalise(y, w.attention_norm, normed)
     _attend(w, state, count, normed, projected, branch)
-    after = np.empty(WIDTH)
+    after = _after()
     _gated(branch, normed, w.attended_norm, w.attended_gate, w.attended_project, after)
     for i in range(WIDTH):
         y[i] += after[i]
@@ -89,7 +97,7 @@ def advance(w: BlockWeights, state: BlockState, count: int, x: Float64, y: Float
 @njit(inner=True)
 def remember(w: BlockWeights, state: BlockState, x: Float64, y: Float64) -> None:
     """The first half of the block, x + output(M(norm(x))): x [D] -> y [D]."""
-    normed, branch, projected = np.empty(WIDTH), np.empty(WIDTH), np.empty(3 * WIDTH)
+    normed, branch, projected = _normed(), _branch(), _projected()
     normalise(x, w.norm, normed)
     _memory(w, state, normed, projected, branch)
     _gated(branch, normed, w.out_norm, w.out_gate, w.out_project, y)
@@ -115,26 +123,28 @@ def _memory(w: BlockWeights, state: BlockState, x: Float64, projected: Float64, 
     """The neural memory: learn x, then read it (eq. 10, 13 and 15)."""
     _product(w.qkv, x, projected)
     tail = state.tail
-    mixed = np.empty(3 * WIDTH)
+    mixed = _mixed()
     for i in range(3 * WIDTH):
         total = w.filter[i, TAPS - 1] * projected[i]
         for j in range(TAPS - 1):
             total += w.filter[i, j] * tail[j, i]
         mixed[i] = _silu(total)
     for j in range(TAPS - 2):
-        tail[j] = tail[j + 1]
-    tail[TAPS - 2] = projected
+        for i in range(3 * WIDTH):
+            tail[j, i] = tail[j + 1, i]
+    for i in range(3 * WIDTH):
+        tail[TAPS - 2, i] = projected[i]
     q, k, v = mixed[:WIDTH], mixed[WIDTH : 2 * WIDTH], mixed[2 * WIDTH :]
     _unit(q)
     squared_key = _unit(k)
-    gate = np.empty(3)
+    gate = _gate()
     for g in range(3):
         gate[g] = w.gates[g, WIDTH]
         for i in range(WIDTH):
             gate[g] += w.gates[g, i] * x[i]
     keep, eta, theta = _sigmoid(-gate[0]), _sigmoid(gate[1]), THETA_MAX * _sigmoid(gate[2])
     M, S = state.memory[0], state.memory[1]
-    error = np.empty(WIDTH)
+    error = _error()
     squared = 0.0
     for o in range(WIDTH):
         total = -v[o]
@@ -167,10 +177,11 @@ def _attend(
     past = min(count, WINDOW - 1)
     keys, values = state.window[0], state.window[1]
     now = count % (WINDOW - 1)
-    score = np.empty(PERSISTENT + WINDOW)
+    score, q = _score(), _query()
     for head in range(ATTENTION_HEADS):
         first = head * width
-        q = projected[first : first + width] * width**-0.5
+        for i in range(width):
+            q[i] = projected[first + i] * width**-0.5
         for n in range(PERSISTENT):
             score[n] = 0.0
             for i in range(width):
@@ -264,7 +275,7 @@ def _gated(
     branch: Float64, x: Float64, norm: Float64, gate: Float64, project: Float64, out: Float64
 ) -> None:
     """W_O (norm(branch) * SiLU(W_G x)) (section 4.4)."""
-    o, opening = np.empty(WIDTH), np.empty(WIDTH)
+    o, opening = _opened(), _opening()
     normalise(branch, norm, o)
     _product(gate, x, opening)
     for i in range(WIDTH):

@@ -1,37 +1,45 @@
-"""Tokens, corrections and their gate for one row of the MAL residual, compiled by numba.
+"""Tokens, corrections and their gate for one series of the MAL residual, compiled by numba.
 
-A row's correction of a step is g (c_0 s + c . x): s the scale of the deviations from the slot
-memory, x the inputs of the structured head, c the block's output for the step's range, g the
+The correction of a step is g (c_0 s + c . x): s the scale of the deviations from the slot
+memory, x the inputs of the structured head, c the block's output for the step's band, g the
 gate. So it is blind to the level and scales with the series. The gate is the share of the
 correction that matured errors ask for, g = sum (e d) / (sum d^2 + m), within 0 and 1; e is a
-range's mean error without correction, d its mean correction, and m holds g down until there is
+band's mean error without correction, d its mean correction, and m holds g down until there is
 evidence.
 
-Letters: D width, R ranges of steps (rows of the heads from one 24th of a period on).
+Letters: D width, R bands of steps (those of the heads from one 24th of a period on).
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from titans_stream.forecasting.mal import block as K
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import rows as R
-from titans_stream.jit import njit
-from titans_stream.records import Float64
+from titans_stream.forecasting.mal.block import WIDTH, BlockState, BlockWeights, advance, normalise
+from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.series import (
+    Series,
+    View,
+    coarse_cells,
+    coarse_memory,
+    fine_cells,
+)
+from titans_stream.jit import njit, scratch
+from titans_stream.memory.rows import Record, Single
+from titans_stream.records import Float32, Float64, Records
 
-ROWS = 7
-"""Ranges that are corrected."""
-REACH = L.ENDS[ROWS - 1]
+BANDS = 7
+"""Bands that are corrected."""
+REACH = layout.ENDS[BANDS - 1]
 """Coarse cells that they reach over: one period."""
-CORRECTIONS = 1 + L.FEATURES
+CORRECTIONS = 1 + layout.FEATURES
 TOKENS = 4
 """Tokens a period; a period of less than 24 readings has none."""
-LENGTH = L.COARSE // TOKENS
+LENGTH = layout.COARSE // TOKENS
 INPUTS = LENGTH + 11
+"""How the coarse cells of a token went, then eleven numbers that sum up the series."""
 BOUND = 8.0
 """Largest token input."""
 GAIN = 0.2
@@ -49,43 +57,62 @@ GATE_DECAY = 0.5 ** (1.0 / 72.0)
 """Per matured token: 90 periods."""
 GATE_MASS = 3.0
 
-# Columns of `residual_meta`
-COUNT = 0
-"""Tokens read."""
-NEWEST = 1
-"""Coarse cell after the last token's last one."""
-PERIOD = 2
-SQUARE = 3
-"""Decaying mean square of the deviations, in units of measurement."""
-MASS = 4
-MEAN_DAY, MEAN_WEEK = 5, 6
-LEVEL_DAYS, LEVEL_MONTH = 7, 8
-LEVELS = 9
-"""The levels of the last tokens, newest first."""
-SCALE = LEVELS + TOKENS
-FRESH = SCALE + 1
-"""1 where the last token is to be kept for the gate."""
-META = FRESH + 1
+ENDS = np.array(layout.ENDS[:BANDS], np.int64)
 
-# Columns of `residual_gate`
-CROSS, DEN, MATURED, SHARE = 0, 1, 2, 3
-GATE = 4
 
-# Columns of `residual_pending`: origin + 1 (0: free), then per range forecast and correction
-SLOT = 1 + 2 * ROWS
+class Meta(Record):
+    """Where a series' residual is, and the scales that its inputs are measured by."""
 
-ENDS = np.array(L.ENDS[:ROWS], np.int64)
+    count: float
+    """Tokens read."""
+    newest: float
+    """Coarse cell after the last token's last one."""
+    period: float
+    square: float
+    """Decaying mean square of the deviations, in units of measurement."""
+    mass: float
+    mean_day: float
+    """Decaying means of the deviations."""
+    mean_week: float
+    level_days: float
+    """Decaying means of the level."""
+    level_month: float
+    levels: Annotated[Float64, TOKENS]
+    """The levels of the last tokens, newest first."""
+    scale: float
+    unused: float
+
+
+class Gate(Record):
+    """What a band's corrections have been worth: decaying sums over matured tokens."""
+
+    cross: Single
+    """error x correction"""
+    square: Single
+    """correction^2"""
+    matured: Single
+    share: Single
+    """Of the correction that is applied."""
+
+
+class Pending(Record):
+    """A token that the gate waits to learn from."""
+
+    origin: float
+    """The coarse cell after its last one; 0: none."""
+    bands: Annotated[Float64, BANDS, 2]
+    """Mean forecast and mean correction of each band."""
 
 
 class ResidualWeights(NamedTuple):
-    """Slow weights and what the persistent tokens leave in an empty row."""
+    """Slow weights and what the persistent tokens leave in an empty state."""
 
     input: Float64
     """[D, INPUTS + 1], the last column is the bias."""
-    block: K.BlockWeights
-    memory: np.ndarray
+    block: BlockWeights
+    memory: Float32
     """[2, D, D] at the start."""
-    tail: np.ndarray
+    tail: Float32
     last_norm: Float64
     output: Float64
     """[R CORRECTIONS, D + 1]"""
@@ -94,28 +121,38 @@ class ResidualWeights(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """One row's state, in the order of `mal.state_layout`."""
+    """One series' state, in the order of `weights.state_layout`.
 
-    memory: np.ndarray
-    tail: np.ndarray
-    window: np.ndarray
-    meta: Float64
-    head: np.ndarray
-    gate: np.ndarray
-    pending: Float64
+    The arrays of all series have their slot as first axis.
+    """
+
+    memory: Float32
+    tail: Float32
+    window: Float32
+    meta: Meta
+    head: Float32
+    """[R, CORRECTIONS] the block's last output."""
+    gate: Records
+    """[R] of `Gate`"""
+    pending: Records
+    """[PENDING] of `Pending`"""
+
+
+_inputs = scratch(INPUTS)
+_hidden, _output = scratch(WIDTH), scratch(WIDTH)
 
 
 @njit(inner=True)
-def wants(meta: Float64, row_meta: Float64) -> bool:
+def wants(meta: Meta, heads: layout.Meta) -> bool:
     """Whether `observe` has something to do after the last reading."""
-    if row_meta[L.PERIOD] != meta[PERIOD] or row_meta[L.STARTED] > meta[NEWEST]:
+    if heads.period != meta.period or heads.started > meta.newest:
         return True
-    newest = int(row_meta[L.CELL]) + 1
-    return newest > meta[NEWEST] and newest % LENGTH == 0
+    newest = int(heads.coarse_cell) + 1
+    return newest > meta.newest and newest % LENGTH == 0
 
 
 @njit(inner=True)
-def observe(own: Residual, w: ResidualWeights, row: R.Row, view: R.View) -> bool:
+def observe(own: Residual, w: ResidualWeights, series: Series, view: View) -> bool:
     """Read a token if one is complete; the view is that after the last reading.
 
     True where the token is one that the gate learns from: the caller then gives `remember` the
@@ -124,43 +161,51 @@ def observe(own: Residual, w: ResidualWeights, row: R.Row, view: R.View) -> bool
     if not w.active:
         return False
     meta = own.meta
-    period = row.meta[L.PERIOD]
-    if period != meta[PERIOD] or row.meta[L.STARTED] > meta[NEWEST]:
+    period = series.meta.period
+    if period != meta.period or series.meta.started > meta.newest:
         _restart(own, w, period)
-    cells = R.coarse_cells(period)
-    if cells < L.COARSE:
+    cells = coarse_cells(period)
+    if cells < layout.COARSE:
         return False
-    newest = int(row.meta[L.CELL]) + 1
-    if newest <= meta[NEWEST] or newest % LENGTH != 0:
+    newest = int(series.meta.coarse_cell) + 1
+    if newest <= meta.newest or newest % LENGTH != 0:
         return False
-    meta[NEWEST] = newest
-    x = np.empty(INPUTS)
-    token(own, row, view, x)
-    _mature(own, row, newest - 1)
-    hidden, y = np.empty(K.WIDTH), np.empty(K.WIDTH)
-    for i in range(K.WIDTH):
+    meta.newest = newest
+    x = _inputs()
+    token(own, series, view, x)
+    _mature(own, series, newest - 1)
+    hidden, y = _hidden(), _output()
+    for i in range(WIDTH):
         hidden[i] = w.input[i, INPUTS]
         for j in range(INPUTS):
             hidden[i] += w.input[i, j] * x[j]
-    count = int(meta[COUNT])
-    K.advance(w.block, K.BlockState(own.memory, own.tail, own.window), count, hidden, y)
-    meta[COUNT] = count + 1
-    K.normalise(y, w.last_norm, hidden)
-    for r in range(ROWS):
+    count = int(meta.count)
+    advance(w.block, BlockState(own.memory, own.tail, own.window), count, hidden, y)
+    meta.count = count + 1
+    normalise(y, w.last_norm, hidden)
+    for band in range(BANDS):
         for k in range(CORRECTIONS):
-            o = r * CORRECTIONS + k
-            total = w.output[o, K.WIDTH]
-            for i in range(K.WIDTH):
+            o = band * CORRECTIONS + k
+            total = w.output[o, WIDTH]
+            for i in range(WIDTH):
                 total += w.output[o, i] * hidden[i]
-            own.head[r, k] = GAIN * total
+            own.head[band, k] = GAIN * total
     return count % PENDING_EVERY == 0
 
 
 @njit(inner=True)
 def _restart(own: Residual, w: ResidualWeights, period: float) -> None:
-    own.meta[:] = 0.0
-    own.gate[:] = 0.0
-    own.pending[:] = 0.0
+    """Begin anew with a period."""
+    meta = own.meta
+    meta.count = meta.newest = meta.square = meta.mass = meta.scale = 0.0
+    meta.mean_day = meta.mean_week = meta.level_days = meta.level_month = 0.0
+    for k in range(TOKENS):
+        meta.levels[k] = 0.0
+    for band in range(BANDS):
+        gate = own.gate[band]
+        gate.cross = gate.square = gate.matured = gate.share = 0.0
+    for k in range(PENDING):
+        _wait(own.pending[k], 0.0)
     own.head[:] = 0.0
     own.window[:] = 0.0
     for i in range(w.memory.shape[1]):
@@ -170,134 +215,146 @@ def _restart(own: Residual, w: ResidualWeights, period: float) -> None:
     for i in range(w.tail.shape[0]):
         for j in range(w.tail.shape[1]):
             own.tail[i, j] = w.tail[i, j]
-    own.meta[PERIOD] = period
+    meta.period = period
 
 
 @njit(inner=True)
-def token(own: Residual, row: R.Row, view: R.View, x: Float64) -> None:
+def token(own: Residual, series: Series, view: View, x: Float64) -> None:
     """Inputs of the token that ends with the last coarse cell -> x [INPUTS]; scales learn it."""
-    meta, unit = own.meta, row.meta[L.UNIT]
-    fine = R.fine_cells(row.meta[L.PERIOD])
-    newest = int(row.meta[L.CELL])
-    centre, level = view.numbers[R.CENTRE], view.numbers[R.LEVEL]
+    meta, unit = own.meta, series.meta.unit
+    fine = fine_cells(series.meta.period)
+    newest = int(series.meta.coarse_cell)
+    centre, level = view.levels[0].centre, view.levels[0].level
     mean, square, known = 0.0, 0.0, 0
     for j in range(LENGTH):
-        cell = newest - (LENGTH - 1 - j)
-        value = row.ring[cell % L.RING]
+        coarse_cell = newest - (LENGTH - 1 - j)
+        value = series.ring[coarse_cell % layout.RING]
         x[j] = 0.0
         if not math.isnan(value):
-            x[j] = unit * (
-                value - R.coarse_slot(view, cell % L.COARSE, L.COARSE, fine) - level + centre
-            )
+            expected = coarse_memory(view, coarse_cell % layout.COARSE, layout.COARSE, fine)
+            x[j] = unit * (value - expected - level + centre)
             mean += x[j]
             square += x[j] * x[j]
             known += 1
     if known > 0:
         mean /= known
         square /= known
-    first = meta[COUNT] == 0.0
-    raw_level = row.meta[L.OFFSET] + unit * level
+    first = meta.count == 0.0
+    raw_level = series.meta.offset + unit * level
     if first:
-        meta[LEVEL_DAYS] = meta[LEVEL_MONTH] = raw_level
-        meta[LEVELS : LEVELS + TOKENS] = raw_level
-    meta[SQUARE] = SCALE_DECAY * meta[SQUARE] + (1.0 - SCALE_DECAY) * square
-    meta[MASS] = SCALE_DECAY * meta[MASS] + 1.0 - SCALE_DECAY
-    meta[MEAN_DAY] = DAY_DECAY * meta[MEAN_DAY] + (1.0 - DAY_DECAY) * mean
-    meta[MEAN_WEEK] = WEEK_DECAY * meta[MEAN_WEEK] + (1.0 - WEEK_DECAY) * mean
-    meta[LEVEL_DAYS] += (1.0 - DAY_DECAY) * (raw_level - meta[LEVEL_DAYS])
-    meta[LEVEL_MONTH] += (1.0 - MONTH_DECAY) * (raw_level - meta[LEVEL_MONTH])
-    sd = unit * math.sqrt(max(row.meta[L.VAR], 0.0))
-    scale = math.sqrt(meta[SQUARE] / meta[MASS]) + LEAST_SCALE * sd
-    meta[SCALE] = scale
+        meta.level_days = meta.level_month = raw_level
+        for k in range(TOKENS):
+            meta.levels[k] = raw_level
+    meta.square = SCALE_DECAY * meta.square + (1.0 - SCALE_DECAY) * square
+    meta.mass = SCALE_DECAY * meta.mass + 1.0 - SCALE_DECAY
+    meta.mean_day = DAY_DECAY * meta.mean_day + (1.0 - DAY_DECAY) * mean
+    meta.mean_week = WEEK_DECAY * meta.mean_week + (1.0 - WEEK_DECAY) * mean
+    meta.level_days += (1.0 - DAY_DECAY) * (raw_level - meta.level_days)
+    meta.level_month += (1.0 - MONTH_DECAY) * (raw_level - meta.level_month)
+    sd = unit * math.sqrt(max(series.meta.variance, 0.0))
+    scale = math.sqrt(meta.square / meta.mass) + LEAST_SCALE * sd
+    meta.scale = scale
     if scale < TINIEST:  # a series at rest: inputs are zero
         scale = 1.0
     spread, recent, common = 0.0, 0.0, 0.0
     for p in range(fine):
-        slot = view.slots[p] - centre
+        kept = view.memory[p] - centre
         late = view.latest[p] - level
-        spread += slot * slot
-        recent += (late - slot) * (late - slot)
-        common += (late - slot) * slot
+        spread += kept * kept
+        recent += (late - kept) * (late - kept)
+        common += (late - kept) * kept
     spread = unit * math.sqrt(spread / fine)
-    x[6] = unit * view.numbers[R.NOW] / scale
-    x[7] = unit * (centre - level) / scale
-    x[8] = (raw_level - meta[LEVELS + TOKENS - 1]) / scale
-    x[9] = (raw_level - meta[LEVEL_DAYS]) / scale
-    x[10] = (raw_level - meta[LEVEL_MONTH]) / scale
-    x[11] = spread / scale
-    x[12] = unit * math.sqrt(recent / fine) / scale
-    x[13] = unit * common / fine / scale * unit / (spread + 0.1 * scale)
-    x[14] = math.log(1.0 + meta[COUNT] / TOKENS)
-    x[15] = meta[MEAN_DAY] / scale
-    x[16] = meta[MEAN_WEEK] / scale
+    now = unit * view.levels[0].now / scale
+    memory_shift = unit * (centre - level) / scale
+    day_change = (raw_level - meta.levels[TOKENS - 1]) / scale
+    days_change = (raw_level - meta.level_days) / scale
+    month_change = (raw_level - meta.level_month) / scale
+    memory_spread = spread / scale
+    latest_change = unit * math.sqrt(recent / fine) / scale
+    latest_likeness = unit * common / fine / scale * unit / (spread + 0.1 * scale)
+    age = math.log(1.0 + meta.count / TOKENS)
+    summary = (
+        now, memory_shift, day_change, days_change, month_change, memory_spread, latest_change,
+        latest_likeness, age, meta.mean_day / scale, meta.mean_week / scale,
+    )  # fmt: skip
     for k in range(TOKENS - 1, 0, -1):
-        meta[LEVELS + k] = meta[LEVELS + k - 1]
-    meta[LEVELS] = raw_level
-    for j in range(LENGTH):
-        x[j] /= scale
+        meta.levels[k] = meta.levels[k - 1]
+    meta.levels[0] = raw_level
     for j in range(INPUTS):
-        x[j] = min(BOUND, max(-BOUND, x[j]))
+        value = x[j] / scale if j < LENGTH else summary[j - LENGTH]
+        x[j] = min(BOUND, max(-BOUND, value))
 
 
 @njit(inline="always")
-def proposed(own: Residual, row: R.Row, r: int, x: Float64) -> float:
-    """The correction in the row's unit before the gate: range r, inputs x of the head."""
-    total: float = own.head[r, 0] * own.meta[SCALE] / row.meta[L.UNIT]
-    for k in range(L.FEATURES):
-        total += own.head[r, 1 + k] * x[k]
+def proposed(own: Residual, series: Series, band: int, x: Float64) -> float:
+    """The correction in the series' unit before the gate, from the inputs x of the head."""
+    total: float = own.head[band, 0] * own.meta.scale / series.meta.unit
+    for k in range(layout.FEATURES):
+        total += own.head[band, 1 + k] * x[k]
     return total
 
 
 @njit(inner=True)
-def correction(own: Residual, row: R.Row, head_row: int, x: Float64) -> float:
-    """What is added to a forecast, in the row's unit; `head_row` is the row of the heads."""
-    r = head_row - L.FINER_ROWS
-    if r < 0 or r >= ROWS or own.gate[r, SHARE] <= 0.0:
+def correction(own: Residual, series: Series, band_of_heads: int, x: Float64) -> float:
+    """What is added to a forecast, in the series' unit."""
+    band = band_of_heads - layout.FINER_BANDS
+    if band < 0 or band >= BANDS or own.gate[band].share <= 0.0:
         return 0.0
-    share: float = own.gate[r, SHARE]
-    return share * proposed(own, row, r, x)
+    share: float = own.gate[band].share
+    return share * proposed(own, series, band, x)
 
 
 @njit(inner=True)
-def remember(own: Residual, row: R.Row, k: int, r: int, forecast: float, change: float) -> None:
+def _wait(token: Pending, origin: float) -> None:
+    """Make a token the one that begins at `origin`; 0: none."""
+    token.origin = origin
+    for band in range(BANDS):
+        token.bands[band, 0] = 0.0
+        token.bands[band, 1] = 0.0
+
+
+@njit(inner=True)
+def remember(
+    own: Residual, series: Series, k: int, band: int, forecast: float, change: float
+) -> None:
     """Keep the forecast without correction, and the proposed correction, of coarse cell k >= 1
-    after the last one, which is in range r; cells come in order."""
-    slot = own.pending[int(own.meta[COUNT]) // PENDING_EVERY % PENDING]
+    after the last one, which is in the band; cells come in order."""
+    token = own.pending[int(own.meta.count) // PENDING_EVERY % PENDING]
     if k == 1:
-        slot[:] = 0.0
-        slot[0] = own.meta[NEWEST]
-    first = 0 if r == 0 else ENDS[r - 1]
-    width = float(ENDS[r] - first)
-    slot[1 + 2 * r] += (row.meta[L.OFFSET] + row.meta[L.UNIT] * forecast) / width
-    slot[2 + 2 * r] += row.meta[L.UNIT] * change / width
+        _wait(token, own.meta.newest)
+    first = 0 if band == 0 else ENDS[band - 1]
+    width = float(ENDS[band] - first)
+    token.bands[band, 0] += (series.meta.offset + series.meta.unit * forecast) / width
+    token.bands[band, 1] += series.meta.unit * change / width
 
 
 @njit(inner=True)
-def _mature(own: Residual, row: R.Row, newest: int) -> None:
-    """Ranges of kept tokens whose last cell has come since the token before."""
-    for slot in own.pending:
-        if slot[0] == 0.0:
+def _mature(own: Residual, series: Series, newest: int) -> None:
+    """Let the gate learn from bands of kept tokens that are complete since the token before."""
+    for k in range(PENDING):
+        token = own.pending[k]
+        if token.origin == 0.0:
             continue
-        origin = int(slot[0]) - 1
-        for r in range(ROWS):
-            end = origin + ENDS[r]
+        origin = int(token.origin) - 1
+        for band in range(BANDS):
+            end = origin + ENDS[band]
             if end > newest or end <= newest - LENGTH:
                 continue
-            first = origin + (1 if r == 0 else ENDS[r - 1] + 1)
+            first = origin + (1 if band == 0 else ENDS[band - 1] + 1)
             total, known = 0.0, 0
-            for cell in range(first, end + 1):
-                value = row.ring[cell % L.RING]
+            for coarse_cell in range(first, end + 1):
+                value = series.ring[coarse_cell % layout.RING]
                 if not math.isnan(value):
                     total += value
                     known += 1
             if known == 0:
                 continue
-            gate = own.gate[r]
-            error = row.meta[L.OFFSET] + row.meta[L.UNIT] * total / known - slot[1 + 2 * r]
-            change = slot[2 + 2 * r]
-            gate[CROSS] = GATE_DECAY * gate[CROSS] + error * change
-            gate[DEN] = GATE_DECAY * gate[DEN] + change * change
-            gate[MATURED] = GATE_DECAY * gate[MATURED] + 1.0
-            mass = GATE_MASS * gate[DEN] / gate[MATURED]
-            if gate[DEN] > 0.0:
-                gate[SHARE] = min(1.0, max(0.0, gate[CROSS] / (gate[DEN] + mass)))
+            gate = own.gate[band]
+            mean = series.meta.offset + series.meta.unit * total / known
+            error, change = mean - token.bands[band, 0], token.bands[band, 1]
+            gate.cross = GATE_DECAY * gate.cross + error * change
+            gate.square = GATE_DECAY * gate.square + change * change
+            gate.matured = GATE_DECAY * gate.matured + 1.0
+            mass = GATE_MASS * gate.square / gate.matured
+            if gate.square > 0.0:
+                gate.share = min(1.0, max(0.0, gate.cross / (gate.square + mass)))

@@ -1,13 +1,16 @@
-"""Ticks, phase, scale and period of one row of the multi-step forecaster, compiled by numba."""
+"""Ticks, phase, scale and period of one series of the multi-step forecaster, compiled by numba."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import rows as R
+from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.fallback import scale_errors
+from titans_stream.forecasting.multi.layout import Meta
+from titans_stream.forecasting.multi.series import Series
 from titans_stream.jit import njit
-from titans_stream.records import Float64
+from titans_stream.records import Float32
 
 DAY_SECONDS = 86_400.0
 WEEK = 7.0
@@ -20,45 +23,56 @@ FAR = 1e6
 """Units from the offset from where on a reading asks for a new unit."""
 
 
+class Reading(NamedTuple):
+    """One reading of a series."""
+
+    value: float
+    """NaN: missing."""
+    seconds: float
+    """Local seconds since the epoch, NaN: unknown."""
+    interval: float
+    """Nanoseconds a reading, NaN or <= 0: unknown."""
+    timestamp: float
+    """UTC nanoseconds."""
+
+
 @njit(inner=True)
-def ticks_since(meta: Float64, timestamp: float, interval: float) -> float:
+def ticks_since(meta: Meta, reading: Reading) -> float:
     """Ticks from the last reading to this one, at least 1."""
-    if meta[L.TIME] == 0.0 or not interval > 0.0:
+    if meta.time == 0.0 or not reading.interval > 0.0:
         return 1.0
-    gap = (timestamp - meta[L.TIME]) / interval
+    gap = (reading.timestamp - meta.time) / reading.interval
     return max(1.0, math.floor(gap + 0.5)) if gap < 1e15 else 1.0
 
 
 @njit(inner=True)
-def readings_a_day(seconds: float, interval: float) -> float:
+def readings_a_day(reading: Reading) -> float:
     """Length of a day in ticks, 0 where the clock is unknown or a day is too short; whole where
     it nearly is."""
-    if not interval > 0.0 or math.isnan(seconds):
+    if not reading.interval > 0.0 or math.isnan(reading.seconds):
         return 0.0
-    day = DAY_SECONDS / (interval * NANOSECONDS)
+    day = DAY_SECONDS / (reading.interval * NANOSECONDS)
     whole = math.floor(day + 0.5)
     if abs(day - whole) <= 0.01 * day and abs(day - whole) < 0.5:
         day = whole
-    return day if day >= L.DAY_MINIMUM else 0.0
+    return day if day >= layout.DAY_MINIMUM else 0.0
 
 
 @njit(inner=True)
-def wanted_period(
-    found: float, day: float, now: float, days: float, fixed: float
-) -> tuple[float, float]:
+def wanted_period(meta: Meta, found: float, day: float, fixed: float) -> tuple[float, float]:
     """The period to use, and how many days of the clock are its phase (0: counted in ticks).
 
-    found: by the finder, 0 none; day: in ticks, 0 unknown; now, days: what is in use; fixed:
-    what to use, 0 where it is to be found. The day comes before what was found, unless that is
-    the week, or neither a part of a day nor two to `FEW_DAYS` of them. A day that moved by less
-    than 2 % stays what it was (the interval is an estimate).
+    found: by the finder, 0 none; day: in ticks, 0 unknown; fixed: what to use, 0 where it is to be
+    found. The day comes before what was found, unless that is the week, or neither a part of a day
+    nor two to `FEW_DAYS` of them. A day that moved by less than 2 % stays what it was (the
+    interval is an estimate).
     """
     if fixed > 0.0:
         return fixed, 1.0 if abs(day - fixed) <= 0.02 * fixed else 0.0
     if day <= 0.0:
         return found, 0.0
-    if days > 0.0 and abs(days * day - now) <= 0.02 * now:
-        day = now / days
+    if meta.days > 0.0 and abs(meta.days * day - meta.period) <= 0.02 * meta.period:
+        day = meta.period / meta.days
     ratio = found / day if found >= day else day / max(found, 1e-9)
     if found > day and abs(ratio - WEEK) <= 0.03 * WEEK:
         return WEEK * day, WEEK
@@ -69,15 +83,15 @@ def wanted_period(
 
 
 @njit(inner=True)
-def set_phase(meta: Float64, before: float, tick: float, seconds: float) -> float:
+def set_phase(meta: Meta, before: float, tick: float, seconds: float) -> float:
     """The tick that the clock says; `before` was the last reading's, `tick` is expected.
 
     An hour that is skipped is missing. In an hour that comes twice, or where readings run ahead
     of the clock, the tick stays at `before` until the clock is there. A clock that was set back
     by more than an eighth of a day leaves out the rest of the period.
     """
-    period: float = meta[L.PERIOD]
-    days: float = meta[L.CLOCK]
+    period: float = meta.period
+    days: float = meta.days
     turns = seconds / DAY_SECONDS / days
     phase = (turns - math.floor(turns)) * period
     off = phase - (tick - period * math.floor(tick / period))
@@ -93,112 +107,116 @@ def set_phase(meta: Float64, before: float, tick: float, seconds: float) -> floa
 
 
 @njit(inner=True)
-def bounded(meta: Float64, value: float) -> float:
+def bounded(meta: Meta, value: float) -> float:
     """A reading in units of the series; a lone outlier enters bounded."""
-    z: float = (value - meta[L.OFFSET]) / meta[L.UNIT]
-    if meta[L.COUNT] >= 12.0 and meta[L.VAR] > 0.0:
-        limit = L.OUTLIER * math.sqrt(meta[L.VAR])
-        last: float = meta[L.LAST_Z]
+    z: float = (value - meta.offset) / meta.unit
+    if meta.count >= 12.0 and meta.variance > 0.0:
+        limit = layout.OUTLIER * math.sqrt(meta.variance)
+        last: float = meta.last_z
         if abs(z - last) > limit:
-            meta[L.OUTLYING] += 1.0
-            if meta[L.OUTLYING] < L.OUTLIERS:
+            meta.outlying += 1.0
+            if meta.outlying < layout.OUTLIERS:
                 return last + math.copysign(limit, z - last)
             return z
-    meta[L.OUTLYING] = 0.0
+    meta.outlying = 0.0
     return z
 
 
 @njit(inner=True)
-def take_scale(row: R.Row, value: float) -> float:
+def take_scale(series: Series, value: float) -> float:
     """Scale and last reading learn a reading; returns it in units of the series.
 
     NaN for a lone outlier: what it says of the series' course is nothing.
     """
-    meta = row.meta
-    value = min(L.VALUE_LIMIT, max(-L.VALUE_LIMIT, value))
-    if meta[L.COUNT] == 0.0:
-        meta[L.OFFSET] = value
-        meta[L.UNIT] = 1.0
-    meta[L.RUN] = meta[L.RUN] + 1.0 if value == meta[L.LAST] and meta[L.COUNT] > 0.0 else 1.0
-    if meta[L.VAR] == 0.0 and value != meta[L.OFFSET]:
-        meta[L.UNIT] = _power_of_two(abs(value - meta[L.OFFSET]))
+    meta = series.meta
+    value = min(layout.VALUE_LIMIT, max(-layout.VALUE_LIMIT, value))
+    if meta.count == 0.0:
+        meta.offset = value
+        meta.unit = 1.0
+    meta.run = meta.run + 1.0 if value == meta.last and meta.count > 0.0 else 1.0
+    if meta.variance == 0.0 and value != meta.offset:
+        meta.unit = _power_of_two(abs(value - meta.offset))
     z = bounded(meta, value)
     if abs(z) > FAR:
-        rebase(row, meta[L.UNIT] * _power_of_two(abs(z)))
-        z = (value - meta[L.OFFSET]) / meta[L.UNIT]
-    meta[L.LAST] = value
-    meta[L.COUNT] += 1.0
-    n = min(meta[L.COUNT], L.VARIANCE_PERIODS * max(meta[L.PERIOD], L.COARSE))
-    off = z - meta[L.MEAN]
-    meta[L.MEAN] += off / n
-    meta[L.VAR] = (1.0 - 1.0 / n) * (meta[L.VAR] + off * off / n)
+        rebase(series, meta.unit * _power_of_two(abs(z)))
+        z = (value - meta.offset) / meta.unit
+    meta.last = value
+    meta.count += 1.0
+    n = min(meta.count, layout.VARIANCE_PERIODS * max(meta.period, layout.COARSE))
+    off = z - meta.mean
+    meta.mean += off / n
+    meta.variance = (1.0 - 1.0 / n) * (meta.variance + off * off / n)
     if is_lone(meta):
         return math.nan
-    meta[L.LAST_Z] = z
+    meta.last_z = z
     return z
 
 
 @njit(inner=True)
-def is_lone(meta: Float64) -> bool:
+def is_lone(meta: Meta) -> bool:
     """Whether the last reading was an outlier of which it is not known yet if it stays."""
-    lone: bool = 0.0 < meta[L.OUTLYING] < L.OUTLIERS
+    lone: bool = 0.0 < meta.outlying < layout.OUTLIERS
     return lone
 
 
 @njit(inner=True)
 def _power_of_two(value: float) -> float:
-    return math.exp2(math.floor(math.log2(max(value, L.LEAST_UNIT)) + 0.5))
+    return math.exp2(math.floor(math.log2(max(value, layout.LEAST_UNIT)) + 0.5))
 
 
 @njit(inner=True)
-def keep_scale(row: R.Row) -> None:
+def keep_scale(series: Series) -> None:
     """A new unit where the deviation has left the old one behind, or the level the offset."""
-    meta = row.meta
-    if meta[L.VAR] <= 0.0:
+    meta = series.meta
+    if meta.variance <= 0.0:
         return
-    octaves = 0.5 * math.log2(meta[L.VAR])
-    far = abs(meta[L.MEAN]) > 2.0**L.UNIT_OCTAVES * math.sqrt(meta[L.VAR])
-    if abs(octaves) > L.UNIT_OCTAVES or far:
-        rebase(row, meta[L.UNIT] * math.exp2(math.floor(octaves + 0.5)))
+    octaves = 0.5 * math.log2(meta.variance)
+    far = abs(meta.mean) > 2.0**layout.UNIT_OCTAVES * math.sqrt(meta.variance)
+    if abs(octaves) > layout.UNIT_OCTAVES or far:
+        rebase(series, meta.unit * math.exp2(math.floor(octaves + 0.5)))
 
 
 @njit(inner=True)
-def move(values: Float64, mean: float, ratio: float) -> None:
+def move(values: Float32, mean: float, ratio: float) -> None:
     """values <- (values - mean) x ratio, in place."""
     for i in range(values.shape[0]):
         values[i] = (values[i] - mean) * ratio
 
 
 @njit(inner=True)
-def rebase(row: R.Row, unit: float) -> None:
-    """Express a row's state in a new unit, from its mean."""
-    meta = row.meta
-    unit = max(unit, L.LEAST_UNIT)
-    ratio = meta[L.UNIT] / unit
-    mean = meta[L.MEAN]
+def rebase(series: Series, unit: float) -> None:
+    """Express a series' state in a new unit, from its mean."""
+    meta = series.meta
+    unit = max(unit, layout.LEAST_UNIT)
+    ratio = meta.unit / unit
+    mean = meta.mean
     for i in range(2):
-        move(row.slots[i], mean, ratio)
-        move(row.twins[0, i], mean, ratio)
-        move(row.twins[1, i], mean, ratio)
-    move(row.ring, mean, ratio)
-    move(row.lasts, mean, ratio)
-    for r in range(row.samples.shape[0]):
-        move(row.samples[r, : L.SAMPLE_ANCHOR], 0.0, ratio)
-        move(row.samples[r, L.SAMPLE_ANCHOR : L.SAMPLE_STEP], mean, ratio)
-    for r in range(row.sums.shape[0]):
-        move(row.sums[r, : L.MASS], 0.0, ratio * ratio)
-        move(row.gate[r, : L.GATE_MASS], 0.0, ratio * ratio)
-    meta[L.FINE_SUM] = (meta[L.FINE_SUM] - meta[L.FINE_COUNT] * mean) * ratio
-    meta[L.COARSE_SUM] = (meta[L.COARSE_SUM] - meta[L.COARSE_COUNT] * mean) * ratio
-    meta[L.LAST_Z] = (meta[L.LAST_Z] - mean) * ratio
-    meta[L.OFFSET] += mean * meta[L.UNIT]
-    meta[L.UNIT] = unit
-    meta[L.MEAN] = 0.0
-    meta[L.VAR] *= ratio * ratio
+        move(series.memory[i], mean, ratio)
+        move(series.twins[0, i], mean, ratio)
+        move(series.twins[1, i], mean, ratio)
+    move(series.ring, mean, ratio)
+    move(series.lasts, mean, ratio)
+    for band in range(layout.FINER_BANDS):
+        sample = series.samples[band]
+        move(sample.x, 0.0, ratio)
+        sample.anchor = (sample.anchor - mean) * ratio
+        sample.forecast = (sample.forecast - mean) * ratio
+        sample.latest = (sample.latest - mean) * ratio
+    for band in range(layout.BANDS):
+        move(series.sums[band].products, 0.0, ratio * ratio)
+        move(series.sums[band].cross, 0.0, ratio * ratio)
+        scale_errors(series.gate[band], ratio * ratio)
+    meta.fine_sum = (meta.fine_sum - meta.fine_count * mean) * ratio
+    meta.coarse_sum = (meta.coarse_sum - meta.coarse_count * mean) * ratio
+    meta.last_z = (meta.last_z - mean) * ratio
+    meta.offset += mean * meta.unit
+    meta.unit = unit
+    meta.mean = 0.0
+    meta.variance *= ratio * ratio
 
 
 @njit(inner=True)
-def deviation(meta: Float64) -> float:
+def deviation(meta: Meta) -> float:
     """The series' deviation in its own unit of measurement, above 0."""
-    sd: float = max(meta[L.UNIT] * math.sqrt(meta[L.VAR]), 1e-9 * abs(meta[L.OFFSET]))
+    sd: float = max(meta.unit * math.sqrt(meta.variance), 1e-9 * abs(meta.offset))
     return sd if sd > 0.0 else 1e-12

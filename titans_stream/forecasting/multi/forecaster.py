@@ -1,6 +1,6 @@
-"""The multi-step forecaster over rows of state: median and quantiles of the steps ahead.
+"""The multi-step forecaster over the state of many series: median and quantiles of the steps ahead.
 
-docs/forecasting.md tells the method; the kernels are in `multi_kernels.py`.
+docs/forecasting.md tells the method; `kernels.run` is the way of a reading.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.forecasting.intervals import levels as intervals
+from titans_stream.forecasting.intervals import state as intervals
+from titans_stream.forecasting.intervals.widths import level_table
 from titans_stream.forecasting.mal import weights as mal
 from titans_stream.forecasting.mal.residual import Residual
-from titans_stream.forecasting.multi import kernels as multi_kernels
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi.rows import Row, Shared
+from titans_stream.forecasting.multi import kernels, layout
+from titans_stream.forecasting.multi.series import Series, Shared
+from titans_stream.forecasting.multi.state import Batch, Model, State, Written
 from titans_stream.forecasting.period import state as period
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
@@ -43,7 +44,7 @@ class ForecastOptions:
     """Parts that can be switched off to see what they are worth; the defaults are the product."""
 
     memory: bool = True
-    """The slot memory; without it a slot holds the last value at its phase."""
+    """The slot memory; without it the last value at each phase stands for it."""
     shared_head: bool = True
     """The shared head over window and memory, averaged with the structured head."""
     learning: bool = True
@@ -70,22 +71,24 @@ class MultiStepForecaster:
         options: ForecastOptions | None = None,
     ) -> None:
         options = options or ForecastOptions()
-        self._fixed = 0.0 if options.period is None else float(options.period)
-        self._levels = intervals.level_table(levels)
         w, gram, window = (
-            np.ascontiguousarray(weights[name], np.float64) for name in L.weight_shapes()
+            np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
         )
-        self._shared = Shared(
-            w, gram, window, options.memory, options.shared_head, options.learning,
-            options.fallback,
-        )  # fmt: skip
         slow = mal.prepare(weights)
-        self._slow = slow._replace(active=slow.active and options.mal)
+        self.model = Model(
+            Shared(
+                w, gram, window, options.memory, options.shared_head, options.learning,
+                options.fallback,
+            ),
+            slow._replace(active=slow.active and options.mal),
+            level_table(levels),
+            0.0 if options.period is None else float(options.period),
+        )  # fmt: skip
 
     def run(
         self,
         arrays: Mapping[str, Any],
-        rows: Int64,
+        slots: Int64,
         values: Float64,
         seconds: Float64,
         interval: Float64,
@@ -94,7 +97,7 @@ class MultiStepForecaster:
     ) -> Forecasts:
         """Learn N readings in order; forecast `steps[i]` > 0 steps right after reading i.
 
-        rows [N]: each reading's row of the state arrays; values [N], NaN: missing; seconds [N]:
+        slots [N]: each reading's slot in the state arrays; values [N], NaN: missing; seconds [N]:
         local seconds since the epoch, NaN without timestamps; interval [N]: nanoseconds a
         reading, NaN or <= 0: unknown; timestamps [N]: UTC nanoseconds; steps [N]. A reading that
         comes g intervals after the last one leaves g - 1 missing positions between them. Before a
@@ -104,23 +107,31 @@ class MultiStepForecaster:
         first = np.zeros(len(at) + 1, np.int64)
         np.cumsum(steps[at], out=first[1:])
         median = np.empty(first[-1])
-        quantiles = np.empty((len(self._levels), first[-1]))
+        quantiles = np.empty((len(self.model.levels), first[-1]))
         found = np.empty(len(at))
-        multi_kernels.run(
-            rows, values, seconds, interval, timestamps, steps, self._fixed,
-            Row(*(arrays[name] for name in L.state_layout())),
-            tuple(arrays[name] for name in period.state_layout()),
-            tuple(arrays[name] for name in intervals.state_layout()),
-            Residual(*(arrays[name] for name in mal.state_layout())),
-            self._shared, self._slow, self._levels, median, quantiles, found,
+        ahead = np.arange(1, steps.max(initial=0) + 1, dtype=np.int64)
+        kernels.run(
+            Batch(slots, values, seconds, interval, timestamps, steps, ahead),
+            states_of(arrays), self.model, period.workspace(),
+            Written(median, quantiles, found),
         )  # fmt: skip
         return Forecasts(at, first, median, quantiles, found)
+
+
+def states_of(arrays: Mapping[str, Any]) -> State:
+    """The arrays of `state_layout`, of all series or of one, as the kernels take them."""
+    return State(
+        Series(*(arrays[name] for name in layout.state_layout())),
+        period.Finder(*(arrays[name] for name in period.state_layout())),
+        intervals.Intervals(*(arrays[name] for name in intervals.state_layout())),
+        Residual(*(arrays[name] for name in mal.state_layout())),
+    )
 
 
 def state_layout() -> dict[str, ArraySpec]:
     """The arrays of the forecaster's state, by name; every one starts at zero."""
     return {
-        **L.state_layout(),
+        **layout.state_layout(),
         **period.state_layout(),
         **intervals.state_layout(),
         **mal.state_layout(),
@@ -129,20 +140,22 @@ def state_layout() -> dict[str, ArraySpec]:
 
 def weight_shapes() -> dict[str, tuple[int, ...]]:
     """The shared weights, by name; all float64."""
-    return {**L.weight_shapes(), **mal.weight_shapes()}
+    return {**layout.weight_shapes(), **mal.weight_shapes()}
 
 
 def plain_weights() -> dict[str, Float64]:
     """Untrained shared weights: the last reading fades with the steps, the memory takes over."""
-    finer = 0.5 ** np.arange(L.FINER_ROWS, 0, -1)
-    ahead = np.concatenate((finer, L.ENDS)) / L.COARSE
-    w = np.zeros((L.ROWS, L.FEATURES))
+    finer = 0.5 ** np.arange(layout.FINER_BANDS, 0, -1)
+    ahead = np.concatenate((finer, layout.ENDS)) / layout.COARSE
+    w = np.zeros((layout.BANDS, layout.FEATURES))
     w[:, 1] = 0.5 * (1.0 - np.exp(-3.0 * ahead))
     w[:, 2] = 0.1 + 0.8 * np.exp(-6.0 * ahead)
-    gram = np.broadcast_to(0.25 * np.eye(L.FEATURES), (L.ROWS, L.FEATURES, L.FEATURES))
+    gram = np.broadcast_to(
+        0.25 * np.eye(layout.FEATURES), (layout.BANDS, layout.FEATURES, layout.FEATURES)
+    )
     return {
         "forecast.head.w": w,
         "forecast.head.gram": gram.copy(),
-        "forecast.head.window": np.zeros((L.A_OUTPUTS, L.A_INPUTS)),
+        "forecast.head.window": np.zeros((layout.HEAD_OUTPUTS, layout.HEAD_INPUTS)),
         **mal.plain_weights(),
     }

@@ -1,6 +1,6 @@
-"""The heads of the multi-step forecaster for one row, compiled by numba.
+"""The heads of the multi-step forecaster for one series, compiled by numba.
 
-The structured head has four weights for each range of steps; each series learns its own from
+The structured head has four weights for each band of steps; each series learns its own from
 matured targets, shrunk to the shared ones: w = (A + Q)^-1 (v + Q w_shared). The shared head is
 linear in window and memory. A forecast is the mean of both.
 """
@@ -8,27 +8,29 @@ linear in window and memory. A forecast is the mean of both.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import rows as R
-from titans_stream.jit import ASSOCIATIVE, njit
+from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.layout import Sums
+from titans_stream.forecasting.multi.series import Series, Shared
+from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.records import Float64
 
-ENDS = np.array(L.ENDS, np.float64)
+ENDS = np.array(layout.ENDS, np.float64)
 
 
 @njit(inner=True)
-def row_of(ahead: float) -> int:
-    """Row of the heads for a step of `ahead` 24ths of a period."""
+def band_of(ahead: float) -> int:
+    """The band of a step of `ahead` 24ths of a period."""
     if ahead <= 0.5 + 1e-9:
         octaves = int(math.floor(1e-9 - math.log2(ahead)))
-        return max(0, L.FINER_ROWS - octaves)
-    r = 0
-    while r < ENDS.shape[0] - 1 and ahead > ENDS[r] + 1e-9:
-        r += 1
-    return L.FINER_ROWS + r
+        return max(0, layout.FINER_BANDS - octaves)
+    band = 0
+    while band < ENDS.shape[0] - 1 and ahead > ENDS[band] + 1e-9:
+        band += 1
+    return layout.FINER_BANDS + band
 
 
 @njit(inline="always")
@@ -45,42 +47,90 @@ def shared_read(window: Float64, inputs: Float64, ahead: int) -> float:
     Beyond its last output the last period repeats.
     """
     j = ahead - 1
-    if j >= L.A_OUTPUTS:
-        j = L.A_OUTPUTS - L.COARSE + (j - L.A_OUTPUTS) % L.COARSE
+    if j >= layout.HEAD_OUTPUTS:
+        j = layout.HEAD_OUTPUTS - layout.COARSE + (j - layout.HEAD_OUTPUTS) % layout.COARSE
     j = max(j, 0)
     total = 0.0
-    for i in range(L.A_INPUTS):
+    for i in range(layout.HEAD_INPUTS):
         total += window[j, i] * inputs[i]
     return total
 
 
+class Pairs(NamedTuple):
+    """Matured targets of one band and what had been forecast of them; each [WIDEST]."""
+
+    value: Float64
+    anchor: Float64
+    memory: Float64
+    """What the slot memory held, and the latest value."""
+    latest: Float64
+    head: Float64
+    """The structured head's forecast, and the shared head's."""
+    other: Float64
+
+
+class PairSums(NamedTuple):
+    """As `layout.Sums`, in float64."""
+
+    products: Float64
+    cross: Float64
+
+
+_values, _anchors, _memories = (scratch(layout.WIDEST) for _ in range(3))
+_latests, _heads, _others = (scratch(layout.WIDEST) for _ in range(3))
+_products, _cross = scratch(layout.PRODUCTS), scratch(layout.FEATURES)
+_system, _right = scratch((layout.FEATURES, layout.FEATURES)), scratch(layout.FEATURES)
+
+
 @njit(inline="always")
-def add_pair(sums: Float64, x: Float64, residual: float) -> None:
-    """One pair of inputs and target less anchor into sums [SUMS]."""
+def new_pairs() -> Pairs:
+    """Scratch space for the targets of any band."""
+    return Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _others())
+
+
+@njit(inline="always")
+def new_sums() -> PairSums:
+    """Scratch space for their sums."""
+    return PairSums(_products(), _cross())
+
+
+@njit(inline="always")
+def add_pair(sums: Sums, x: Float64, residual: float) -> None:
+    """Learn one pair of inputs x and target less anchor."""
     k = 0
-    for i in range(L.FEATURES):
-        for j in range(i, L.FEATURES):
-            sums[k] += x[i] * x[j]
+    for i in range(layout.FEATURES):
+        for j in range(i, layout.FEATURES):
+            sums.products[k] += x[i] * x[j]
             k += 1
-    for i in range(L.FEATURES):
-        sums[L.CROSS + i] += x[i] * residual
-    sums[L.MASS] += 1.0
+    for i in range(layout.FEATURES):
+        sums.cross[i] += x[i] * residual
+    sums.mass += 1.0
+
+
+@njit(inner=True)
+def add_pairs(sums: Sums, pairs: PairSums, n: int, weight: float) -> None:
+    """Learn n pairs, each of which counts `weight`."""
+    for k in range(layout.PRODUCTS):
+        sums.products[k] += weight * pairs.products[k]
+    for i in range(layout.FEATURES):
+        sums.cross[i] += weight * pairs.cross[i]
+    sums.mass += weight * n
 
 
 @njit(inner=True, fastmath=ASSOCIATIVE)
-def sum_pairs(pairs: Float64, n: int, level: float, now: float, sums: Float64) -> None:
-    """As `add_pair` of each of the targets pairs[:, :n], from zero: -> sums [SUMS].
+def sum_pairs(pairs: Pairs, n: int, level: float, now: float, out: PairSums) -> None:
+    """The sums of the first n pairs -> out.
 
     level: mean of the last period; now: the last reading less the anchor of its own cell.
     """
     aa, ab, ad, bb, bd, dd = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     a, b, d, e, ae, be, de = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(n):
-        anchor = pairs[L.ANCHOR_OF, i]
-        one = pairs[L.LATEST_OF, i] - anchor
-        two = pairs[L.SLOT_OF, i] - anchor
+        anchor = pairs.anchor[i]
+        one = pairs.latest[i] - anchor
+        two = pairs.memory[i] - anchor
         four = level - anchor
-        residual = pairs[L.VALUE, i] - anchor
+        residual = pairs.value[i] - anchor
         a += one
         b += two
         d += four
@@ -94,49 +144,48 @@ def sum_pairs(pairs: Float64, n: int, level: float, now: float, sums: Float64) -
         ae += one * residual
         be += two * residual
         de += four * residual
-    sums[0], sums[1], sums[2], sums[3] = aa, ab, a * now, ad
-    sums[4], sums[5], sums[6] = bb, b * now, bd
-    sums[7], sums[8], sums[9] = n * now * now, d * now, dd
-    sums[L.CROSS], sums[L.CROSS + 1] = ae, be
-    sums[L.CROSS + 2], sums[L.CROSS + 3] = e * now, de
-    sums[L.MASS] = n
+    products, cross = out
+    products[0], products[1], products[2], products[3] = aa, ab, a * now, ad
+    products[4], products[5], products[6] = bb, b * now, bd
+    products[7], products[8], products[9] = n * now * now, d * now, dd
+    cross[0], cross[1], cross[2], cross[3] = ae, be, e * now, de
 
 
 @njit(inner=True)
-def refit(row: R.Row, shared: R.Shared) -> None:
+def refit(series: Series, shared: Shared) -> None:
     """A series' own weights from its sums.
 
     The prior counts for PRIOR + PRIOR_PER_STEP x end origins, in units of the series' variance.
     """
-    variance = row.meta[L.VAR]
+    variance = series.meta.variance
     if variance <= 0.0:
         return
-    system = np.empty((L.FEATURES, L.FEATURES))
-    right = np.empty(L.FEATURES)
-    for r in range(L.ROWS):
-        sums = row.sums[r]
-        if sums[L.MASS] <= 0.0:
+    system = _system()
+    right = _right()
+    for band in range(layout.BANDS):
+        sums = series.sums[band]
+        if sums.mass <= 0.0:
             continue
-        end = 1.0 if r < L.FINER_ROWS else ENDS[r - L.FINER_ROWS]
-        strength = (L.PRIOR + L.PRIOR_PER_STEP * end) * variance
-        gram = shared.gram[r]
+        end = 1.0 if band < layout.FINER_BANDS else ENDS[band - layout.FINER_BANDS]
+        strength = (layout.PRIOR + layout.PRIOR_PER_STEP * end) * variance
+        gram = shared.gram[band]
         ridge = 0.0
-        for i in range(L.FEATURES):
-            ridge += gram[i, i] / L.FEATURES
+        for i in range(layout.FEATURES):
+            ridge += gram[i, i] / layout.FEATURES
         k = 0
-        for i in range(L.FEATURES):
-            right[i] = sums[L.CROSS + i]
-            for j in range(i, L.FEATURES):
-                system[i, j] = system[j, i] = sums[k]
+        for i in range(layout.FEATURES):
+            right[i] = sums.cross[i]
+            for j in range(i, layout.FEATURES):
+                system[i, j] = system[j, i] = sums.products[k]
                 k += 1
-        for i in range(L.FEATURES):
-            for j in range(L.FEATURES):
-                q = gram[i, j] + (L.PRIOR_RIDGE * ridge if i == j else 0.0)
+        for i in range(layout.FEATURES):
+            for j in range(layout.FEATURES):
+                q = gram[i, j] + (layout.PRIOR_RIDGE * ridge if i == j else 0.0)
                 system[i, j] += strength * q
-                right[i] += strength * q * shared.w[r, j]
+                right[i] += strength * q * shared.w[band, j]
         if _solve(system, right):
-            for i in range(L.FEATURES):
-                row.own[r, i] = right[i]
+            for i in range(layout.FEATURES):
+                series.own[band, i] = right[i]
 
 
 @njit(inner=True)

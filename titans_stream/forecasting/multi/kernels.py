@@ -1,39 +1,73 @@
-"""The multi-step forecaster for one row at a time, compiled by numba: one pass per reading.
+"""The multi-step forecaster for one series at a time, compiled by numba: one pass per reading.
 
-A reading goes to the finder of periods, to scale and clock, to the memory and the heads that
-learn from matured targets, and to the intervals; then the forecasts that are due are made.
+A reading goes to the finder of periods (`watch`), to scale and clock, to the memory and the heads
+that learn from matured targets, and to the intervals (`learn`); then the forecasts that are due are
+made (`publish`).
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from titans_stream.forecasting.intervals import kernels as I
-from titans_stream.forecasting.intervals import widths as W
-from titans_stream.forecasting.mal import residual as M
-from titans_stream.forecasting.multi import clock as C
-from titans_stream.forecasting.multi import fallback as F
-from titans_stream.forecasting.multi import heads as H
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import learning as T
-from titans_stream.forecasting.multi import rows as R
-from titans_stream.forecasting.period import finder as P
+from titans_stream.forecasting.intervals.kernels import due, skip
+from titans_stream.forecasting.intervals.kernels import observe as observe_error
+from titans_stream.forecasting.intervals.kernels import remember as keep_median
+from titans_stream.forecasting.intervals.state import ANCHORS
+from titans_stream.forecasting.intervals.widths import quantiles
+from titans_stream.forecasting.mal import residual
+from titans_stream.forecasting.mal.residual import Residual
+from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.clock import (
+    Reading,
+    deviation,
+    is_lone,
+    keep_scale,
+    readings_a_day,
+    set_phase,
+    take_scale,
+    ticks_since,
+    wanted_period,
+)
+from titans_stream.forecasting.multi.fallback import settle
+from titans_stream.forecasting.multi.heads import band_of, refit, shared_read, weighted
+from titans_stream.forecasting.multi.layout import COARSE, FINER_BANDS
+from titans_stream.forecasting.multi.learning import learn_tick, sample, start
+from titans_stream.forecasting.multi.series import (
+    Series,
+    Shared,
+    View,
+    cell_of,
+    coarse_cells,
+    coarse_memory,
+    features,
+    fine_cells,
+    read_memory,
+    read_window,
+)
+from titans_stream.forecasting.multi.state import (
+    Batch,
+    Model,
+    State,
+    Work,
+    Written,
+    new_work,
+    state_of,
+)
+from titans_stream.forecasting.period.finder import observe as observe_period
+from titans_stream.forecasting.period.finder import reach, recall
+from titans_stream.forecasting.period.state import Finder, Workspace
 from titans_stream.jit import njit
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float64, Int64, Records
 
-MIDDLE, COARSE = 8, 64
-"""Readings in a cell of the finder's second and third ring."""
 MOST_MISSING = 2_048.0
 """Missing readings that the finder is told of, at most, one by one."""
 
 
 @njit(inline="always")
 def point(
-    row: R.Row,
-    shared: R.Shared,
-    view: R.View,
+    series: Series,
+    shared: Shared,
+    view: View,
     x: Float64,
     step: int,
     period: float,
@@ -44,329 +78,298 @@ def point(
 
     fine, coarse: cells of the period.
     """
-    meta = row.meta
-    tick = meta[L.TICK]
-    ahead = step * L.COARSE / period
-    r = H.row_of(ahead)
-    p_cell = R.cell_of(tick + step, fine, period)
-    p = p_cell % fine
-    anchor = R.features(view, p, x)
-    model = anchor + H.weighted(row.own[r], x)
-    if shared.shared_head and (period <= L.COARSE or ahead > 1.0 + 1e-9):
-        cell = p_cell if fine == coarse else R.cell_of(tick + step, coarse, period)
-        j = int(math.floor((cell - meta[L.CELL]) * L.COARSE / coarse + 0.5))
-        other = view.numbers[R.BASE] + H.shared_read(shared.window, view.inputs, j)
+    meta = series.meta
+    tick = meta.tick
+    ahead = step * COARSE / period
+    band = band_of(ahead)
+    fine_cell = cell_of(tick + step, fine, period)
+    p = fine_cell % fine
+    anchor = features(view, p, x)
+    model = anchor + weighted(series.own[band], x)
+    gate = series.gate[band]
+    if shared.shared_head and (period <= COARSE or ahead > 1.0 + 1e-9):
+        coarse_cell = fine_cell if fine == coarse else cell_of(tick + step, coarse, period)
+        j = int(math.floor((coarse_cell - meta.coarse_cell) * COARSE / coarse + 0.5))
+        other = view.levels[0].base + shared_read(shared.window, view.inputs, j)
         if fine != coarse:
-            other += view.slots[p] - R.coarse_slot(view, cell % coarse, coarse, fine)
-        model += row.gate[r, L.OTHER] * (other - model)
-    share = row.gate[r, L.SHARE]
+            other += view.memory[p] - coarse_memory(view, coarse_cell % coarse, coarse, fine)
+        model += gate.other * (other - model)
+    share = gate.share
     if shared.fallback and share > 0.0:
-        naive = view.latest[p] if row.gate[r, L.NAIVE] == 0.0 else view.numbers[R.LATEST]
+        naive = view.latest[p] if gate.naive == 0.0 else view.levels[0].last
         model = naive + (1.0 - share) * (model - naive)
     return model
 
 
 @njit(inner=True)
 def forecast(
-    row: R.Row,
-    shared: R.Shared,
-    view: R.View,
-    own: M.Residual,
-    active: bool,
-    ready: bool,
-    steps: Int64,
-    x: Float64,
-    out: Float64,
+    state: State, model: Model, view: View, ready: bool, steps: Int64, x: Float64, out: Float64
 ) -> None:
     """Forecasts of `steps` [K] after the last tick -> out [K], as values.
 
-    With the residual's correction where it is `active`; the last value where no view is ready.
+    With the residual's correction where it is active; the last value where no view is ready. x
+    [FEATURES] is scratch space.
     """
-    meta = row.meta
+    series = state.series
+    meta = series.meta
     if not ready:
         for k in range(steps.shape[0]):
-            out[k] = meta[L.LAST]
+            out[k] = meta.last
         return
-    period = meta[L.PERIOD]
-    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
+    period = meta.period
+    fine, coarse = fine_cells(period), coarse_cells(period)
     for k in range(steps.shape[0]):
-        z = point(row, shared, view, x, steps[k], period, fine, coarse)
-        ahead = steps[k] * L.COARSE / period
-        if active and ahead <= M.REACH + 1e-9:
-            z += M.correction(own, row, H.row_of(ahead), x)
-        out[k] = meta[L.OFFSET] + meta[L.UNIT] * z
+        z = point(series, model.shared, view, x, steps[k], period, fine, coarse)
+        ahead = steps[k] * COARSE / period
+        if model.slow.active and ahead <= residual.REACH + 1e-9:
+            z += residual.correction(state.residual, series, band_of(ahead), x)
+        out[k] = meta.offset + meta.unit * z
 
 
 @njit(inner=True)
-def advance_residual(
-    row: R.Row,
-    shared: R.Shared,
-    view: R.View,
-    own: M.Residual,
-    slow: M.ResidualWeights,
-    x: Float64,
-) -> None:
+def advance_residual(series: Series, own: Residual, model: Model, view: View, x: Float64) -> None:
     """Let the residual read its next token where one is complete; the view is ready."""
-    if not M.observe(own, slow, row, view):
+    if not residual.observe(own, model.slow, series, view):
         return
-    period = row.meta[L.PERIOD]
-    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
-    for k in range(1, M.REACH + 1):
-        step = max(1, int(round(k * period / L.COARSE)))
-        z = point(row, shared, view, x, step, period, fine, coarse)
-        r = H.row_of(float(k)) - L.FINER_ROWS
-        M.remember(own, row, k, r, z, M.proposed(own, row, r, x))
+    period = series.meta.period
+    fine, coarse = fine_cells(period), coarse_cells(period)
+    for k in range(1, residual.REACH + 1):
+        step = max(1, int(round(k * period / COARSE)))
+        z = point(series, model.shared, view, x, step, period, fine, coarse)
+        band = band_of(float(k)) - FINER_BANDS
+        residual.remember(own, series, k, band, z, residual.proposed(own, series, band, x))
 
 
 @njit(inner=True)
-def look(row: R.Row, shared: R.Shared, view: R.View) -> bool:
+def look(series: Series, shared: Shared, view: View) -> bool:
     """Read the memory out for forecasts after the last tick; False: there is no period yet."""
-    meta = row.meta
-    period = meta[L.PERIOD]
+    meta = series.meta
+    period = meta.period
     if period <= 0.0:
         return False
-    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
-    if meta[L.CELL] + 1.0 - meta[L.STARTED] < L.READY_PERIODS * coarse:
+    fine, coarse = fine_cells(period), coarse_cells(period)
+    if meta.coarse_cell + 1.0 - meta.started < layout.READY_PERIODS * coarse:
         return False
-    if not R.read_slots(row.slots, fine, meta[L.LAST_Z], int(meta[L.LAST_PLACE]), view):
+    if not read_memory(series.memory, fine, meta.last_z, int(meta.last_place), view):
         return False
     if shared.shared_head:
-        R.read_window(row.ring, int(meta[L.CELL]), coarse, fine, view)
+        read_window(series.ring, int(meta.coarse_cell), coarse, fine, view)
     return True
 
 
 @njit(inner=True)
-def _found_value(
-    fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray, meta: Float64, back: int
-) -> float:
-    """The finder's reading `back` ticks ago (0: the last), or the mean that it keeps of it."""
-    at = int(meta[P.COUNT]) - 1 - back
-    if back < P.FINE:
-        return float(fine[at % P.FINE])
-    if back < (P.MIDDLE - 1) * MIDDLE:
-        return float(middle[(at // MIDDLE) % P.MIDDLE])
-    return float(coarse[(at // COARSE) % P.COARSE])
-
-
-@njit(inner=True)
 def begin(
-    row: R.Row,
-    shared: R.Shared,
-    view: R.View,
-    fine: np.ndarray,
-    middle: np.ndarray,
-    coarse: np.ndarray,
-    found: Float64,
-    period: float,
-    days: float,
+    series: Series,
+    finder: Finder,
+    shared: Shared,
+    view: View,
+    wanted: tuple[float, float],
     seconds: float,
     present: float,
 ) -> None:
-    """Begin with a new period: seed the memory with what the finder's rings still hold.
+    """Begin with a new period: fill the memory from what the finder's rings still hold.
 
-    `present` is the reading of this tick in the row's unit, NaN: missing; it is learned here.
+    wanted: as `wanted_period` returns it; present: the reading of this tick in the series' unit,
+    NaN: missing; it is learned here.
     """
-    meta = row.meta
-    before = meta[L.PERIOD]
-    keep = before > 0.0 and abs(period - before) <= L.SAME_PERIOD * before
-    meta[L.CLOCK] = days
-    meta[L.PERIOD] = period
+    meta = series.meta
+    period, days = wanted
+    before = meta.period
+    keep = before > 0.0 and abs(period - before) <= layout.SAME_PERIOD * before
+    meta.days = days
+    meta.period = period
     if period <= 0.0:
-        T.start(row, shared, 0.0, 0.0, False)
+        start(series, shared, 0.0, 0.0, False)
         return
     if days > 0.0:
-        meta[L.TICK] = C.set_phase(meta, -math.inf, meta[L.TICK], seconds)
-    limit = P.FINE
-    if period > P.FINE / 8.0:
-        limit = (P.MIDDLE - 1) * MIDDLE
-    if period > P.MIDDLE:
-        limit = (P.COARSE - 1) * COARSE
-    back = max(1, int(min(found[P.COUNT], limit)))
-    if meta[L.TICK] < back - 1.0:
-        meta[L.TICK] += period * math.ceil((back - 1.0 - meta[L.TICK]) / period)
-        meta[L.TICK] = math.ceil(meta[L.TICK])
-    tick = meta[L.TICK]
-    T.start(row, shared, period, tick - back + 1.0, keep)
-    bound = 4.0 * L.OUTLIER * math.sqrt(max(meta[L.VAR], 0.0))
+        meta.tick = set_phase(meta, -math.inf, meta.tick, seconds)
+    back = reach(finder, period)
+    if meta.tick < back - 1.0:
+        meta.tick += period * math.ceil((back - 1.0 - meta.tick) / period)
+        meta.tick = math.ceil(meta.tick)
+    tick = meta.tick
+    start(series, shared, period, tick - back + 1.0, keep)
+    bound = 4.0 * layout.OUTLIER * math.sqrt(max(meta.variance, 0.0))
     last = math.nan
     for b in range(back - 1, -1, -1):
         z = present
         if b > 0:
-            kept = _found_value(fine, middle, coarse, found, b)
-            z = (kept + found[P.OFFSET] - meta[L.OFFSET]) / meta[L.UNIT]
+            z = (recall(finder, b) - meta.offset) / meta.unit
             if not math.isnan(z):
-                z = min(meta[L.MEAN] + bound, max(meta[L.MEAN] - bound, z))
+                z = min(meta.mean + bound, max(meta.mean - bound, z))
         if not math.isnan(z):
             last = z
-        T.learn_tick(row, shared, view, tick - b, z, last)
-    renew(row, shared)
+        learn_tick(series, shared, view, tick - b, z, last)
+    renew(series, shared)
 
 
 @njit(inner=True)
 def take(
-    row: R.Row,
-    shared: R.Shared,
-    view: R.View,
-    fine: np.ndarray,
-    middle: np.ndarray,
-    coarse: np.ndarray,
-    found: Float64,
-    value: float,
-    seconds: float,
-    interval: float,
-    timestamp: float,
+    series: Series,
+    finder: Finder,
+    shared: Shared,
+    view: View,
+    reading: Reading,
     fixed: float,
+    space: Workspace,
 ) -> float:
-    """Learn one reading (NaN: missing); returns the ticks it came after the last one."""
-    meta = row.meta
-    if not math.isfinite(value):
-        value = math.nan
-    ticks = C.ticks_since(meta, timestamp, interval)
-    meta[L.TIME] = timestamp
-    if meta[L.COUNT] == 0.0 and math.isnan(value):
-        return ticks
-    day = C.readings_a_day(seconds, interval)
-    week = 7.0 * day if day > 0.0 else math.nan
-    hint = day if day > 0.0 else math.nan
+    """Learn one reading; returns the ticks it came after the last one.
+
+    fixed: the period, 0 where the finder is to find it; `space` is its scratch space.
+    """
+    ticks = ticks_since(series.meta, reading)
     if fixed == 0.0:
-        for missing in range(int(min(ticks - 1.0, MOST_MISSING)), -1, -1):
-            known = value if missing == 0 else math.nan
-            P.observe(fine, middle, coarse, found, known, hint, week)
-    z = math.nan
-    if not math.isnan(value):
-        z = C.take_scale(row, value)
-    period = meta[L.PERIOD]
-    wanted, days = C.wanted_period(found[P.PERIOD], day, period, meta[L.CLOCK], fixed)
-    longest = L.LONGEST_GAP * max(period, 1.0)
-    moved = ticks
-    if period > 0.0 and ticks > longest:
-        moved = ticks - period * math.floor((ticks - longest) / period)
-        moved = math.floor(moved + 0.5)
-    before = meta[L.TICK]
-    if meta[L.COUNT] > 1.0 or math.isnan(z):
-        meta[L.TICK] += moved
-    if wanted != period or days != meta[L.CLOCK]:
-        begin(row, shared, view, fine, middle, coarse, found, wanted, days, seconds, z)
-    elif period > 0.0:
-        if days > 0.0:
-            meta[L.TICK] = C.set_phase(meta, before, meta[L.TICK], seconds)
-        if meta[L.TICK] > before:
-            T.learn_tick(row, shared, view, meta[L.TICK], z, meta[L.LAST_Z])
-    if not math.isnan(z):
-        meta[L.REFIT] += 1.0
-        if meta[L.REFIT] >= L.REFIT_EVERY:
-            meta[L.REFIT] = 0.0
-            C.keep_scale(row)
-            if meta[L.PERIOD] > 0.0:
-                renew(row, shared)
+        watch(series, finder, reading, ticks, space)
+    learn(series, finder, shared, view, reading, ticks, fixed)
     return ticks
 
 
 @njit(inner=True)
-def renew(row: R.Row, shared: R.Shared) -> None:
+def watch(series: Series, finder: Finder, reading: Reading, ticks: float, space: Workspace) -> None:
+    """Let the finder of periods see a reading, and the missing ones before it."""
+    if series.meta.count == 0.0 and math.isnan(reading.value):
+        return
+    day = readings_a_day(reading)
+    hint = day if day > 0.0 else math.nan
+    for missing in range(int(min(ticks - 1.0, MOST_MISSING)), -1, -1):
+        value = reading.value if missing == 0 else math.nan
+        observe_period(finder, value, hint, 7.0 * hint, space)
+
+
+@njit(inner=True)
+def learn(
+    series: Series,
+    finder: Finder,
+    shared: Shared,
+    view: View,
+    reading: Reading,
+    ticks: float,
+    fixed: float,
+) -> None:
+    """Let scale, clock, memory and heads learn one reading, with the period found by now."""
+    meta = series.meta
+    meta.time = reading.timestamp
+    if meta.count == 0.0 and math.isnan(reading.value):
+        return
+    z = math.nan
+    if not math.isnan(reading.value):
+        z = take_scale(series, reading.value)
+    period = meta.period
+    wanted = wanted_period(meta, finder.meta.period, readings_a_day(reading), fixed)
+    longest = layout.LONGEST_GAP * max(period, 1.0)
+    moved = ticks
+    if period > 0.0 and ticks > longest:
+        moved = ticks - period * math.floor((ticks - longest) / period)
+        moved = math.floor(moved + 0.5)
+    before = meta.tick
+    if meta.count > 1.0 or math.isnan(z):
+        meta.tick += moved
+    if wanted[0] != period or wanted[1] != meta.days:
+        begin(series, finder, shared, view, wanted, reading.seconds, z)
+    elif period > 0.0:
+        if meta.days > 0.0:
+            meta.tick = set_phase(meta, before, meta.tick, reading.seconds)
+        if meta.tick > before:
+            learn_tick(series, shared, view, meta.tick, z, meta.last_z)
+    if not math.isnan(z):
+        meta.refit += 1.0
+        if meta.refit >= layout.REFIT_EVERY:
+            meta.refit = 0.0
+            keep_scale(series)
+            if meta.period > 0.0:
+                renew(series, shared)
+
+
+@njit(inner=True)
+def renew(series: Series, shared: Shared) -> None:
     """Solve for the own weights, keep old ones for the fallback's honesty, settle the fallback."""
-    meta = row.meta
+    meta = series.meta
     if shared.learning:
-        H.refit(row, shared)
-    if meta[L.CELL] - meta[L.SNAPSHOT] >= L.PERIODS * R.coarse_cells(meta[L.PERIOD]):
-        for r in range(row.kept.shape[1]):
-            for i in range(L.FEATURES):
-                row.kept[0, r, i] = row.kept[1, r, i]
-                row.kept[1, r, i] = row.own[L.FINER_ROWS + r, i]
-        meta[L.SNAPSHOT] = meta[L.CELL]
-    F.settle(row, meta[L.PERIOD])
+        refit(series, shared)
+    if meta.coarse_cell - meta.snapshot >= layout.PERIODS * coarse_cells(meta.period):
+        for band in range(series.kept.shape[1]):
+            for i in range(layout.FEATURES):
+                series.kept[0, band, i] = series.kept[1, band, i]
+                series.kept[1, band, i] = series.own[FINER_BANDS + band, i]
+        meta.snapshot = meta.coarse_cell
+    settle(series, meta.period)
+
+
+@njit(inner=True)
+def follow(state: State, model: Model, work: Work, reading: Reading, ticks: float) -> bool:
+    """What depends on the memory after a reading: samples, residual and intervals learn it.
+
+    Returns whether the view is ready for forecasts.
+    """
+    series, intervals, own = state.series, state.intervals, state.residual
+    meta, view = series.meta, work.read
+    if meta.count == 0.0:
+        return False
+    sd = deviation(meta)
+    ready = look(series, model.shared, view)
+    if ready and meta.period > COARSE:
+        known = not math.isnan(reading.value) and not is_lone(meta)
+        sample(series, view, meta.tick, meta.last_z if known else math.nan, model.shared.fallback)
+    if ready and model.slow.active and residual.wants(own.meta, meta):
+        advance_residual(series, own, model, view, work.x)
+    if ticks > 1.0:
+        skip(intervals, int(min(ticks - 1.0, 1e9)))
+    observe_error(intervals, reading.value, sd, meta.period)
+    steps, which, medians = work.steps, work.which, work.medians
+    count = 0
+    for anchor in range(ANCHORS):
+        step = due(intervals.meta, anchor)
+        if step > 0:
+            steps[count] = step
+            which[count] = anchor
+            count += 1
+    forecast(state, model, view, ready, steps[:count], work.x, medians)
+    for k in range(count):
+        keep_median(intervals, which[k], medians[k])
+    return ready
+
+
+@njit(inner=True)
+def publish(
+    state: State, model: Model, work: Work, ready: bool, ahead: Int64, median: Float64, out: Float64
+) -> None:
+    """Forecasts of the steps `ahead` [H] -> median [H], out [Q, H]; NaN before the first value."""
+    meta = state.series.meta
+    if meta.count == 0.0:
+        median[:] = math.nan
+        out[:] = math.nan
+        return
+    forecast(state, model, work.read, ready, ahead, work.x, median)
+    quantiles(state.intervals, deviation(meta), model.levels, median, out)
 
 
 @njit(nogil=True)
-def run(
-    rows: Int64,
-    values: Float64,
-    seconds: Float64,
-    interval: Float64,
-    timestamps: Int64,
-    steps: Int64,
-    fixed: float,
-    state: R.Row,
-    finder: tuple[np.ndarray, np.ndarray, np.ndarray, Float64],
-    intervals: tuple[Float64, np.ndarray, Float64],
-    residual: M.Residual,
-    shared: R.Shared,
-    slow: M.ResidualWeights,
-    levels: Float64,
-    median: Float64,
-    quantiles: Float64,
-    periods: Float64,
-) -> None:
+def run(batch: Batch, states: State, model: Model, space: Records, written: Written) -> None:
     """Learn N readings in order and write the forecasts that are due.
 
-    rows, values, seconds, interval, timestamps, steps [N] as `MultiStepForecaster.run` has them;
-    state, finder, intervals, residual: the arrays of all rows; levels [Q, ...] the intervals'
-    level table; median [S], quantiles [Q, S], periods [M]: the forecasts, one after another.
+    states: the arrays of all series; space [1]: scratch space of the finder of periods.
     """
-    view = R.new_view()
-    x = np.empty(L.FEATURES)
-    at_anchors = np.empty(I.ANCHORS, np.int64)
-    which = np.empty(I.ANCHORS, np.int64)
-    medians = np.empty(I.ANCHORS)
+    work = new_work()
     made = 0
     filled = 0
-    for i in range(rows.shape[0]):
-        k = rows[i]
-        row = R.Row(
-            state.meta[k], state.slots[k], state.twins[k], state.visits[k], state.ring[k],
-            state.lasts[k], state.sums[k], state.own[k], state.kept[k], state.gate[k],
-            state.samples[k],
-        )  # fmt: skip
-        own = M.Residual(
-            residual.memory[k], residual.tail[k], residual.window[k], residual.meta[k],
-            residual.head[k], residual.gate[k], residual.pending[k],
-        )  # fmt: skip
-        meta = row.meta
-        ticks = take(
-            row, shared, view, finder[0][k], finder[1][k], finder[2][k], finder[3][k],
-            values[i], seconds[i], interval[i], float(timestamps[i]), fixed,
-        )  # fmt: skip
-        waiting, histograms, pending = intervals[0][k], intervals[1][k], intervals[2][k]
-        ready = False
-        if meta[L.COUNT] > 0.0:
-            sd = C.deviation(meta)
-            ready = look(row, shared, view)
-            if ready and meta[L.PERIOD] > L.COARSE:
-                known = math.isfinite(values[i]) and not C.is_lone(meta)
-                z = meta[L.LAST_Z] if known else math.nan
-                T.sample(row, shared, view, meta[L.TICK], z)
-            if ready and slow.active and M.wants(own.meta, meta):
-                advance_residual(row, shared, view, own, slow, x)
-            if ticks > 1.0:
-                I.skip(waiting, pending, int(min(ticks - 1.0, 1e9)))
-            I.observe(waiting, histograms, pending, values[i], sd, meta[L.PERIOD])
-            count = 0
-            for a in range(I.ANCHORS):
-                step = I.due(waiting, a)
-                if step > 0:
-                    at_anchors[count] = step
-                    which[count] = a
-                    count += 1
-            forecast(
-                row, shared, view, own, slow.active, ready, at_anchors[:count], x, medians
+    for i in range(batch.slots.shape[0]):
+        state = state_of(states, batch.slots[i])
+        series = state.series
+        value = batch.values[i]
+        reading = Reading(
+            value if math.isfinite(value) else math.nan,
+            batch.seconds[i],
+            batch.interval[i],
+            float(batch.timestamps[i]),
+        )
+        ticks = take(series, state.finder, model.shared, work.read, reading, model.fixed, space[0])
+        ready = follow(state, model, work, reading, ticks)
+        if batch.steps[i] > 0:
+            end = filled + batch.steps[i]
+            publish(
+                state, model, work, ready, batch.ahead[: batch.steps[i]],
+                written.median[filled:end], written.quantiles[:, filled:end],
             )  # fmt: skip
-            for a in range(count):
-                I.remember(waiting, pending, which[a], medians[a])
-        if steps[i] > 0:
-            end = filled + steps[i]
-            if meta[L.COUNT] == 0.0:
-                for step in range(filled, end):
-                    median[step] = math.nan
-                    for q in range(quantiles.shape[0]):
-                        quantiles[q, step] = math.nan
-            else:
-                ahead = np.arange(1, steps[i] + 1)
-                forecast(
-                    row, shared, view, own, slow.active, ready, ahead, x, median[filled:end]
-                )  # fmt: skip
-                W.quantiles(
-                    waiting, histograms, sd, levels, median[filled:end], quantiles[:, filled:end]
-                )
-            periods[made] = meta[L.PERIOD] if ready else math.nan
+            written.periods[made] = series.meta.period if ready else math.nan
             made += 1
             filled = end

@@ -2,15 +2,19 @@
 
 Words: a *tick* is one position of the stream, a reading or a missing one; a *period* is P ticks;
 a *cell* is an equal share of a period: `min(P, 96)` *fine* cells (the slot memory) and
-`min(P, 24)` *coarse* cells (targets and window of the heads); a *row* of the heads is a range of
-steps that shares weights, counted in 24ths of a period. docs/forecasting.md tells the method.
+`min(P, 24)` *coarse* cells (targets and window of the heads); a *band* is a range of steps ahead
+that share the weights of the heads, counted in 24ths of a period. docs/forecasting.md tells the
+method.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
-from titans_stream.memory.rows import ArraySpec
+from titans_stream.memory.rows import ArraySpec, Record, Single
+from titans_stream.records import Float32, Float64
 
 FINE = 96
 """Most fine cells a period."""
@@ -27,22 +31,22 @@ RING = HORIZON + WINDOW
 FEATURES = 4
 """Same phase a period ago, slot memory, last reading, mean of the last period; each less the
 anchor: the last reading less that of its own phase, the others less that of the step's."""
-FINER_ROWS = 12
-"""Rows for steps of less than a 24th of a period: row FINER_ROWS - i ends at 24ths / 2^i."""
+FINER_BANDS = 12
+"""Bands of less than a 24th of a period: band FINER_BANDS - i ends at 24ths / 2^i."""
 ENDS = (1, 2, 3, 4, 6, 12, 24, 48, 96, 192, 336, 528, 720)
-"""Last steps of the other rows, in 24ths of a period."""
-ROWS = FINER_ROWS + len(ENDS)
-A_INPUTS = WINDOW + COARSE
+"""Last steps of the other bands, in 24ths of a period."""
+BANDS = FINER_BANDS + len(ENDS)
+HEAD_INPUTS = WINDOW + COARSE
 """Window, oldest first, and slot memory, the next phase first; both less the window's mean."""
-A_OUTPUTS = HORIZON
+HEAD_OUTPUTS = HORIZON
 
-SLOT_RATE = 1.0 - 0.5 ** (1.0 / 7.0)
-"""2 theta of the slot memory: half of a slot is younger than seven periods."""
+MEMORY_RATE = 1.0 - 0.5 ** (1.0 / 7.0)
+"""2 theta of the slot memory: half of a value is younger than seven periods."""
 READY_PERIODS = 2.0
 """Periods seen before they are forecast from."""
 PRIOR = 3_000.0
 PRIOR_PER_STEP = 60.0
-"""Origins that the shared weights count for: PRIOR + PRIOR_PER_STEP x the row's end."""
+"""Origins that the shared weights count for: PRIOR + PRIOR_PER_STEP x the band's end."""
 PRIOR_RIDGE = 1e-3
 REFIT_EVERY = 96
 """Readings between two solutions for a series' own weights."""
@@ -54,7 +58,7 @@ NEAR_LASTS, FAR_LASTS = 24, 32
 OUTLIER = 30.0
 """Deviations from the last reading beyond which a lone reading enters bounded."""
 OUTLIERS = 3.0
-"""The so-manieth outlier in a row is a new level."""
+"""So many outliers in a row are a new level."""
 VALUE_LIMIT = 1e100
 LEAST_UNIT = 1e-100
 """Smaller units would make the largest values infinite."""
@@ -76,98 +80,118 @@ OTHER_START, OTHER_MOST = 0.25, 0.5
 DAY_MINIMUM = 4.0
 """Least readings a day for the time of day to be a phase."""
 
-# Columns of `forecast_meta`
-TICK = 0
-"""Ticks so far plus an offset that makes the phase the time of day."""
-COUNT = 1
-"""Readings that were not missing."""
-PERIOD = 2
-"""Ticks a period, 0: none."""
-CLOCK = 3
-"""Days of the clock that are the phase: 1 or 7; 0 where it is counted in ticks."""
-LAST = 4
-"""Last reading as it came."""
-LAST_Z = 5
-"""The last reading in units of UNIT from OFFSET, bounded."""
-OFFSET = 6
-UNIT = 7
-MEAN = 8
-VAR = 9
-RUN = 10
-OUTLYING = 11
-TIME = 12
-"""Timestamp of the last reading."""
-STARTED = 13
-"""First coarse cell of this period's state."""
-CELL = 14
-"""Last complete coarse cell."""
-FINE_CELL = 15
-FINE_SUM = 16
-FINE_COUNT = 17
-COARSE_SUM = 18
-COARSE_COUNT = 19
-REFIT = 20
-SNAPSHOT = 21
-"""Coarse cell of the newer of the kept weights."""
-LAST_PLACE = 22
-"""Fine cell of a period that the last reading lies in."""
-DUE = 23
-META = DUE + FINER_ROWS
-
-# Columns of `forecast_sums`: x x' (upper triangle), x (y - anchor), weight
-CROSS = FEATURES * (FEATURES + 1) // 2
-MASS = CROSS + FEATURES
-SUMS = MASS + 1
-
-# Columns of `forecast_gate`: decaying sums of matured errors, m the model, s seasonal naive, l the
-# last reading, y the value; then what follows from them
-MODEL = 0
-SEASONAL = 1
-REPEAT = 2
-SEASONAL_CROSS = 3
-SEASONAL_SQUARE = 4
-REPEAT_CROSS = 5
-REPEAT_SQUARE = 6
-OTHER_CROSS = 7
-OTHER_SQUARE = 8
-"""The shared head against the structured one."""
-GATE_MASS = 9
-SHARE = 10
-"""Share of the naive forecast, 0: the model alone."""
-NAIVE = 11
-"""0 seasonal naive, 1 repeat-last."""
-OTHER = 12
-"""Share of the shared head in the model."""
-GATE = 13
-
-# Columns of `forecast_samples`
-SAMPLE_ANCHOR = FEATURES
-SAMPLE_FORECAST = FEATURES + 1
-SAMPLE_LATEST = FEATURES + 2
-SAMPLE_STEP = FEATURES + 3
-SAMPLE = FEATURES + 4
-
-# Rows of the scratch space in which the matured targets of one row of the heads are laid out
-VALUE, ANCHOR_OF, SLOT_OF, LATEST_OF, HEAD_OF, OTHER_OF = 0, 1, 2, 3, 4, 5
-PAIR = 6
 WIDEST = max(ENDS[i] - ENDS[i - 1] for i in range(1, len(ENDS)))
+"""Coarse cells of the widest band."""
+PRODUCTS = FEATURES * (FEATURES + 1) // 2
+
+
+class Meta(Record):
+    """Where a series is, in which unit it is kept, and the cells that are being filled."""
+
+    tick: float
+    """Ticks so far plus an offset that makes the phase the time of day."""
+    count: float
+    """Readings that were not missing."""
+    period: float
+    """Ticks a period, 0: none."""
+    days: float
+    """Days of the clock that are the phase: 1 or 7; 0 where it is counted in ticks."""
+    last: float
+    """Last reading as it came."""
+    last_z: float
+    """The last reading in units of `unit` from `offset`, bounded."""
+    offset: float
+    unit: float
+    mean: float
+    variance: float
+    """Mean and variance of the readings, in the unit from the offset."""
+    run: float
+    """Equal readings in a row."""
+    outlying: float
+    """Outliers in a row."""
+    time: float
+    """Timestamp of the last reading."""
+    started: float
+    """First coarse cell of this period's state."""
+    coarse_cell: float
+    """Last complete coarse cell."""
+    fine_cell: float
+    """The fine cell that is being filled; then sum and number of the readings in both kinds."""
+    fine_sum: float
+    fine_count: float
+    coarse_sum: float
+    coarse_count: float
+    refit: float
+    """Readings since the own weights were solved for."""
+    snapshot: float
+    """Coarse cell of the newer of the kept weights."""
+    last_place: float
+    """Fine cell of a period that the last reading lies in."""
+    due: Annotated[Float64, FINER_BANDS]
+    """Ticks at which the sampled forecasts mature."""
+
+
+class Sums(Record):
+    """What a band's weights are learned from: sums over matured targets y with inputs x."""
+
+    products: Annotated[Float32, PRODUCTS]
+    """x x', upper triangle."""
+    cross: Annotated[Float32, FEATURES]
+    """x (y - anchor)"""
+    mass: Single
+
+
+class Gate(Record):
+    """Decaying sums of a band's matured errors, and what follows from them.
+
+    Of a value y, the model's m, the seasonal naive and the repeat-last forecast n: (y - m)^2,
+    (y - n)^2 of both, (y - n)(m - n) and (m - n)^2 of both; of the structured head s and the
+    shared one a: (y - s)(a - s) and (a - s)^2.
+    """
+
+    model: Single
+    seasonal: Single
+    repeat: Single
+    seasonal_cross: Single
+    seasonal_square: Single
+    repeat_cross: Single
+    repeat_square: Single
+    other_cross: Single
+    other_square: Single
+    mass: Single
+    share: Single
+    """Share of the naive forecast, 0: the model alone."""
+    naive: Single
+    """0 seasonal naive, 1 repeat-last."""
+    other: Single
+    """Share of the shared head in the model."""
+
+
+class Sample(Record):
+    """A sampled forecast of a band below a coarse cell, under way."""
+
+    x: Annotated[Float32, FEATURES]
+    anchor: Single
+    forecast: Single
+    latest: Single
+    step: Single
 
 
 def state_layout() -> dict[str, ArraySpec]:
-    """The arrays of the forecaster's state, in the kernels' order; every one starts at zero."""
+    """The arrays of the forecaster's state, in the order of `Series`; every one starts at zero."""
     f = np.float32
     return {
-        "forecast_meta": ArraySpec((META,), np.float64),
+        "forecast_meta": ArraySpec.of(Meta),
         "forecast_slots": ArraySpec((2, FINE), f),
         "forecast_twins": ArraySpec((2, 2, COARSE), f),
         "forecast_visits": ArraySpec((FINE + 2 * COARSE,), np.uint8),
         "forecast_ring": ArraySpec((RING,), f),
         "forecast_lasts": ArraySpec((NEAR_LASTS + FAR_LASTS,), f),
-        "forecast_sums": ArraySpec((ROWS, SUMS), f),
-        "forecast_own": ArraySpec((ROWS, FEATURES), f),
+        "forecast_sums": ArraySpec.of(Sums, BANDS),
+        "forecast_own": ArraySpec((BANDS, FEATURES), f),
         "forecast_kept": ArraySpec((2, len(ENDS), FEATURES), f),
-        "forecast_gate": ArraySpec((ROWS, GATE), f),
-        "forecast_samples": ArraySpec((FINER_ROWS, SAMPLE), f),
+        "forecast_gate": ArraySpec.of(Gate, BANDS),
+        "forecast_samples": ArraySpec.of(Sample, FINER_BANDS),
     }
 
 
@@ -175,10 +199,10 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
     """The shared weights, by name; all float64.
 
     `w`: the structured head; `gram`: mean of x x' over the training data in units of the series'
-    variance; `window`: the shared head, a row for each 24th of a period ahead.
+    variance; `window`: the shared head, its outputs a 24th of a period apart.
     """
     return {
-        "forecast.head.w": (ROWS, FEATURES),
-        "forecast.head.gram": (ROWS, FEATURES, FEATURES),
-        "forecast.head.window": (A_OUTPUTS, A_INPUTS),
+        "forecast.head.w": (BANDS, FEATURES),
+        "forecast.head.gram": (BANDS, FEATURES, FEATURES),
+        "forecast.head.window": (HEAD_OUTPUTS, HEAD_INPUTS),
     }

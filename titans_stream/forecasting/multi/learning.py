@@ -1,283 +1,318 @@
-"""How one row of the multi-step forecaster learns from its stream, compiled by numba.
+"""How one series of the multi-step forecaster learns from its stream, compiled by numba.
 
 Two *twins* of the slot memory follow the stream 4 and 30 periods late, fed from the ring of
 coarse cells, so that they are what the memory was at an origin whose targets are all in by now.
-From them the near and the far rows of the structured head learn. The rows for steps shorter than
-a coarse cell learn from sampled forecasts, one under way for each row.
+From them the near and the far bands of the structured head learn. The bands for steps shorter than
+a coarse cell learn from sampled forecasts, one under way for each band.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-import numpy as np
-
-from titans_stream.forecasting.multi import fallback as F
-from titans_stream.forecasting.multi import heads as H
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import rows as R
-from titans_stream.jit import njit
-from titans_stream.records import Float64
+from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.fallback import errors_of, merge, scale_errors, sum_errors
+from titans_stream.forecasting.multi.heads import (
+    ENDS,
+    add_pair,
+    add_pairs,
+    band_of,
+    new_pairs,
+    new_sums,
+    shared_read,
+    sum_pairs,
+    weighted,
+)
+from titans_stream.forecasting.multi.layout import COARSE, FEATURES, FINER_BANDS, RING
+from titans_stream.forecasting.multi.series import (
+    Series,
+    Shared,
+    View,
+    cell_of,
+    coarse_cells,
+    features,
+    fine_cells,
+    read_memory,
+    read_window,
+    write_memory,
+)
+from titans_stream.jit import njit, scratch
+from titans_stream.records import Float32
 
 NEAR, FAR = 0, 1
 
+_x = scratch(FEATURES)
+
+
+class Origin(NamedTuple):
+    """A coarse cell whose targets `begin` + 1 .. `end` coarse cells later are all known now."""
+
+    twin: int
+    """The twin that is what the memory was then."""
+    coarse_cell: int
+    begin: int
+    end: int
+    last: float
+    """The last reading then; NaN: missing."""
+    weight: float
+    """How many origins it stands for."""
+
 
 @njit(inner=True)
-def fill(values: Float64, value: float) -> None:
+def fill(values: Float32, value: float) -> None:
     """values <- value, in place."""
     for i in range(values.shape[0]):
         values[i] = value
 
 
 @njit(inner=True)
-def start(row: R.Row, shared: R.Shared, period: float, tick: float, keep: bool) -> None:
+def start(series: Series, shared: Shared, period: float, tick: float, keep: bool) -> None:
     """Begin anew with a period (0: none); `tick` is the first that will be learned.
 
     Weights and gates stay, as they are counted in shares of a period: they keep all of what they
     were learned from where the period is nearly the one before (`keep`), else `CARRIED` of it.
     """
-    meta = row.meta
+    meta = series.meta
     begun = False
-    for r in range(L.ROWS):
-        for i in range(L.FEATURES):
-            begun = begun or row.own[r, i] != 0.0
+    for band in range(layout.BANDS):
+        for i in range(FEATURES):
+            begun = begun or series.own[band, i] != 0.0
     for i in range(2):
-        fill(row.slots[i], math.nan)
-        fill(row.twins[NEAR, i], math.nan)
-        fill(row.twins[FAR, i], math.nan)
-    fill(row.ring, math.nan)
-    fill(row.lasts, math.nan)
-    for p in range(row.visits.shape[0]):
-        row.visits[p] = 0
-    if begun and not keep and period > 0.0:
-        for r in range(L.ROWS):
-            for k in range(L.SUMS):
-                row.sums[r, k] *= L.CARRIED
-            for k in range(L.GATE_MASS + 1):
-                row.gate[r, k] *= L.CARRIED
-    for r in range(0 if begun else L.ROWS):
-        fill(row.sums[r], 0.0)
-        fill(row.gate[r], 0.0)
-        row.gate[r, L.OTHER] = L.OTHER_START
-        for i in range(L.FEATURES):
-            row.own[r, i] = shared.w[r, i]
-            if r >= L.FINER_ROWS:
-                row.kept[0, r - L.FINER_ROWS, i] = row.kept[1, r - L.FINER_ROWS, i] = shared.w[r, i]
-    for r in range(L.FINER_ROWS):
-        fill(row.samples[r], 0.0)
-        meta[L.DUE + r] = 0.0
-    meta[L.PERIOD] = period
-    meta[L.FINE_SUM] = meta[L.FINE_COUNT] = meta[L.COARSE_SUM] = meta[L.COARSE_COUNT] = 0.0
+        fill(series.memory[i], math.nan)
+        fill(series.twins[NEAR, i], math.nan)
+        fill(series.twins[FAR, i], math.nan)
+    fill(series.ring, math.nan)
+    fill(series.lasts, math.nan)
+    for p in range(series.visits.shape[0]):
+        series.visits[p] = 0
+    for band in range(layout.BANDS):
+        if not begun:
+            _begin_band(series, shared, band)
+        elif not keep and period > 0.0:
+            _weigh(series, band, layout.CARRIED)
+    for band in range(FINER_BANDS):
+        under_way = series.samples[band]
+        fill(under_way.x, 0.0)
+        under_way.anchor = under_way.forecast = under_way.latest = under_way.step = 0.0
+        meta.due[band] = 0.0
+    meta.period = period
+    meta.fine_sum = meta.fine_count = meta.coarse_sum = meta.coarse_count = 0.0
     if period > 0.0:
-        meta[L.FINE_CELL] = R.cell_of(tick, R.fine_cells(period), period)
-        meta[L.STARTED] = R.cell_of(tick, R.coarse_cells(period), period)
-        meta[L.CELL] = meta[L.STARTED] - 1.0
-        meta[L.SNAPSHOT] = meta[L.STARTED]
+        meta.fine_cell = cell_of(tick, fine_cells(period), period)
+        meta.started = cell_of(tick, coarse_cells(period), period)
+        meta.coarse_cell = meta.started - 1.0
+        meta.snapshot = meta.started
+
+
+@njit(inner=True)
+def _weigh(series: Series, band: int, factor: float) -> None:
+    """Let what a band has been learned from count `factor` of what it did."""
+    sums, gate = series.sums[band], series.gate[band]
+    for k in range(layout.PRODUCTS):
+        sums.products[k] *= factor
+    for i in range(FEATURES):
+        sums.cross[i] *= factor
+    sums.mass *= factor
+    scale_errors(gate, factor)
+    gate.mass *= factor
+
+
+@njit(inner=True)
+def _begin_band(series: Series, shared: Shared, band: int) -> None:
+    """The first weights of a band are the shared ones; nothing has been learned."""
+    sums, gate = series.sums[band], series.gate[band]
+    fill(sums.products, 0.0)
+    fill(sums.cross, 0.0)
+    sums.mass = gate.mass = gate.share = gate.naive = 0.0
+    gate.model = gate.seasonal = gate.seasonal_cross = gate.seasonal_square = 0.0
+    gate.repeat = gate.repeat_cross = gate.repeat_square = 0.0
+    gate.other_cross = gate.other_square = 0.0
+    gate.other = layout.OTHER_START
+    for i in range(FEATURES):
+        w = shared.w[band, i]
+        series.own[band, i] = w
+        if band >= FINER_BANDS:
+            series.kept[0, band - FINER_BANDS, i] = w
+            series.kept[1, band - FINER_BANDS, i] = w
 
 
 @njit(inner=True)
 def learn_tick(
-    row: R.Row, shared: R.Shared, view: R.View, tick: float, z: float, last: float
+    series: Series, shared: Shared, view: View, tick: float, z: float, last: float
 ) -> None:
     """Take the reading z (NaN: missing) of a tick; `last` is the latest reading, z included.
 
     Ticks come in order; those left out are missing.
     """
-    meta = row.meta
-    period = meta[L.PERIOD]
-    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
-    cell = R.cell_of(tick, coarse, period)
-    fine_cell = R.cell_of(tick, fine, period)
-    if meta[L.FINE_CELL] != fine_cell:
-        _end_fine(row, shared, fine)
-        meta[L.FINE_CELL] = fine_cell
-    before = int(meta[L.CELL])
-    if cell > before + 1:
+    meta = series.meta
+    period = meta.period
+    fine, coarse = fine_cells(period), coarse_cells(period)
+    coarse_cell = cell_of(tick, coarse, period)
+    fine_cell = cell_of(tick, fine, period)
+    if meta.fine_cell != fine_cell:
+        _end_fine(series, shared, fine)
+        meta.fine_cell = fine_cell
+    before = int(meta.coarse_cell)
+    if coarse_cell > before + 1:
         # everything that is left of the stream before a long gap is in the ring and the twins
-        for skipped in range(max(before + 1, cell - 2 * L.RING), cell):
-            _end_coarse(row, shared, view, skipped, coarse, math.nan)
+        for skipped in range(max(before + 1, coarse_cell - 2 * RING), coarse_cell):
+            _end_coarse(series, shared, view, skipped, coarse, math.nan)
     if not math.isnan(z):
-        meta[L.LAST_PLACE] = fine_cell % fine
-        meta[L.FINE_SUM] += z
-        meta[L.FINE_COUNT] += 1.0
-        meta[L.COARSE_SUM] += z
-        meta[L.COARSE_COUNT] += 1.0
-    if R.cell_of(tick + 1.0, fine, period) != fine_cell:
-        _end_fine(row, shared, fine)
-    if R.cell_of(tick + 1.0, coarse, period) != cell:
-        _end_coarse(row, shared, view, cell, coarse, last)
+        meta.last_place = fine_cell % fine
+        meta.fine_sum += z
+        meta.fine_count += 1.0
+        meta.coarse_sum += z
+        meta.coarse_count += 1.0
+    if cell_of(tick + 1.0, fine, period) != fine_cell:
+        _end_fine(series, shared, fine)
+    if cell_of(tick + 1.0, coarse, period) != coarse_cell:
+        _end_coarse(series, shared, view, coarse_cell, coarse, last)
 
 
 @njit(inner=True)
-def _end_fine(row: R.Row, shared: R.Shared, fine: int) -> None:
-    meta = row.meta
-    if meta[L.FINE_COUNT] > 0.0:
-        value = meta[L.FINE_SUM] / meta[L.FINE_COUNT]
-        p = int(meta[L.FINE_CELL]) % fine
-        R.write_slot(row.slots, row.visits, 0, p, value, shared.memory)
-        meta[L.FINE_SUM] = meta[L.FINE_COUNT] = 0.0
+def _end_fine(series: Series, shared: Shared, fine: int) -> None:
+    """A fine cell is complete: into the slot memory."""
+    meta = series.meta
+    if meta.fine_count > 0.0:
+        value = meta.fine_sum / meta.fine_count
+        p = int(meta.fine_cell) % fine
+        write_memory(series.memory, series.visits, 0, p, value, shared.memory)
+        meta.fine_sum = meta.fine_count = 0.0
 
 
 @njit(inner=True)
 def _end_coarse(
-    row: R.Row, shared: R.Shared, view: R.View, cell: int, cells: int, last: float
+    series: Series, shared: Shared, view: View, coarse_cell: int, cells: int, last: float
 ) -> None:
     """A coarse cell is complete: into the ring; the twins move on by one, and learning is due."""
-    meta = row.meta
-    value = np.nan
-    if meta[L.COARSE_COUNT] > 0.0:
-        value = meta[L.COARSE_SUM] / meta[L.COARSE_COUNT]
-        meta[L.COARSE_SUM] = meta[L.COARSE_COUNT] = 0.0
-    row.ring[cell % L.RING] = value
+    meta = series.meta
+    value = math.nan
+    if meta.coarse_count > 0.0:
+        value = meta.coarse_sum / meta.coarse_count
+        meta.coarse_sum = meta.coarse_count = 0.0
+    series.ring[coarse_cell % RING] = value
     present = math.nan if math.isnan(value) else last
-    meta[L.CELL] = cell
-    near = L.NEAR_EVERY if cells % 11 else L.NEAR_EVERY_11
-    far = L.FAR_EVERY if cells % 5 else L.FAR_EVERY_5
-    if cell % near == 0:
-        row.lasts[(cell // near) % L.NEAR_LASTS] = present
-    if cell % far == 0:
-        row.lasts[L.NEAR_LASTS + (cell // far) % L.FAR_LASTS] = present
+    meta.coarse_cell = coarse_cell
+    near = layout.NEAR_EVERY if cells % 11 else layout.NEAR_EVERY_11
+    far = layout.FAR_EVERY if cells % 5 else layout.FAR_EVERY_5
+    if coarse_cell % near == 0:
+        series.lasts[(coarse_cell // near) % layout.NEAR_LASTS] = present
+    if coarse_cell % far == 0:
+        series.lasts[layout.NEAR_LASTS + (coarse_cell // far) % layout.FAR_LASTS] = present
     for twin in range(2):
-        delay = (L.NEAR_PERIODS if twin == NEAR else L.PERIODS) * cells
-        origin = cell - delay
-        if origin < meta[L.STARTED]:
+        delay = (layout.NEAR_PERIODS if twin == NEAR else layout.PERIODS) * cells
+        origin = coarse_cell - delay
+        if origin < meta.started:
             continue
-        entering = row.ring[origin % L.RING]
-        p = origin % cells
+        entering = series.ring[origin % RING]
         if not math.isnan(entering):
-            first = L.FINE + twin * L.COARSE
-            R.write_slot(row.twins[twin], row.visits, first, p, entering, shared.memory)
+            first = layout.FINE + twin * COARSE
+            p = origin % cells
+            write_memory(series.twins[twin], series.visits, first, p, entering, shared.memory)
         every = near if twin == NEAR else far
-        if origin % every == 0 and origin - meta[L.STARTED] >= L.READY_PERIODS * cells:
-            at = (origin // every) % (L.NEAR_LASTS if twin == NEAR else L.FAR_LASTS)
-            then = row.lasts[at if twin == NEAR else L.NEAR_LASTS + at]
-            begin = 0 if twin == NEAR else L.NEAR_PERIODS * cells
-            _mature(row, shared, view, twin, origin, begin, delay, cells, then, float(every))
+        if origin % every == 0 and origin - meta.started >= layout.READY_PERIODS * cells:
+            at = (origin // every) % (layout.NEAR_LASTS if twin == NEAR else layout.FAR_LASTS)
+            then = series.lasts[at if twin == NEAR else layout.NEAR_LASTS + at]
+            begin = 0 if twin == NEAR else layout.NEAR_PERIODS * cells
+            matured = Origin(twin, origin, begin, delay, then, float(every))
+            _mature(series, shared, view, matured, cells)
 
 
 @njit(inner=True)
-def _mature(
-    row: R.Row,
-    shared: R.Shared,
-    view: R.View,
-    twin: int,
-    origin: int,
-    begin: int,
-    end: int,
-    cells: int,
-    last: float,
-    weight: float,
-) -> None:
-    """Learn from the targets `begin` + 1 .. `end` coarse cells after an origin."""
-    if not R.read_slots(row.twins[twin], cells, last, origin % cells, view):
+def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: int) -> None:
+    """Learn from the targets of an origin, band by band."""
+    at = origin.coarse_cell
+    if not read_memory(series.twins[origin.twin], cells, origin.last, at % cells, view):
         return
     if shared.shared_head:
-        R.read_window(row.ring, origin, cells, cells, view)
-    kept = row.kept[1 if origin >= row.meta[L.SNAPSHOT] else 0]
-    shift = view.numbers[R.LEVEL] - view.numbers[R.CENTRE]
-    split = row.meta[L.PERIOD] > L.COARSE
-    pairs = np.empty((L.PAIR, L.WIDEST))
-    sums = np.zeros(L.SUMS)
-    errors = np.zeros(L.GATE)
-    place, p = (origin + begin) % L.RING, (origin + begin) % cells
-    k = begin
-    while k < end:
-        r = H.row_of((k + 1.0) * L.COARSE / cells)
-        w = kept[r - L.FINER_ROWS]
-        last_step = min(end, int(math.floor((H.ENDS[r - L.FINER_ROWS] + 1e-9) * cells / L.COARSE)))
+        read_window(series.ring, at, cells, cells, view)
+    kept = series.kept[1 if at >= series.meta.snapshot else 0]
+    levels = view.levels[0]
+    shift = levels.level - levels.centre
+    # the steps below a coarse cell have bands of their own where a coarse cell is many readings
+    split = series.meta.period > COARSE
+    pairs, sums = new_pairs(), new_sums()
+    place, p = (at + origin.begin) % RING, (at + origin.begin) % cells
+    k = origin.begin
+    while k < origin.end:
+        band = band_of((k + 1.0) * COARSE / cells)
+        w = kept[band - FINER_BANDS]
+        reach = int(math.floor((ENDS[band - FINER_BANDS] + 1e-9) * cells / COARSE))
+        last_step = min(origin.end, reach)
         width = last_step - k
         n = 0
         while k < last_step:
             k += 1
-            place = place + 1 if place < L.RING - 1 else 0
+            place = place + 1 if place < RING - 1 else 0
             p = p + 1 if p < cells - 1 else 0
-            value = row.ring[place]
+            value = series.ring[place]
             if math.isnan(value):
                 continue
-            slot = view.slots[p]
+            memory = view.memory[p]
             latest = view.latest[p]
-            anchor = slot + shift
-            pairs[L.VALUE, n] = value
-            pairs[L.ANCHOR_OF, n] = anchor
-            pairs[L.SLOT_OF, n] = slot
-            pairs[L.LATEST_OF, n] = latest
-            model = anchor + w[0] * (latest - anchor) + w[1] * (slot - anchor)
-            model += w[2] * view.numbers[R.NOW] + w[3] * (view.numbers[R.LEVEL] - anchor)
-            pairs[L.HEAD_OF, n] = model
-            pairs[L.OTHER_OF, n] = model
+            anchor = memory + shift
+            pairs.value[n] = value
+            pairs.anchor[n] = anchor
+            pairs.memory[n] = memory
+            pairs.latest[n] = latest
+            model = anchor + w[0] * (latest - anchor) + w[1] * (memory - anchor)
+            model += w[2] * levels.now + w[3] * (levels.level - anchor)
+            pairs.head[n] = model
+            pairs.other[n] = model
             if shared.shared_head and not (split and k == 1):
-                j = int(math.floor(k * L.COARSE / cells + 0.5))
-                read = H.shared_read(shared.window, view.inputs, j)
-                pairs[L.OTHER_OF, n] = view.numbers[R.BASE] + read
+                j = int(math.floor(k * COARSE / cells + 0.5))
+                pairs.other[n] = levels.base + shared_read(shared.window, view.inputs, j)
             n += 1
         if n > 0:
-            H.sum_pairs(pairs, n, view.numbers[R.LEVEL], view.numbers[R.NOW], sums)
+            # a band's steps count as one origin together
+            weight = origin.weight / width
+            sum_pairs(pairs, n, levels.level, levels.now, sums)
+            add_pairs(series.sums[band], sums, n, weight)
             if shared.fallback or shared.shared_head:
-                F.add_matured(pairs, n, row.gate[r, L.OTHER], last, errors)
-            _flush(row, r, sums, errors, width, weight, cells)
+                gate = series.gate[band]
+                errors = sum_errors(pairs, n, gate.other, origin.last)
+                end = layout.ENDS[band - FINER_BANDS] * cells / COARSE
+                half_life = max(layout.FALLBACK_HALF_LIFE * cells, 3.0 * end)
+                merge(gate, errors, weight, 0.5 ** (origin.weight / half_life))
 
 
 @njit(inner=True)
-def _flush(
-    row: R.Row,
-    r: int,
-    sums: Float64,
-    errors: Float64,
-    width: int,
-    weight: float,
-    cells: int,
-) -> None:
-    """Means over the steps of a row of the heads into its sums."""
-    for k in range(L.SUMS):
-        row.sums[r, k] += weight / width * sums[k]
-    if errors[L.GATE_MASS] > 0.0:
-        end = L.ENDS[r - L.FINER_ROWS] * cells / L.COARSE
-        half_life = max(L.FALLBACK_HALF_LIFE * cells, 3.0 * end)
-        F.merge(row.gate[r], errors, weight / width, 0.5 ** (weight / half_life))
-
-
-@njit(inner=True)
-def sample(row: R.Row, shared: R.Shared, view: R.View, tick: float, z: float) -> None:
-    """Rows below a coarse cell: learn where a sampled forecast is due, then begin the next."""
-    meta = row.meta
-    period = meta[L.PERIOD]
-    cell = period / L.COARSE
-    fine = R.fine_cells(period)
-    x = np.empty(L.FEATURES)
-    r = L.FINER_ROWS - 1
-    end = 0.5 * cell
-    while r >= 0 and end >= 1.0 - 1e-9:
-        own = row.samples[r]
-        due = meta[L.DUE + r]
+def sample(series: Series, view: View, tick: float, z: float, fallback: bool) -> None:
+    """Bands below a coarse cell: learn where a sampled forecast is due, then begin the next."""
+    meta = series.meta
+    period = meta.period
+    fine = fine_cells(period)
+    x = _x()
+    band = FINER_BANDS - 1
+    end = 0.5 * period / COARSE
+    while band >= 0 and end >= 1.0 - 1e-9:
+        under_way = series.samples[band]
+        due = meta.due[band]
         if due <= tick and not math.isnan(z):
             if due == tick:
-                sums = np.zeros(L.SUMS)
-                for i in range(L.FEATURES):
-                    x[i] = own[i]
-                H.add_pair(sums, x, z - own[L.SAMPLE_ANCHOR])
-                for k in range(L.SUMS):
-                    row.sums[r, k] += sums[k]
-                if shared.fallback:
-                    errors = np.zeros(L.GATE)
-                    anchor = own[L.SAMPLE_ANCHOR]
-                    F.add_errors(
-                        errors, z, own[L.SAMPLE_FORECAST], anchor + own[0], own[L.SAMPLE_LATEST]
-                    )
-                    half_life = L.FALLBACK_HALF_LIFE * period / max(1.0, math.floor(end))
-                    F.merge(row.gate[r], errors, 1.0, 0.5 ** (1.0 / half_life))
+                anchor = under_way.anchor
+                for i in range(FEATURES):
+                    x[i] = under_way.x[i]
+                add_pair(series.sums[band], x, z - anchor)
+                if fallback:
+                    seasonal = anchor + under_way.x[0]
+                    errors = errors_of(z, under_way.forecast, seasonal, under_way.latest)
+                    half_life = layout.FALLBACK_HALF_LIFE * period / max(1.0, math.floor(end))
+                    merge(series.gate[band], errors, 1.0, 0.5 ** (1.0 / half_life))
             first, last = int(math.floor(0.5 * end + 1e-9)) + 1, int(math.floor(end + 1e-9))
             first = min(first, last)
-            step = int(own[L.SAMPLE_STEP]) + 1
+            step = int(under_way.step) + 1
             if step > last or step < first:
                 step = first
-            p = R.cell_of(tick + step, fine, period) % fine
-            anchor = R.features(view, p, x)
-            for i in range(L.FEATURES):
-                own[i] = x[i]
-            own[L.SAMPLE_ANCHOR] = anchor
-            own[L.SAMPLE_FORECAST] = anchor + H.weighted(row.own[r], x)
-            own[L.SAMPLE_LATEST] = view.numbers[R.LATEST]
-            own[L.SAMPLE_STEP] = step
-            meta[L.DUE + r] = tick + step
-        r -= 1
+            p = cell_of(tick + step, fine, period) % fine
+            anchor = features(view, p, x)
+            for i in range(FEATURES):
+                under_way.x[i] = x[i]
+            under_way.anchor = anchor
+            under_way.forecast = anchor + weighted(series.own[band], x)
+            under_way.latest = view.levels[0].last
+            under_way.step = step
+            meta.due[band] = tick + step
+        band -= 1
         end *= 0.5

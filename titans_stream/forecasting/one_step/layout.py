@@ -7,9 +7,12 @@ learned keys; the band around it comes from the series' own past errors. It give
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
-from titans_stream.memory.rows import ArraySpec
+from titans_stream.memory.rows import ArraySpec, Record
+from titans_stream.records import Float64
 
 LAGS = 8
 TIME_FEATURES = 9
@@ -55,28 +58,38 @@ FLAT_WEIGHT = 0.05
 MINIMUM_READINGS = 30.0
 """Readings before a band is given."""
 
-# Columns of `one_step`
-COUNT = 0
-MEAN = 1
-VAR = 2
-CHANGE_VAR = 3
-LAST = 4
-RUN = 5
-ERROR_SCALE = 6
-SLOW_SCALE = 7
-GAIN_CROSS = 8
-GAIN_SQUARE = 9
-ERROR_MEMORY = 10
-ERROR_LAST = 11
-UNIT = 12
-HISTORY = 13
-STATE = HISTORY + LAGS
+
+class OneStep(Record):
+    """What a series' forecaster knows beside its memory and its past errors."""
+
+    count: float
+    """Readings taken."""
+    mean: float
+    variance: float
+    change_variance: float
+    """Mean square of the changes."""
+    last: float
+    run: float
+    """Changes of zero in a row."""
+    error_scale: float
+    """Fast and slow mean absolute error, in deviations of the changes."""
+    slow_scale: float
+    gain_cross: float
+    """Decaying sums of target x forecast and forecast^2."""
+    gain_square: float
+    error_memory: float
+    """Decaying absolute errors of the memory, and of repeating the last value."""
+    error_last: float
+    unit: float
+    """What an error counts now in the histogram of errors."""
+    history: Annotated[Float64, LAGS]
+    """The last changes, newest first."""
 
 
 def state_layout() -> dict[str, ArraySpec]:
     """The arrays of the one-step forecaster's state, by name; every one starts at zero."""
     return {
-        "one_step": ArraySpec((STATE,), np.float64),
+        "one_step": ArraySpec.of(OneStep),
         "one_step_memory": ArraySpec((2, KEY), np.float64),
         "one_step_errors": ArraySpec((BINS,), np.float64),
     }

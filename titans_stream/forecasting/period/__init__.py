@@ -1,1 +1,1 @@
-"""The finder of a series' period."""
+"""A series' period, found from its stream."""

@@ -1,22 +1,15 @@
-"""Candidate periods from three rings of means of 1, 8 and 64 readings.
-
-Letters: n cells of each ring, p a period in readings.
-"""
+"""Candidate periods from three rings of means of 1, 8 and 64 readings; p: a period in readings."""
 
 from __future__ import annotations
 
-import numpy as np
-
+from titans_stream.forecasting.period.state import RINGS, SCALES, Rings, Workspace
 from titans_stream.forecasting.period.structure import accumulate, dip, prepare, refine, structure
 from titans_stream.jit import njit
-from titans_stream.records import Float32, Float64, Int64
+from titans_stream.records import Float64, Int64
 
-RINGS = 3
-SCALES = (1, 8, 64)
-"""Readings per cell of each ring."""
 MINIMUM_PERIOD = 4.0
-MINIMUM_CELLS = 8.0
-"""Cells a period needs in a ring of means to be told from the others."""
+MINIMUM_ENTRIES = 8.0
+"""Entries a period needs in a ring of means to be told from the others."""
 MINIMUM_DIP = 0.1
 CANDIDATES = 24
 DIVISORS = (2, 3, 4, 5, 7)
@@ -25,16 +18,17 @@ CLEARLY = 0.88
 
 
 @njit(inner=True)
-def load(rings: Float32, n: Int64, complete: Int64, sums: Float64, counts: Float64) -> bool:
-    """Prepare the linear rings [RINGS, n] in place; False where the finest shows nothing."""
+def load(rings: Rings) -> bool:
+    """Prepare the rings' values in place; False where the finest shows nothing."""
     for ring in range(RINGS):
-        length = n[ring]
-        if length > 0 and not prepare(rings[ring], length):
-            n[ring] = 0
-        if n[ring] > 0:
-            accumulate(rings[ring], n[ring], sums[ring], counts[ring])
-            complete[ring] = 1 if counts[ring, n[ring]] == float(n[ring]) else 0
-    shown: bool = n[0] > 0
+        length = rings.lengths[ring]
+        rings.complete[ring] = 0
+        if length > 0 and not prepare(rings.values[ring], length):
+            rings.lengths[ring] = length = 0
+        if length > 0:
+            accumulate(rings.values[ring], length, rings.sums[ring], rings.counts[ring])
+            rings.complete[ring] = 1 if rings.counts[ring, length] == float(length) else 0
+    shown: bool = rings.lengths[0] > 0
     return shown
 
 
@@ -45,11 +39,11 @@ def usable(hint: float) -> float:
 
 
 @njit(inner=True)
-def add_candidate(candidates: Float64, taken: int, p: float, n: Int64) -> int:
+def add_candidate(candidates: Float64, taken: int, p: float, lengths: Int64) -> int:
     """Put p after candidates[:taken] if three cycles of it are held; how many there are then."""
     if not (p >= MINIMUM_PERIOD) or taken >= candidates.shape[0]:
         return taken
-    if p * 3.0 > max(n[0], SCALES[1] * n[1], SCALES[2] * n[2]):
+    if p * 3.0 > max(lengths[0], SCALES[1] * lengths[1], SCALES[2] * lengths[2]):
         return taken
     for i in range(taken):
         if abs(candidates[i] - p) <= 0.008 * p:
@@ -59,23 +53,27 @@ def add_candidate(candidates: Float64, taken: int, p: float, n: Int64) -> int:
 
 
 @njit(inner=True)
-def first_candidates(candidates: Float64, n: Int64, hints: Float64, one: float, two: float) -> int:
+def first_candidates(
+    candidates: Float64, lengths: Int64, hints: Float64, one: float, two: float
+) -> int:
     """The calendar's hints and two periods that are known already; how many."""
     taken = 0
     for hint in hints:
-        taken = add_candidate(candidates, taken, hint, n)
-    taken = add_candidate(candidates, taken, one, n)
-    return add_candidate(candidates, taken, two, n)
+        taken = add_candidate(candidates, taken, hint, lengths)
+    taken = add_candidate(candidates, taken, one, lengths)
+    return add_candidate(candidates, taken, two, lengths)
 
 
 @njit(inner=True)
 def _ring_candidates(
-    D: Float32, lags: int, ring: int, n: Int64, candidates: Float64, taken: int
+    space: Workspace, lags: int, ring: int, lengths: Int64, candidates: Float64, taken: int
 ) -> int:
     """The shortest clear dip, the deepest dips and their divisors that dip too."""
-    shortest = int(MINIMUM_PERIOD if ring == 0 else MINIMUM_CELLS)
+    D, depths = space.structure, space.depths
+    shortest = int(MINIMUM_PERIOD if ring == 0 else MINIMUM_ENTRIES)
     last = min(2 * lags // 3, lags - 1)
-    depths = np.zeros(last + 1)
+    for k in range(last + 1):
+        depths[k] = 0.0
     deepest, lowest = 0, 0
     for k in range(shortest, last + 1):
         if D[k] <= D[k - 1] and D[k] < D[k + 1]:
@@ -93,28 +91,26 @@ def _ring_candidates(
         while depths[k] < share * depths[deepest]:
             k += 1
         p = refine(D, lags, k)
-        taken = add_candidate(candidates, taken, p * SCALES[ring], n)
+        taken = add_candidate(candidates, taken, p * SCALES[ring], lengths)
     if D[lowest] < CLEARLY * D[k]:
-        taken = add_candidate(candidates, taken, refine(D, lags, lowest) * SCALES[ring], n)
+        taken = add_candidate(candidates, taken, refine(D, lags, lowest) * SCALES[ring], lengths)
     least = max(0.5 * MINIMUM_DIP, 0.25 * depths[deepest])
     for divisor in DIVISORS:
         part = p / divisor
         k = int(part + 0.5)
         if k >= shortest and dip(D, lags, k) > least:
-            taken = add_candidate(candidates, taken, part * SCALES[ring], n)
+            taken = add_candidate(candidates, taken, part * SCALES[ring], lengths)
     return taken
 
 
 @njit(inner=True)
-def propose(
-    x: Float32, n: Int64, complete: Int64, D: Float32, candidates: Float64, taken: int
-) -> int:
-    """Candidate periods (readings) from the dips of every ring's structure function."""
+def propose(rings: Rings, space: Workspace, candidates: Float64, taken: int) -> int:
+    """Add candidate periods from the dips of every ring's structure function; how many then."""
+    lengths = rings.lengths
     for ring in range(RINGS):
-        if n[ring] < 12 or (ring > 0 and n[0] < 1024):
+        n = lengths[ring]
+        if n < 12 or (ring > 0 and lengths[0] < 1024) or (ring == 2 and lengths[1] < 768):
             continue
-        if ring == 2 and n[1] < 768:
-            continue
-        lags = structure(x[ring], n[ring], complete[ring] == 1, D)
-        taken = _ring_candidates(D, lags, ring, n, candidates, taken)
+        lags = structure(rings.values[ring], n, rings.complete[ring] == 1, space)
+        taken = _ring_candidates(space, lags, ring, lengths, candidates, taken)
     return taken

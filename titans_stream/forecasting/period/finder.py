@@ -1,9 +1,9 @@
 """The period of one series found from its stream: what is kept, and when it is looked at.
 
 Three rings hold the last 1024 readings, 768 means of 8 and 512 means of 64. Every 96 readings, and
-four times less often once nothing changes, `period_choice` looks for a period in them; a new one
-must stand for two checks with fresh readings between them, one in use goes only when it has failed
-for as long.
+four times less often once nothing changes, `choice` looks for a period in them; a new one must
+stand for two checks with fresh readings between them, one in use goes only when it has failed for
+as long.
 """
 
 from __future__ import annotations
@@ -12,15 +12,27 @@ import math
 
 import numpy as np
 
-from titans_stream.forecasting.period import candidates as R
-from titans_stream.forecasting.period import choice as S
-from titans_stream.forecasting.period import second as second_period
-from titans_stream.forecasting.period.evidence import FOLD, STRENGTH
-from titans_stream.jit import njit
+from titans_stream.forecasting.period.candidates import (
+    CANDIDATES,
+    first_candidates,
+    load,
+    propose,
+    usable,
+)
+from titans_stream.forecasting.period.choice import DAY, NO_HINT, SAME, WEEK, choose, which_hint
+from titans_stream.forecasting.period.second import choose_second
+from titans_stream.forecasting.period.state import (
+    COARSE,
+    FINE,
+    MIDDLE,
+    SCALES,
+    Finder,
+    Meta,
+    Workspace,
+)
+from titans_stream.jit import njit, scratch
 from titans_stream.records import Float32, Float64
 
-FINE, MIDDLE, COARSE = 1024, 768, 512
-"""Cells of the rings of readings, of means of 8 and of means of 64."""
 CHECK_EVERY = 96
 FIRST_CHECK, FIRST_WAIT = 48, 24
 """The first check and the wait between the next ones, up to reading `CHECK_EVERY`."""
@@ -33,75 +45,82 @@ values, so that series that started together are not all checked at once."""
 AT_ONCE = 9.0
 """Strength from which a first period needs no second check."""
 FAR = 1e4
-"""How far the last readings may be from OFFSET, in mean distances from their own mean."""
+"""How far the last readings may be from the offset, in mean distances from their own mean."""
 VALUE_LIMIT = 1e30
 
-# Columns of `period_meta`
-COUNT = 0
-PERIOD = 1
-SECOND = 2
-CHECKS = 3
-OFFSET = 4
-NEXT = 5
-PENDING = 6
-PENDING_SINCE = 7
-FAILED_SINCE = 8
-AGREED = 9
-MIDDLE_SUM = 10
-MIDDLE_COUNT = 11
-COARSE_SUM = 12
-COARSE_COUNT = 13
-SECOND_PENDING = 14
-STARTED = 15
-META = 16
+_candidates = scratch(CANDIDATES)
+_hints = scratch(2)
 
 
 @njit(inner=True)
-def observe(
-    fine: Float32,
-    middle: Float32,
-    coarse: Float32,
-    meta: Float64,
-    value: float,
-    day: float,
-    week: float,
-) -> bool:
-    """Take one reading of one series (NaN: missing); True if PERIOD or SECOND changed.
-
-    fine [FINE], middle [MIDDLE], coarse [COARSE] and meta [META] are the row's state, all zero at
-    first. day and week are the calendar's lengths in readings, NaN where unknown.
-    """
+def put(finder: Finder, value: float) -> bool:
+    """Take one reading of one series (NaN: missing); True where a check is due."""
+    meta = finder.meta
     kept = np.float32(math.nan)
     if math.isfinite(value):
-        if meta[STARTED] == 0.0:
-            meta[STARTED] = 1.0
-            meta[OFFSET] = value
-            meta[NEXT] = FIRST_CHECK
-        kept = np.float32(min(VALUE_LIMIT, max(-VALUE_LIMIT, value - meta[OFFSET])))
-        meta[MIDDLE_SUM] += kept
-        meta[MIDDLE_COUNT] += 1.0
-    count = int(meta[COUNT])
-    fine[count % FINE] = kept
+        if meta.started == 0.0:
+            meta.started = 1.0
+            meta.offset = value
+            meta.next_check = FIRST_CHECK
+        kept = np.float32(min(VALUE_LIMIT, max(-VALUE_LIMIT, value - meta.offset)))
+        meta.middle_sum += float(kept)
+        meta.middle_count += 1.0
+    count = int(meta.count)
+    finder.fine[count % FINE] = kept
     count += 1
-    meta[COUNT] = count
-    if count % R.SCALES[1] == 0:
-        have = meta[MIDDLE_COUNT]
-        middle[(count // R.SCALES[1] - 1) % MIDDLE] = meta[MIDDLE_SUM] / have if have else math.nan
-        meta[COARSE_SUM] += meta[MIDDLE_SUM]
-        meta[COARSE_COUNT] += have
-        meta[MIDDLE_SUM] = meta[MIDDLE_COUNT] = 0.0
-    if count % R.SCALES[2] == 0:
-        have = meta[COARSE_COUNT]
-        coarse[(count // R.SCALES[2] - 1) % COARSE] = meta[COARSE_SUM] / have if have else math.nan
-        meta[COARSE_SUM] = meta[COARSE_COUNT] = 0.0
-    if meta[STARTED] == 0.0 or count < meta[NEXT]:
-        return False
-    return _check(fine, middle, coarse, meta, day, week)
+    meta.count = count
+    if count % SCALES[1] == 0:
+        have = meta.middle_count
+        mean = meta.middle_sum / have if have else math.nan
+        finder.middle[(count // SCALES[1] - 1) % MIDDLE] = mean
+        meta.coarse_sum += meta.middle_sum
+        meta.coarse_count += have
+        meta.middle_sum = meta.middle_count = 0.0
+    if count % SCALES[2] == 0:
+        have = meta.coarse_count
+        mean = meta.coarse_sum / have if have else math.nan
+        finder.coarse[(count // SCALES[2] - 1) % COARSE] = mean
+        meta.coarse_sum = meta.coarse_count = 0.0
+    return meta.started != 0.0 and count >= meta.next_check
+
+
+@njit(inner=True)
+def observe(finder: Finder, value: float, day: float, week: float, space: Workspace) -> bool:
+    """Take one reading of one series (NaN: missing); True if a period changed.
+
+    The state is all zero at first. day and week are the calendar's lengths in readings, NaN where
+    unknown; `space` is scratch space.
+    """
+    return put(finder, value) and check(finder, day, week, space)
+
+
+@njit(inner=True)
+def reach(finder: Finder, period: float) -> int:
+    """How many readings `recall` has that are fine enough for a period; at least 1."""
+    limit = FINE
+    if period > FINE / 8.0:
+        limit = (MIDDLE - 1) * SCALES[1]
+    if period > MIDDLE:
+        limit = (COARSE - 1) * SCALES[2]
+    return max(1, int(min(finder.meta.count, limit)))
+
+
+@njit(inner=True)
+def recall(finder: Finder, back: int) -> float:
+    """The reading `back` readings ago (0: the last), or the mean kept of it; NaN: missing."""
+    at = int(finder.meta.count) - 1 - back
+    if back < FINE:
+        kept = finder.fine[at % FINE]
+    elif back < (MIDDLE - 1) * SCALES[1]:
+        kept = finder.middle[(at // SCALES[1]) % MIDDLE]
+    else:
+        kept = finder.coarse[(at // SCALES[2]) % COARSE]
+    return float(kept) + finder.meta.offset
 
 
 @njit(inner=True)
 def _linear(ring: Float32, written: int, out: Float32) -> int:
-    """The ring's cells, oldest first -> out; how many."""
+    """The ring's entries, oldest first -> out; how many."""
     size = ring.shape[0]
     n: int = min(written, size)
     place = written % size if written > size else 0
@@ -112,12 +131,13 @@ def _linear(ring: Float32, written: int, out: Float32) -> int:
 
 
 @njit(inner=True)
-def _rebase(fine: Float32, middle: Float32, coarse: Float32, meta: Float64) -> None:
-    """Move OFFSET to the present level when it is so far off that float32 loses the changes."""
+def _rebase(finder: Finder) -> None:
+    """Move the offset to the present level when it is so far off that float32 loses the changes."""
+    meta = finder.meta
     count, mean, spread = 0.0, 0.0, 0.0
-    last = int(meta[COUNT])
+    last = int(meta.count)
     for t in range(max(0, last - FIRST_CHECK), last):
-        value = fine[t % FINE]
+        value = finder.fine[t % FINE]
         if not math.isnan(value):
             count += 1.0
             mean += (value - mean) / count
@@ -125,12 +145,13 @@ def _rebase(fine: Float32, middle: Float32, coarse: Float32, meta: Float64) -> N
     if count == 0.0 or abs(mean) * count <= FAR * spread:
         return
     shift = np.float32(mean)
-    for ring in (fine, middle, coarse):
+    for ring in (finder.fine, finder.middle, finder.coarse):
         for t in range(ring.shape[0]):
             ring[t] -= shift
-    meta[MIDDLE_SUM] -= meta[MIDDLE_COUNT] * shift
-    meta[COARSE_SUM] -= meta[COARSE_COUNT] * shift
-    meta[OFFSET] += shift
+    moved = float(shift)
+    meta.middle_sum -= meta.middle_count * moved
+    meta.coarse_sum -= meta.coarse_count * moved
+    meta.offset += moved
 
 
 @njit(inner=True)
@@ -146,97 +167,89 @@ def _own_number(fine: Float32) -> int:
 
 
 @njit(inner=True)
-def _schedule(meta: Float64, fine: Float32, changed: bool) -> None:
-    meta[AGREED] = 0.0 if changed else meta[AGREED] + 1.0
-    wait = CHECK_EVERY if meta[COUNT] >= CHECK_EVERY else FIRST_WAIT
-    if meta[AGREED] >= STABLE_CHECKS and meta[PENDING] == 0.0 and meta[FAILED_SINCE] == 0.0:
+def _schedule(meta: Meta, fine: Float32, changed: bool) -> None:
+    """When the next check is due."""
+    meta.agreed = 0.0 if changed else meta.agreed + 1.0
+    wait = CHECK_EVERY if meta.count >= CHECK_EVERY else FIRST_WAIT
+    if meta.agreed >= STABLE_CHECKS and meta.pending == 0.0 and meta.failed_since == 0.0:
         wait = SLOWER * CHECK_EVERY
-    if meta[CHECKS] == SPREAD_CHECK:
+    if meta.checks == SPREAD_CHECK:
         wait += _own_number(fine)
-    meta[NEXT] = meta[COUNT] + wait
+    meta.next_check = meta.count + wait
 
 
 @njit(inner=True)
-def _check(
-    fine: Float32, middle: Float32, coarse: Float32, meta: Float64, day: float, week: float
-) -> bool:
-    meta[CHECKS] += 1.0
-    count = int(meta[COUNT])
-    _rebase(fine, middle, coarse, meta)
-    rings = np.empty((R.RINGS, FINE), np.float32)
-    n = np.empty(R.RINGS, np.int64)
-    n[0] = _linear(fine, count, rings[0])
-    n[1] = _linear(middle, count // R.SCALES[1], rings[1])
-    n[2] = _linear(coarse, count // R.SCALES[2], rings[2])
-    sums, counts = np.empty((R.RINGS, FINE + 1)), np.empty((R.RINGS, FINE + 1))
-    complete = np.zeros(R.RINGS, np.int64)
-    hints = np.empty(2)
-    hints[S.DAY] = R.usable(day)
-    hints[S.WEEK] = R.usable(week)
-    D = np.empty(FINE // 2 + 1, np.float32)
-    found = np.zeros(FOLD)
-    if not R.load(rings, n, complete, sums, counts):
-        _schedule(meta, fine, False)
+def check(finder: Finder, day: float, week: float, space: Workspace) -> bool:
+    """Look for a period in the rings; True if one changed. Arguments as in `observe`."""
+    meta, rings = finder.meta, space.rings
+    meta.checks += 1.0
+    count = int(meta.count)
+    _rebase(finder)
+    rings.lengths[0] = _linear(finder.fine, count, rings.values[0])
+    rings.lengths[1] = _linear(finder.middle, count // SCALES[1], rings.values[1])
+    rings.lengths[2] = _linear(finder.coarse, count // SCALES[2], rings.values[2])
+    hints = _hints()
+    hints[DAY] = usable(day)
+    hints[WEEK] = usable(week)
+    if not load(rings):
+        _schedule(meta, finder.fine, False)
         return False
-    candidates = np.empty(R.CANDIDATES)
-    taken = R.first_candidates(candidates, n, hints, meta[PERIOD], meta[PENDING])
-    taken = R.propose(rings, n, complete, D, candidates, taken)
-    best = S.choose(rings, n, sums, counts, candidates, taken, hints, meta[PERIOD], found)
-    changed = _settle(meta, best, found, hints)
-    if meta[PERIOD] > 0.0 and meta[CHECKS] % SLOWER == 0.0:
-        second = second_period.choose_second(
-            rings, n, complete, sums, counts, meta[PERIOD], hints, meta[SECOND], D
-        )
-        if _settle_second(meta, second, hints):
-            changed = True
-    if meta[PERIOD] == 0.0 and meta[SECOND] != 0.0:
-        meta[SECOND] = meta[SECOND_PENDING] = 0.0
+    candidates = _candidates()
+    taken = first_candidates(candidates, rings.lengths, hints, meta.period, meta.pending)
+    taken = propose(rings, space, candidates, taken)
+    best, strength = choose(rings, space, candidates, taken, hints, meta.period)
+    changed = _settle(meta, best, strength, hints)
+    if meta.period > 0.0 and meta.checks % SLOWER == 0.0:
+        second = choose_second(space, meta.period, hints, meta.second)
+        changed = _settle_second(meta, second, hints) or changed
+    if meta.period == 0.0 and meta.second != 0.0:
+        meta.second = meta.second_pending = 0.0
         changed = True
-    _schedule(meta, fine, changed)
+    _schedule(meta, finder.fine, changed)
     return changed
 
 
 @njit(inner=True)
-def _settle(meta: Float64, best: float, found: Float64, hints: Float64) -> bool:
+def _settle(meta: Meta, best: float, strength: float, hints: Float64) -> bool:
     """Take over, keep or drop the period; True when it changed."""
-    period, count = meta[PERIOD], meta[COUNT]
+    period, count = meta.period, meta.count
     if period > 0.0 and abs(best - period) <= 1e-9 * period:
-        meta[PENDING] = meta[FAILED_SINCE] = 0.0
+        meta.pending = meta.failed_since = 0.0
         return False
     if best > 0.0:
-        meta[FAILED_SINCE] = 0.0
-        if abs(best - meta[PENDING]) > S.SAME * best:
-            meta[PENDING] = best
-            meta[PENDING_SINCE] = count
-            plain = found[STRENGTH] > AT_ONCE or S.which_hint(best, hints) != S.NO_HINT
+        meta.failed_since = 0.0
+        if abs(best - meta.pending) > SAME * best:
+            meta.pending = best
+            meta.pending_since = count
+            plain = strength > AT_ONCE or which_hint(best, hints) != NO_HINT
             if period > 0.0 or not plain:
                 return False
-        elif count - meta[PENDING_SINCE] < 0.5 * best:
+        elif count - meta.pending_since < 0.5 * best:
             return False
-        meta[PERIOD] = best
-        meta[PENDING] = 0.0
-        if abs(meta[SECOND] - best) <= 0.05 * best:
-            meta[SECOND] = meta[SECOND_PENDING] = 0.0
+        meta.period = best
+        meta.pending = 0.0
+        if abs(meta.second - best) <= 0.05 * best:
+            meta.second = meta.second_pending = 0.0
         return True
-    meta[PENDING] = 0.0
+    meta.pending = 0.0
     if period == 0.0:
         return False
-    if meta[FAILED_SINCE] == 0.0:
-        meta[FAILED_SINCE] = count
+    if meta.failed_since == 0.0:
+        meta.failed_since = count
         return False
-    if count - meta[FAILED_SINCE] < max(period, SLOWER * CHECK_EVERY):
+    if count - meta.failed_since < max(period, SLOWER * CHECK_EVERY):
         return False
-    meta[PERIOD] = meta[FAILED_SINCE] = 0.0
+    meta.period = meta.failed_since = 0.0
     return True
 
 
 @njit(inner=True)
-def _settle_second(meta: Float64, second: float, hints: Float64) -> bool:
+def _settle_second(meta: Meta, second: float, hints: Float64) -> bool:
     """Take over or drop the second period; True when it changed."""
-    again = abs(second - meta[SECOND_PENDING]) <= S.SAME * second
-    meta[SECOND_PENDING] = second
-    plain = meta[SECOND] == 0.0 and S.which_hint(second, hints) != S.NO_HINT
-    if second == meta[SECOND] or not (again or plain):
+    again = abs(second - meta.second_pending) <= SAME * second
+    meta.second_pending = second
+    plain = meta.second == 0.0 and which_hint(second, hints) != NO_HINT
+    if second == meta.second or not (again or plain):
         return False
-    meta[SECOND] = second
+    meta.second = second
     return True

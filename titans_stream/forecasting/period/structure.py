@@ -1,6 +1,6 @@
 """The structure function of one stretch of a series, and the dips in it that periods leave.
 
-Letters: n cells of one ring, oldest first, NaN where nothing was read; p a period in cells.
+Letters: n entries of one ring, oldest first, NaN where nothing was read; p a period in entries.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ import math
 
 import numpy as np
 
-from titans_stream.jit import ASSOCIATIVE, njit
+from titans_stream.forecasting.period.state import Workspace
+from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.records import Float32, Float64
 
 CLIP = 3.0
 """Values farther than this many times the deviation's 90th percentile from the median are cut
 (the mean deviation, where that is zero)."""
 SAMPLE = 211
-"""Cells that median and percentile are taken of."""
+"""Entries that median and percentile are taken of."""
+STRIDES = (617, 619)
+"""Entries between two of the sample; the second where the first divides how many there are."""
 MINIMUM_PRESENT = 0.4
 FLATTEST = 1e-6
 """A deviation below this share of the level is rounding of the ring's float32."""
+
+_sample = scratch(SAMPLE)
 
 
 @njit(inner=True)
@@ -56,10 +61,11 @@ def prepare(x: Float32, n: int) -> bool:
     """
     if n < 8:
         return False
-    sample = np.empty(SAMPLE)
+    sample = _sample()
+    stride = STRIDES[0] if n % STRIDES[0] else STRIDES[1]
     taken = 0
     for i in range(min(n, SAMPLE)):
-        value = x[(i * 617) % n] if n > SAMPLE else x[i]
+        value = x[(i * stride) % n] if n > SAMPLE else x[i]
         if not math.isnan(value):
             sample[taken] = value
             taken += 1
@@ -141,20 +147,20 @@ def _distance_of_present(
 
 
 @njit()
-def structure(x: Float32, n: int, complete: bool, out: Float32) -> int:
-    """D(k) = mean (x_t - x_{t-k})^2 -> out[k], k = 0 .. n // 2; how many lags there are."""
+def structure(x: Float32, n: int, complete: bool, space: Workspace) -> int:
+    """D(k) = mean (x_t - x_{t-k})^2 -> space.structure, k = 0 .. n // 2; returns the last k."""
+    out = space.structure
     lags: int = min(n // 2, out.shape[0] - 1)
     out[0] = 0.0
     if complete:
         for lag in range(1, lags + 1):
             out[lag] = _distance(x[lag:n], x[: n - lag])
         return lags
-    filled = np.zeros(n, np.float32)
-    mask = np.zeros(n, np.float32)
+    filled, mask = space.filled[:n], space.mask[:n]
     for t in range(n):
-        if not math.isnan(x[t]):
-            filled[t] = x[t]
-            mask[t] = 1.0
+        known = not math.isnan(x[t])
+        filled[t] = x[t] if known else 0.0
+        mask[t] = 1.0 if known else 0.0
     for lag in range(1, lags + 1):
         cut = n - lag
         out[lag] = _distance_of_present(filled[lag:], filled[:cut], mask[lag:], mask[:cut])
@@ -189,7 +195,7 @@ def _vertex(D: Float32, lag: int) -> float:
 
 @njit()
 def refine(D: Float32, lags: int, lag: int) -> float:
-    """The period in cells at a minimum of D, from its multiples as far as they can be followed."""
+    """The period in entries at a minimum of D, from its multiples as far as they are minima."""
     p = _vertex(D, lag)
     m = 2
     last = lag

@@ -1,0 +1,225 @@
+"""The state of one series of the multi-step forecaster, and the read-out of its slot memory.
+
+The slot memory holds a value for every fine cell of a period. It is the linear Titans memory of
+`memory/rule.py` with the one-hot key of a cell: eta = 0, alpha = 0 and theta = MEMORY_RATE / 2
+leave M_p += MEMORY_RATE (v - M_p) for the cell p and nothing for the others. While a cell has few
+visits the rate is one over their number, so that it holds the mean of what it has seen. A cell
+that was never seen holds NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.layout import COARSE, FINE, HEAD_INPUTS, RING, WINDOW, Meta
+from titans_stream.jit import njit, scratch
+from titans_stream.memory.rows import Record, dtype_of
+from titans_stream.records import Float32, Float64, Records
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class Series(NamedTuple):
+    """One series' state, in the order of `layout.state_layout`.
+
+    The arrays of all series have their slot as first axis.
+    """
+
+    meta: Meta
+    memory: Float32
+    """[2, FINE]: the slot memory, and the latest value of each fine cell."""
+    twins: Float32
+    """[2, 2, COARSE]: the same by coarse cells, as they were 4 and 30 periods ago."""
+    visits: UInt8
+    """[FINE + 2 COARSE]: of the cells of the memory and of both twins."""
+    ring: Float32
+    """[RING] means of the last coarse cells."""
+    lasts: Float32
+    """[NEAR_LASTS + FAR_LASTS] the last reading at the origins that are learned from."""
+    sums: Records
+    """[BANDS] of `layout.Sums`"""
+    own: Float32
+    """[BANDS, FEATURES] the series' weights."""
+    kept: Float32
+    """[2, bands from a coarse cell on, FEATURES] weights of some time ago."""
+    gate: Records
+    """[BANDS] of `layout.Gate`"""
+    samples: Records
+    """[FINER_BANDS] of `layout.Sample`"""
+
+
+class Shared(NamedTuple):
+    """What all series share: the weights, and which parts are switched on."""
+
+    w: Float64
+    gram: Float64
+    window: Float64
+    memory: bool
+    shared_head: bool
+    learning: bool
+    fallback: bool
+
+
+class Levels(Record):
+    """Numbers of a view, in the series' unit."""
+
+    level: float
+    """Mean of the latest values."""
+    centre: float
+    """Mean of the slot memory."""
+    base: float
+    """Mean of the window."""
+    last: float
+    """Last reading."""
+    now: float
+    """Last reading less the anchor of its own fine cell."""
+
+
+class View(NamedTuple):
+    """The slot memory read out for one origin: cells without a value are filled, in float64."""
+
+    memory: Float64
+    """[cells]"""
+    latest: Float64
+    """[cells]: the latest value of each cell."""
+    inputs: Float64
+    """[HEAD_INPUTS] of the shared head."""
+    levels: Records
+    """[1] of `Levels`; a record alone would not keep the memory of its array."""
+
+
+_memory = scratch(FINE)
+_latest = scratch(FINE)
+_inputs = scratch(HEAD_INPUTS)
+_levels = scratch(1, dtype_of(Levels))
+
+
+@njit(inline="always")
+def new_view() -> View:
+    """Scratch space for the read-out of any series."""
+    return View(_memory(), _latest(), _inputs(), _levels())
+
+
+@njit(inner=True)
+def fine_cells(period: float) -> int:
+    """Cells a period of the slot memory."""
+    return min(FINE, int(math.floor(period + 1e-9)))
+
+
+@njit(inner=True)
+def coarse_cells(period: float) -> int:
+    """Cells a period of targets and window."""
+    return min(COARSE, int(math.floor(period + 1e-9)))
+
+
+@njit(inner=True)
+def cell_of(tick: float, cells: int, period: float) -> int:
+    """Which of the cells, fine or coarse, a tick lies in, counted from tick 0."""
+    return int(math.floor(tick * cells / period))
+
+
+@njit()
+def write_memory(
+    memory: Float32, visits: UInt8, first_visit: int, p: int, value: float, remember: bool
+) -> None:
+    """One step of the slot memory: memory [2, cells] holds its values and the latest ones."""
+    seen = visits[first_visit + p]
+    if seen < 255:
+        seen += 1
+        visits[first_visit + p] = seen
+    memory[1, p] = value
+    if seen == 1 or not remember:
+        memory[0, p] = value
+    else:
+        memory[0, p] += max(layout.MEMORY_RATE, 1.0 / seen) * (value - memory[0, p])
+
+
+@njit(inner=True)
+def read_memory(memory: Float32, cells: int, last: float, place: int, view: View) -> bool:
+    """Fill a view but for its window; False where nothing was seen.
+
+    memory [2, >= cells]; `last` is the last reading and `place` its cell. A cell never seen is
+    taken for the mean of the others.
+    """
+    total, latest, seen = 0.0, 0.0, 0
+    for p in range(cells):
+        if not math.isnan(memory[0, p]):
+            total += memory[0, p]
+            latest += memory[1, p]
+            seen += 1
+    if seen == 0 or math.isnan(last):
+        return False
+    centre, level = total / seen, latest / seen
+    for p in range(cells):
+        known = not math.isnan(memory[0, p])
+        view.memory[p] = memory[0, p] if known else centre
+        view.latest[p] = memory[1, p] if known else level
+    view.levels[0].level = level
+    view.levels[0].centre = centre
+    view.levels[0].last = last
+    view.levels[0].now = last - (view.memory[place] + level - centre)
+    return True
+
+
+@njit(inline="always")
+def features(view: View, p: int, x: Float64) -> float:
+    """Inputs of the structured head at cell p of the view -> x [FEATURES]; returns the anchor."""
+    level = view.levels[0].level
+    anchor: float = view.memory[p] + level - view.levels[0].centre
+    x[0] = view.latest[p] - anchor
+    x[1] = view.memory[p] - anchor
+    x[2] = view.levels[0].now
+    x[3] = level - anchor
+    return anchor
+
+
+@njit(inner=True)
+def read_window(ring: Float32, newest: int, cells: int, fine: int, view: View) -> None:
+    """Inputs of the shared head -> view.inputs: the window up to coarse cell `newest`.
+
+    `fine` is how many cells the view has. Where a period has fewer than 24 coarse cells
+    one stands for several inputs. A missing one is its anchor.
+    """
+    inputs = view.inputs
+    shift = view.levels[0].level - view.levels[0].centre
+    total = 0.0
+    place = (newest - (WINDOW - 1) * cells // COARSE) % RING
+    for i in range(WINDOW):
+        if cells < COARSE:
+            place = (newest - (WINDOW - 1 - i) * cells // COARSE) % RING
+        value = ring[place]
+        if math.isnan(value):
+            coarse_cell = newest - (WINDOW - 1 - i) * cells // COARSE
+            value = coarse_memory(view, coarse_cell % cells, cells, fine) + shift
+        inputs[i] = value
+        total += value
+        place = place + 1 if place < RING - 1 else 0
+    base = total / WINDOW
+    for i in range(WINDOW):
+        inputs[i] -= base
+    p = (newest + 1) % cells
+    for i in range(COARSE):
+        coarse_cell = p if cells == COARSE else (newest + 1 + i * cells // COARSE) % cells
+        inputs[WINDOW + i] = coarse_memory(view, coarse_cell, cells, fine) - base
+        p = p + 1 if p < cells - 1 else 0
+    view.levels[0].base = base
+
+
+@njit(inner=True)
+def coarse_memory(view: View, coarse_cell: int, cells: int, fine: int) -> float:
+    """Mean of the slot memory over a coarse cell."""
+    if fine == cells:
+        value: float = view.memory[coarse_cell]
+        return value
+    total, count = 0.0, 0
+    p = (coarse_cell * fine + cells - 1) // cells
+    while p < fine and p * cells // fine == coarse_cell:
+        total += view.memory[p]
+        count += 1
+        p += 1
+    return total / count
