@@ -35,7 +35,7 @@ class Detector:
         a_weight, a_bias, t_weight, t_bias = (
             np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
         )
-        blocks = kernels.block_weights()
+        blocks = layout.block_weights()
         self._weights = kernels.Weights(a_weight, a_bias, t_weight, t_bias, blocks)
 
     def run(

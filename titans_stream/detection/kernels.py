@@ -396,8 +396,3 @@ def run(
     for i in range(slots.shape[0]):
         series = series_of(state, slots[i])
         statistic[i] = score(series, weights, space, values[i], calendar[i], channels[i])
-
-
-def block_weights() -> Float32:
-    """Weights of the RING newest blocks, newest first; [RING] float32."""
-    return np.power(layout.BLOCK_DECAY, np.arange(layout.RING)).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from titans_stream.memory.rows import ArraySpec, Record
-from titans_stream.records import Float64, Records
+from titans_stream.records import Float32, Float64, Records
 
 # Normaliser
 Y_CLIP = 20.0
@@ -158,3 +158,8 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
         "detect.key_t_weight": (TIME_FEATURES, FEATURES),
         "detect.key_t_bias": (FEATURES,),
     }
+
+
+def block_weights() -> Float32:
+    """Weights of the RING newest blocks, newest first; [RING] float32."""
+    return np.power(BLOCK_DECAY, np.arange(RING)).astype(np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.detection import layout as L
+from titans_stream.detection import layout
 from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.evaluation.memory_off import MemoryOff
@@ -24,7 +24,7 @@ from titans_stream.records import Float64, Int64
 MEMORY_OFF = "memory off"
 
 
-DENSE = np.arange(L.CHANNELS) < L.DENSE_CHANNELS
+DENSE = np.arange(layout.CHANNELS) < layout.DENSE_CHANNELS
 """[9]: the channels of the dense memories; the others are the sparse one's."""
 
 
@@ -35,7 +35,7 @@ class ChannelSubset:
         self._inner = inner
         self._timed, self._untimed = (
             np.where(chosen, weights, 0.0) / np.asarray(weights)[chosen].sum()
-            for weights in (L.WEIGHTS, L.WEIGHTS_WITHOUT_TIME)
+            for weights in (layout.WEIGHTS, layout.WEIGHTS_WITHOUT_TIME)
         )
 
     def run(

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.detection import kernels
-from titans_stream.detection import layout as L
+from titans_stream.detection import kernels, layout
 from titans_stream.detection.detector import state_of
 from titans_stream.jit import njit
 from titans_stream.records import Float32, Float64, Int64
@@ -27,12 +26,12 @@ def running_means(series: kernels.Series, y: float, surprise: Float64) -> None:
     memory[m, 0, 0] holds the mean of target m (A, T, N). `history` is shifted here.
     """
     core, history, memory = series.core, series.history, series.memory
-    n = min(core.t + 1.0, L.COUNT_CAP)
-    for i in range(L.HISTORY - 1, 0, -1):
+    n = min(core.t + 1.0, layout.COUNT_CAP)
+    for i in range(layout.HISTORY - 1, 0, -1):
         history[i] = history[i - 1]
     history[0] = y
-    error_a = _error(memory[0, 0], _recent_mean(history, L.HORIZON_A, n), n)
-    error_t = _error(memory[1, 0], _recent_mean(history, L.HORIZON_T, n), n)
+    error_a = _error(memory[0, 0], _recent_mean(history, layout.HORIZON_A, n), n)
+    error_t = _error(memory[1, 0], _recent_mean(history, layout.HORIZON_T, n), n)
     error_n = _error(memory[2, 0], y, n)
     kernels.dense_surprises(core, error_a, error_t, error_n, surprise)
 
@@ -60,18 +59,18 @@ def value_familiarity(series: kernels.Series, y: float, surprise: Float64) -> No
     u = math.asinh(y)
     n0 = core.n0
     for w in range(2):
-        width, bins, origin = L.VALUE_WIDTHS[w], L.VALUE_BINS[w], L.VALUE_ORIGIN[w]
-        first = L.CELLS_C0_FINE if w == 0 else L.CELLS_C0_COARSE
+        width, bins, origin = layout.VALUE_WIDTHS[w], layout.VALUE_BINS[w], layout.VALUE_ORIGIN[w]
+        first = layout.CELLS_C0_FINE if w == 0 else layout.CELLS_C0_COARSE
         p = 0.0
-        for k in range(L.TILINGS):
+        for k in range(layout.TILINGS):
             i = first + k * bins + int(math.floor(u / width + 0.25 * k)) + origin
-            p += (cells[i] / L.CELL_UNIT + L.PRIOR_FAMILIARITY) / (n0 + 1.0)
+            p += (cells[i] / layout.CELL_UNIT + layout.PRIOR_FAMILIARITY) / (n0 + 1.0)
             kernels.visit(cells, i)
-        unfamiliar = -math.log(p / L.TILINGS)
+        unfamiliar = -math.log(p / layout.TILINGS)
         for j in range(2 * w, 2 * w + 2):
-            core.p_smooth[j] += L.P_EMA * (unfamiliar - core.p_smooth[j])
-            surprise[L.DENSE_CHANNELS + j] = core.p_smooth[j]
-    core.n0 = L.MASS_DECAY * n0 + 1.0
+            core.p_smooth[j] += layout.P_EMA * (unfamiliar - core.p_smooth[j])
+            surprise[layout.DENSE_CHANNELS + j] = core.p_smooth[j]
+    core.n0 = layout.MASS_DECAY * n0 + 1.0
 
 
 @njit(nogil=True)
@@ -96,7 +95,7 @@ class MemoryOff:
     ) -> tuple[Float64, Float64]:
         """S [N] (NaN while warming up) and the channels' scores [N, 9]; then learn."""
         statistic = np.empty(len(slots))
-        channels = np.empty((len(slots), L.CHANNELS))
-        weights = kernels.block_weights()
+        channels = np.empty((len(slots), layout.CHANNELS))
+        weights = layout.block_weights()
         _run(slots, values, calendar, state_of(arrays), weights, statistic, channels)
         return statistic, channels

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from titans_stream.detection import layout as L
+from titans_stream.detection import layout
 from titans_stream.lifecycle import gradient_fit
 from titans_stream.lifecycle.gradient_fit import Tensors, Weights, pseudo_huber
 from titans_stream.memory import rule
@@ -53,8 +53,8 @@ class Carry(Tensors):
 
 def fresh_carry(series: int) -> Carry:
     """Empty memories."""
-    empty = torch.zeros(series, L.MEMORIES, 1, L.KEY, dtype=torch.float64)
-    level = torch.ones(series, L.MEMORIES, dtype=torch.float64)
+    empty = torch.zeros(series, layout.MEMORIES, 1, layout.KEY, dtype=torch.float64)
+    level = torch.ones(series, layout.MEMORIES, dtype=torch.float64)
     return Carry(empty, empty, level, torch.zeros(series, 2, dtype=torch.float64))
 
 
@@ -63,22 +63,24 @@ def prepare(values: Tensor, calendar: Tensor) -> Inputs:
     """Inputs of series values [B, T] (NaN after a series' end) with calendar [B, T, 10]."""
     known = values.isfinite()
     normal = normalised(torch.where(known, values, 0.0))
-    history = torch.zeros(len(values), L.HISTORY, dtype=torch.float64)
+    history = torch.zeros(len(values), layout.HISTORY, dtype=torch.float64)
     lags, targets = [], []
     for t, y in enumerate(normal.unbind(1)):
-        lags.append(history[:, : L.LAGS].clamp(-8.0, 8.0))
+        lags.append(history[:, : layout.LAGS].clamp(-8.0, 8.0))
         history = torch.cat([y[:, None], history[:, :-1]], dim=1)
         means = [
             history[:, :horizon].sum(1) / float(min(t + 1, horizon))
-            for horizon in (L.HORIZON_A, L.HORIZON_T)
+            for horizon in (layout.HORIZON_A, layout.HORIZON_T)
         ]
         targets.append(torch.stack([*means, y], dim=1))
-    times = calendar[:, :, : L.TIME_FEATURES].transpose(0, 1)
+    times = calendar[:, :, : layout.TIME_FEATURES].transpose(0, 1)
     age = torch.arange(values.shape[1], dtype=torch.float64)
-    theta = (L.THETA * (L.THETA_DECAY / (age + L.THETA_DECAY)).sqrt()).clamp_min(L.THETA_FLOOR)
+    theta = (layout.THETA * (layout.THETA_DECAY / (age + layout.THETA_DECAY)).sqrt()).clamp_min(
+        layout.THETA_FLOOR
+    )
     return Inputs(
         target=torch.stack(targets),
-        counts=(age >= L.BLOCK)[:, None] & known.mT,
+        counts=(age >= layout.BLOCK)[:, None] & known.mT,
         lags=torch.cat([torch.stack(lags), 0.5 * times], dim=2),
         times=times.contiguous(),
         theta=theta[:, None] * known.mT,
@@ -96,10 +98,10 @@ def normalised(values: Tensor) -> Tensor:
     for n, value in enumerate(values.unbind(1)[1:], 1):
         deviation = value - mean
         sd = torch.maximum(var.sqrt(), 1e-3 * mean.abs() + 1e-9)
-        normal.append((deviation / sd).clamp(-L.Y_CLIP, L.Y_CLIP))
-        bound = torch.maximum(L.OUTLIER_CLIP * sd, last.abs())
-        taken = deviation.clamp(-bound, bound) if n > L.OUTLIER_AFTER else deviation
-        count = min(n + 1.0, L.COUNT_CAP)
+        normal.append((deviation / sd).clamp(-layout.Y_CLIP, layout.Y_CLIP))
+        bound = torch.maximum(layout.OUTLIER_CLIP * sd, last.abs())
+        taken = deviation.clamp(-bound, bound) if n > layout.OUTLIER_AFTER else deviation
+        count = min(n + 1.0, layout.COUNT_CAP)
         mean = mean + taken / count
         var = (1.0 - 1.0 / count) * (var + taken * taken / count)
         last = deviation
@@ -116,17 +118,17 @@ def unroll(inputs: Inputs, carry: Carry, weights: Weights) -> tuple[Tensor, Carr
     key_t = _keys(inputs.times, weights["detect.key_t_weight"], weights["detect.key_t_bias"])
     keys = torch.stack([key_a, key_t, key_a], dim=2)
     M, S, level, means = carry.memory, carry.surprise, carry.gradient, carry.means
-    speed = means.new_tensor([L.EMA_SHORT, L.EMA_LONG])
+    speed = means.new_tensor([layout.EMA_SHORT, layout.EMA_LONG])
     channels = []
     for key, target, theta in zip(
         keys.unbind(0), inputs.target.unbind(0), inputs.theta.unbind(0), strict=True
     ):
-        clip = L.CLIP_FACTOR * level.clamp_min(L.CLIP_FLOOR)
+        clip = layout.CLIP_FACTOR * level.clamp_min(layout.CLIP_FLOOR)
         M, S, error, norm = rule.update(
-            M, S, key, target.unsqueeze(2), 0.0, L.ETA, theta[:, None], clip
+            M, S, key, target.unsqueeze(2), 0.0, layout.ETA, theta[:, None], clip
         )
         error = error.squeeze(2)
-        level = level + L.CLIP_EMA * (torch.minimum(norm.detach(), clip) - level)
+        level = level + layout.CLIP_EMA * (torch.minimum(norm.detach(), clip) - level)
         means = means + speed * (error[:, :1] - means)
         channels.append(torch.cat([error[:, :1], means, error[:, 1:]], dim=1))
     return torch.stack(channels), Carry(M, S, level, means)
@@ -135,8 +137,8 @@ def unroll(inputs: Inputs, carry: Carry, weights: Weights) -> tuple[Tensor, Carr
 def _keys(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Keys [T, B, K] of unit length: SiLU of projections, the last feature constant."""
     features = silu(inputs.flatten(0, 1) @ weight + bias)
-    key = torch.cat([features, torch.full_like(features[:, :1], L.KEY_CONSTANT)], dim=1)
-    return (key / key.square().sum(1, keepdim=True).sqrt()).view(*inputs.shape[:2], L.KEY)
+    key = torch.cat([features, torch.full_like(features[:, :1], layout.KEY_CONSTANT)], dim=1)
+    return (key / key.square().sum(1, keepdim=True).sqrt()).view(*inputs.shape[:2], layout.KEY)
 
 
 def yardsticks(inputs: Inputs, weights: Weights) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from titans_stream.config import Recipe
-from titans_stream.detection import layout as L
+from titans_stream.detection import layout
 from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.evaluation.calibration import CalibrationReport
 from titans_stream.lifecycle import detector_recurrence
@@ -189,7 +189,7 @@ def _chosen(candidates: Sequence[Candidate]) -> int:
 
 
 def _random(seed: int) -> dict[str, Float64]:
-    return {name: untrained_weights(seed)[name] for name in L.weight_shapes()}
+    return {name: untrained_weights(seed)[name] for name in layout.weight_shapes()}
 
 
 def _model(name: str, weights: Mapping[str, Float64], card: Mapping[str, object]) -> Model:

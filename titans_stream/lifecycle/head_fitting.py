@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from titans_stream.forecasting.multi import forecaster as multi_step
-from titans_stream.forecasting.multi import layout as L
+from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.statistics import head_statistics, window_samples
 from titans_stream.lifecycle.data import Series
 from titans_stream.records import Float64, Int64
@@ -50,7 +50,7 @@ def fit_heads(series: Sequence[Series]) -> HeadFit:
     """
     found = [(regular_values(one)[0], period_of(one)) for one in series]
     periodic = [(values, period) for values, period in found if period > 0.0]
-    weights = {name: multi_step.plain_weights()[name] for name in L.weight_shapes()}
+    weights = {name: multi_step.plain_weights()[name] for name in layout.weight_shapes()}
     rows = _fit_rows(periodic, weights)
     windows = _fit_window(periodic, weights)
     return HeadFit(weights, len(periodic), rows, windows)
@@ -106,7 +106,7 @@ def _fit_rows(
     statistics = [head_statistics(values, period) for values, period in periodic]
     w, gram = weights["forecast.head.w"], weights["forecast.head.gram"]
     counts = []
-    for r in range(L.BANDS):
+    for r in range(layout.BANDS):
         used = [one for one in statistics if one.mass[r] >= LEAST_MASS]
         counts.append(len(used))
         if used:
@@ -114,7 +114,7 @@ def _fit_rows(
             right = np.mean([one.xy[r] / one.mass[r] for one in used], 0)
             w[r] = _ridge(gram[r], right, ROW_RIDGE)
     reached = [r for r, count in enumerate(counts) if count]
-    for r in range(L.BANDS) if reached else ():
+    for r in range(layout.BANDS) if reached else ():
         nearest = min(reached, key=lambda s: abs(s - r))
         w[r], gram[r] = w[nearest], gram[nearest]
     return tuple(counts)
@@ -125,11 +125,11 @@ def _fit_window(periodic: Sequence[tuple[Float64, float]], weights: dict[str, Fl
 
     A target that is missing counts as the window's mean.
     """
-    cross = np.zeros((L.HEAD_INPUTS, L.HEAD_INPUTS))
-    right = np.zeros((L.HEAD_INPUTS, L.HEAD_OUTPUTS))
+    cross = np.zeros((layout.HEAD_INPUTS, layout.HEAD_INPUTS))
+    right = np.zeros((layout.HEAD_INPUTS, layout.HEAD_OUTPUTS))
     used = 0
     for values, period in periodic:
-        if period < L.COARSE:
+        if period < layout.COARSE:
             continue
         samples = window_samples(values, period, ORIGIN_EVERY)
         known = np.isfinite(samples.targets)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from titans_stream.forecasting.one_step import layout as L
+from titans_stream.forecasting.one_step import layout
 from titans_stream.lifecycle import gradient_fit
 from titans_stream.lifecycle.gradient_fit import Tensors, Weights, pseudo_huber
 from titans_stream.memory import rule
@@ -58,7 +58,7 @@ class Carry(Tensors):
 
 def fresh_carry(series: int) -> Carry:
     """Empty memories."""
-    empty = torch.zeros(series, 1, L.KEY, dtype=torch.float64)
+    empty = torch.zeros(series, 1, layout.KEY, dtype=torch.float64)
     zero = torch.zeros(series, dtype=torch.float64)
     return Carry(empty, empty, zero, zero, zero, zero)
 
@@ -71,30 +71,32 @@ def prepare(values: Tensor, calendar: Tensor) -> Inputs:
     lone outlier enters bounded.
     """
     known = values.isfinite()
-    values = torch.where(known, values, 0.0).clamp(-L.VALUE_LIMIT, L.VALUE_LIMIT)
+    values = torch.where(known, values, 0.0).clamp(-layout.VALUE_LIMIT, layout.VALUE_LIMIT)
     mean = last = values[:, 0]
     var = change_var = torch.zeros_like(last)
     count = torch.ones_like(last)
-    changes = torch.zeros(len(values), L.LAGS, dtype=torch.float64)
-    nothing = torch.zeros(len(values), L.LAGS + 1, dtype=torch.float64)
+    changes = torch.zeros(len(values), layout.LAGS, dtype=torch.float64)
+    nothing = torch.zeros(len(values), layout.LAGS + 1, dtype=torch.float64)
     xs, targets, seen = [nothing], [var], [var]
     for value in values.unbind(1)[1:]:
         sd = var.sqrt().maximum(1e-9 * mean.abs() + 1e-12)
         change_scale = change_var.sqrt().maximum(1e-3 * sd)
         change = value - last
         x = torch.cat((changes / change_scale[:, None], ((last - mean) / sd)[:, None]), dim=1)
-        xs.append(x.clamp(-L.INPUT_CLIP, L.INPUT_CLIP))
-        targets.append((change / change_scale).clamp(-L.INPUT_CLIP, L.INPUT_CLIP))
+        xs.append(x.clamp(-layout.INPUT_CLIP, layout.INPUT_CLIP))
+        targets.append((change / change_scale).clamp(-layout.INPUT_CLIP, layout.INPUT_CLIP))
         seen.append(count)
 
-        free = count < L.SCALE_READINGS
+        free = count < layout.SCALE_READINGS
         previous = changes[:, :2].abs().amin(1)
-        bound = (previous / change_scale).clamp(L.CHANGE_BOUND, L.ESCAPE_BOUND) * change_scale
+        bound = (previous / change_scale).clamp(
+            layout.CHANGE_BOUND, layout.ESCAPE_BOUND
+        ) * change_scale
         bounded = torch.where(free, change, change.clamp(-bound, bound))
-        limit = L.DEVIATION_BOUND * var.sqrt().maximum(change_scale)
+        limit = layout.DEVIATION_BOUND * var.sqrt().maximum(change_scale)
         deviation = value - mean
         deviation = torch.where(free, deviation, deviation.clamp(-limit, limit))
-        n = (count + 1.0).clamp_max(L.COUNT_CAP)
+        n = (count + 1.0).clamp_max(layout.COUNT_CAP)
         change_var = change_var + (bounded.square() - change_var) / (n - 1.0)
         mean = mean + deviation / n
         var = (1.0 - 1.0 / n) * (var + deviation.square() / n)
@@ -102,10 +104,10 @@ def prepare(values: Tensor, calendar: Tensor) -> Inputs:
         last = value
         # a sensor that has not changed yet is not in use
         count = torch.where((count == 1.0) & (change == 0.0), count, count + 1.0)
-    times = 0.5 * calendar[:, :, : L.TIME_FEATURES].transpose(0, 1)
+    times = 0.5 * calendar[:, :, : layout.TIME_FEATURES].transpose(0, 1)
     return Inputs(
         target=torch.stack(targets),
-        counts=(torch.stack(seen) > L.SCALE_READINGS) & known.mT,
+        counts=(torch.stack(seen) > layout.SCALE_READINGS) & known.mT,
         x=torch.cat((torch.stack(xs), times), dim=2),
         seen=torch.stack(seen),
     )
@@ -126,7 +128,7 @@ def unroll(inputs: Inputs, carry: Carry, weights: Weights) -> tuple[Tensor, Carr
     for key, target, seen, learns, alpha, eta, theta in zip(
         *(column.unbind(0) for column in columns), strict=True
     ):
-        forecast = rule.read(M, key).squeeze(-1).clamp(-L.INPUT_CLIP, L.INPUT_CLIP)
+        forecast = rule.read(M, key).squeeze(-1).clamp(-layout.INPUT_CLIP, layout.INPUT_CLIP)
         blended, (cross, square, error_memory, error_last) = blend(sums, forecast, target, seen)
         forecasts.append(blended)
         sums = (
@@ -135,7 +137,7 @@ def unroll(inputs: Inputs, carry: Carry, weights: Weights) -> tuple[Tensor, Carr
             torch.where(learns, error_memory, sums[2]),
             torch.where(learns, error_last, sums[3]),
         )
-        M, S, _, _ = rule.update(M, S, key, target.unsqueeze(-1), alpha, eta, theta, L.CLIP)
+        M, S, _, _ = rule.update(M, S, key, target.unsqueeze(-1), alpha, eta, theta, layout.CLIP)
     return torch.stack(forecasts), Carry(M, S, *sums)
 
 
@@ -143,10 +145,10 @@ def keys_and_gates(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[Tensor, T
     """Keys [..., K] of unit length, and alpha (forgetting), eta (momentum) and theta (step) [...],
     from inputs x [..., INPUTS]."""
     z = F.silu(x @ weights["forecast.key_weight"] + weights["forecast.key_bias"])
-    constant = torch.full_like(z[..., :1], L.KEY_CONSTANT)
+    constant = torch.full_like(z[..., :1], layout.KEY_CONSTANT)
     key = F.normalize(torch.cat((z, constant), dim=-1), dim=-1)
     open_ = torch.sigmoid(key @ weights["forecast.gate_weight"].mT + weights["forecast.gate_bias"])
-    alpha, eta, theta = (open_[..., i] * maximum for i, maximum in enumerate(L.GATE_MAXIMA))
+    alpha, eta, theta = (open_[..., i] * maximum for i, maximum in enumerate(layout.GATE_MAXIMA))
     return key, (alpha, eta, theta)
 
 
@@ -157,21 +159,21 @@ def blend(sums: Sums, forecast: Tensor, target: Tensor, seen: Tensor) -> tuple[T
     value has had the smaller absolute error.
     """
     cross, square, error_memory, error_last = sums
-    mass = square * (1.0 + L.BLEND_MASS / seen.clamp_max(1_000.0))
+    mass = square * (1.0 + layout.BLEND_MASS / seen.clamp_max(1_000.0))
     shrunk = _ratio(cross, mass, 0.0).clamp(0.0, 1.0) * forecast
-    full, none = L.FALLBACK
+    full, none = layout.FALLBACK
     worse = _ratio(error_memory, error_last, full)
     blended = ((none - worse) / (none - full)).clamp(0.0, 1.0) * shrunk
     return blended, (
-        L.BLEND_DECAY * cross + target * forecast,
-        L.BLEND_DECAY * square + forecast * forecast,
-        L.BLEND_DECAY * error_memory + (target - shrunk).abs(),
-        L.BLEND_DECAY * error_last + target.abs(),
+        layout.BLEND_DECAY * cross + target * forecast,
+        layout.BLEND_DECAY * square + forecast * forecast,
+        layout.BLEND_DECAY * error_memory + (target - shrunk).abs(),
+        layout.BLEND_DECAY * error_last + target.abs(),
     )
 
 
 def _ratio(above: Tensor, below: Tensor, unknown: float) -> Tensor:
-    known = below > L.BLEND_FLOOR
+    known = below > layout.BLEND_FLOOR
     return torch.where(known, above / torch.where(known, below, 1.0), unknown)
 
 

@@ -16,19 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.forecasting.mal import residual as M
+from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.multi import forecaster as multi_step
-from titans_stream.forecasting.multi import kernels as K
-from titans_stream.forecasting.multi import layout as L
-from titans_stream.forecasting.multi import series as R
+from titans_stream.forecasting.multi import kernels, layout
+from titans_stream.forecasting.multi import series as multi_series
 from titans_stream.forecasting.multi.clock import Reading
 from titans_stream.forecasting.multi.state import State
 from titans_stream.forecasting.period.state import workspace
 from titans_stream.jit import njit
 from titans_stream.records import Float64, Int64, Records
 
-PAIRS = M.CORRECTIONS * (M.CORRECTIONS + 1) // 2
-FIRST = 10 * L.COARSE
+PAIRS = residual.CORRECTIONS * (residual.CORRECTIONS + 1) // 2
+FIRST = 10 * layout.COARSE
 """Readings before the first token that is learned from."""
 
 
@@ -50,22 +49,22 @@ class Examples(NamedTuple):
 def examples(series: Sequence[Float64], weights: Mapping[str, Float64], seed: int) -> Examples:
     """Examples of series of equal length, NaN: missing; forecasts follow tokens by 0 to 5
     readings, drawn by `seed`, as they do in service."""
-    ages = np.random.default_rng(seed).integers(0, M.LENGTH, len(series[0]))
+    ages = np.random.default_rng(seed).integers(0, residual.LENGTH, len(series[0]))
     parts = [_of_series(values, weights, ages) for values in series]
     return Examples(*(np.stack(column) for column in zip(*parts, strict=True)))
 
 
 def _of_series(values: Float64, weights: Mapping[str, Float64], ages: Int64) -> Examples:
-    w, gram, window = (weights[name] for name in L.weight_shapes())
-    shared = R.Shared(w, gram, window, True, True, True, True)
-    layout = multi_step.state_layout()
-    state = multi_step.states_of({name: spec.rows(1)[0] for name, spec in layout.items()})
-    count = max(0, (len(values) - FIRST) // M.LENGTH)
+    w, gram, window = (weights[name] for name in layout.weight_shapes())
+    shared = multi_series.Shared(w, gram, window, True, True, True, True)
+    specs = multi_step.state_layout()
+    state = multi_step.states_of({name: spec.rows(1)[0] for name, spec in specs.items()})
+    count = max(0, (len(values) - FIRST) // residual.LENGTH)
     made = Examples(
-        tokens=np.zeros((count, M.INPUTS)),
-        errors=np.full((count, M.BANDS), np.nan),
-        cross=np.zeros((count, M.BANDS, M.CORRECTIONS)),
-        square=np.zeros((count, M.BANDS, PAIRS)),
+        tokens=np.zeros((count, residual.INPUTS)),
+        errors=np.full((count, residual.BANDS), np.nan),
+        cross=np.zeros((count, residual.BANDS, residual.CORRECTIONS)),
+        square=np.zeros((count, residual.BANDS, PAIRS)),
         scale=np.ones(count),
     )
     values = np.ascontiguousarray(values, np.float64)
@@ -76,28 +75,28 @@ def _of_series(values: Float64, weights: Mapping[str, Float64], ages: Int64) -> 
 @njit()
 def _gather(
     state: State,
-    shared: R.Shared,
+    shared: multi_series.Shared,
     values: Float64,
     ages: Int64,
     space: Records,
     out: Examples,
 ) -> None:
-    view = R.new_view()
+    view = multi_series.new_view()
     series, own = state.series, state.residual
     meta = series.meta
-    x = np.empty(M.INPUTS)
+    x = np.empty(residual.INPUTS)
     made, due = 0, -1
     for t in range(values.shape[0]):
         reading = Reading(values[t], math.nan, math.nan, 0.0)
-        K.take(series, state.finder, shared, view, reading, float(L.COARSE), space[0])
-        if meta.count == 0.0 or not K.look(series, shared, view):
+        kernels.take(series, state.finder, shared, view, reading, float(layout.COARSE), space[0])
+        if meta.count == 0.0 or not kernels.look(series, shared, view):
             continue
         newest = int(meta.coarse_cell) + 1
-        if newest % M.LENGTH == 0 and newest > own.meta.newest:
+        if newest % residual.LENGTH == 0 and newest > own.meta.newest:
             own.meta.newest = newest
-            M.token(own, series, view, x)
+            residual.token(own, series, view, x)
             own.meta.count += 1.0
-            if t >= FIRST and made < out.tokens.shape[0] and own.meta.scale > M.TINIEST:
+            if t >= FIRST and made < out.tokens.shape[0] and own.meta.scale > residual.TINIEST:
                 out.tokens[made] = x
                 out.scale[made] = own.meta.scale
                 due = t + ages[made]
@@ -109,9 +108,9 @@ def _gather(
 
 @njit()
 def _moments(
-    series: R.Series,
-    shared: R.Shared,
-    view: R.View,
+    series: multi_series.Series,
+    shared: multi_series.Shared,
+    view: multi_series.View,
     values: Float64,
     t: int,
     scale: float,
@@ -121,11 +120,11 @@ def _moments(
     meta = series.meta
     errors, cross, square = out.errors[made], out.cross[made], out.square[made]
     period = meta.period
-    fine, coarse = R.fine_cells(period), R.coarse_cells(period)
-    x, u = np.empty(L.FEATURES), np.ones(M.CORRECTIONS)
+    fine, coarse = multi_series.fine_cells(period), multi_series.coarse_cells(period)
+    x, u = np.empty(layout.FEATURES), np.ones(residual.CORRECTIONS)
     begin = 1
-    for r in range(M.BANDS):
-        end = M.ENDS[r]
+    for r in range(residual.BANDS):
+        end = residual.ENDS[r]
         if t + end >= values.shape[0]:
             return
         known, total = 0, 0.0
@@ -134,22 +133,22 @@ def _moments(
             if math.isnan(value):
                 continue
             error = (value - meta.offset) / meta.unit
-            error -= K.point(series, shared, view, x, step, period, fine, coarse)
+            error -= kernels.point(series, shared, view, x, step, period, fine, coarse)
             error /= scale
-            for k in range(L.FEATURES):
+            for k in range(layout.FEATURES):
                 u[1 + k] = x[k] / scale
             known += 1
             total += error * error
             pair = 0
-            for i in range(M.CORRECTIONS):
+            for i in range(residual.CORRECTIONS):
                 cross[r, i] += error * u[i]
-                for j in range(i, M.CORRECTIONS):
+                for j in range(i, residual.CORRECTIONS):
                     square[r, pair] += u[i] * u[j]
                     pair += 1
         begin = end + 1
         if known > 0:
             errors[r] = total / known
-            for i in range(M.CORRECTIONS):
+            for i in range(residual.CORRECTIONS):
                 cross[r, i] /= known
             for pair in range(PAIRS):
                 square[r, pair] /= known

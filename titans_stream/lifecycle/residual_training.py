@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from titans_stream.forecasting.mal import block as K
-from titans_stream.forecasting.mal import residual as M
+from titans_stream.forecasting.mal import block, residual
 from titans_stream.forecasting.mal import weights as mal
-from titans_stream.forecasting.multi import layout as L
+from titans_stream.forecasting.multi import layout
 from titans_stream.lifecycle.data import Series
 from titans_stream.lifecycle.gradient_fit import Descent
 from titans_stream.lifecycle.head_fitting import period_of, regular_values
@@ -34,7 +33,7 @@ MIXED_SHARE = 0.75
 """Share of the series that are sums of two and of noise, as real ones are."""
 MEMORIES = (0.0, 0.5, 0.9, 0.97, 0.99, 0.997)
 """Of which the noise of a mixed series has one."""
-_UPPER = np.triu_indices(M.CORRECTIONS)
+_UPPER = np.triu_indices(residual.CORRECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +61,28 @@ class ResidualBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         memory = MemoryConfig(
-            width=K.WIDTH, heads=1, depth=1, chunk=1, convolution=K.TAPS,
-            theta_max=K.THETA_MAX, clip=K.CLIP,
+            width=block.WIDTH, heads=1, depth=1, chunk=1, convolution=block.TAPS,
+            theta_max=block.THETA_MAX, clip=block.CLIP,
         )  # fmt: skip
-        self.input = nn.Linear(M.INPUTS, K.WIDTH)
+        self.input = nn.Linear(residual.INPUTS, block.WIDTH)
         self.block = MAL(
             MALConfig(
                 memory=memory,
-                attention_heads=K.ATTENTION_HEADS,
-                persistent=K.PERSISTENT,
-                window=K.WINDOW,
+                attention_heads=block.ATTENTION_HEADS,
+                persistent=block.PERSISTENT,
+                window=block.WINDOW,
             )
         )
-        self.last_norm = nn.RMSNorm(K.WIDTH, eps=K.EPSILON)
-        self.output = nn.Linear(K.WIDTH, M.BANDS * M.CORRECTIONS)
+        self.last_norm = nn.RMSNorm(block.WIDTH, eps=block.EPSILON)
+        self.output = nn.Linear(block.WIDTH, residual.BANDS * residual.CORRECTIONS)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, T, INPUTS] -> [B, T, BANDS, CORRECTIONS]."""
         y, _ = self.block(self.input(tokens))
-        corrections: Tensor = M.GAIN * self.output(self.last_norm(y))
-        return corrections.view(*tokens.shape[:2], M.BANDS, M.CORRECTIONS)
+        corrections: Tensor = residual.GAIN * self.output(self.last_norm(y))
+        return corrections.view(*tokens.shape[:2], residual.BANDS, residual.CORRECTIONS)
 
     def weights(self) -> dict[str, Float64]:
         """The weights `forecast.residual.*` that serve."""
@@ -185,7 +184,7 @@ def train_residual(
 def daily_values(series: Sequence[Series]) -> list[Float64]:
     """The values of the series whose period is 24 readings, at every interval and NaN where none
     came, all as long as the longest."""
-    found = [regular_values(one)[0] for one in series if period_of(one) == L.COARSE]
+    found = [regular_values(one)[0] for one in series if period_of(one) == layout.COARSE]
     longest = max((len(values) for values in found), default=0)
     return [np.concatenate((values, np.full(longest - len(values), np.nan))) for values in found]
 

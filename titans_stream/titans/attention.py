@@ -130,7 +130,7 @@ class SegmentAttention(Attention):
         width = self.qkv.weight.shape[1] // self.heads
         empty = self.qkv.weight.new_zeros((rows, self.heads, self.segment - 1, width))
         held = empty.new_zeros((rows, self.segment - 1), dtype=torch.bool)
-        return SegmentState(*(empty.clone() for _ in range(4)), held)
+        return SegmentState(empty, empty.clone(), empty.clone(), empty.clone(), held)
 
     def forward(
         self,
@@ -172,8 +172,10 @@ class SegmentAttention(Attention):
         cuts = [pk.shape[2], pk.shape[2] + keys.shape[2]]
         far, recalled, near = torch.cat(scores, -1).softmax(-1).tensor_split(cuts, -1)
         y = far @ pv + recalled @ context_values + near @ values
-        kept = (self._kept(t) for t in (keys, values, context_keys, context_values))
-        after = SegmentState(*kept, self._kept(held)[:, 0, :, 0])
+        after = SegmentState(
+            self._kept(keys), self._kept(values), self._kept(context_keys),
+            self._kept(context_values), self._kept(held)[:, 0, :, 0],
+        )  # fmt: skip
         return y.transpose(1, 2).flatten(2).to(x.dtype), after
 
     def _placed(self, old: Tensor, new: Tensor, position: int | Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class LanguageModel(nn.Module):
 
     def initial_state(self, rows: int) -> StackState:
         """The state of `rows` texts of which nothing has been read."""
-        return StackState(tuple(block.initial_state(rows) for block in self.blocks))
+        return StackState(tuple(cast(Any, block).initial_state(rows) for block in self.blocks))
 
     def forward(self, tokens: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """tokens int64 [B, T] -> logits [B, T, V] and the state after them."""
