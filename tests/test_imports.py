@@ -12,8 +12,10 @@ HEAVY = ("torch", "mlflow", "matplotlib", "pandas", "sqlalchemy", "sklearn")
 SETTINGS = "import titans_stream.config, titans_stream.recipe_settings, titans_stream.schemas"
 WORKER = """
 import titans_stream.config, titans_stream.stream.worker, titans_stream.ops.storage
+import titans_stream.commands.run
+from titans_stream.engine.build import build_engine
 from titans_stream.lifecycle.loading import load_model
-assert load_model("base").weights
+assert build_engine(load_model("base")).series_count() == 0
 """
 FOLDER = """
 import sys
