@@ -105,11 +105,11 @@ def _arguments(name: str) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     ("name", "kernel", "most"),
     [
-        ("one step", _one_step, 400),
+        ("one step", _one_step, 300),
         ("put", _put, 0),
-        ("check", _check, 4_000),
-        ("learn", _learn, 16_000),
-        ("forecast", _forecast, 4_000),
+        ("check", _check, 2_500),
+        ("learn", _learn, 15_000),
+        ("forecast", _forecast, 2_500),
     ],
 )
 def test_a_kernel_compiles_for_a_gpu_within_its_local_memory(
