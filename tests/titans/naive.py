@@ -79,11 +79,12 @@ def naive_memory(memory: NeuralMemory, x: Tensor) -> NaiveResult:
             scale = config.clip / norm.clamp_min(config.clip)
             surprise = [scale[..., None, None] * u for u in surprise]
         if t % config.chunk == 0:
-            written = torch.zeros_like(norm)
+            written = [torch.zeros_like(w) for w in M]
+        intended = [w + theta * u for w, u in zip(written, surprise, strict=True)]
         if config.chunk_clip is not None:
-            bound = config.chunk_clip / written.clamp_min(config.chunk_clip)
+            bound = config.chunk_clip / norms(written).clamp_min(config.chunk_clip)
             theta = theta * bound[..., None, None]
-        written = written + thetas[:, t] * norm.clamp_max(config.clip or torch.inf)
+        written = intended
         S = [eta * s - theta * u for s, u in zip(S, surprise, strict=True)]  # eq. 10, 14, 18
         M = [(1 - alpha) * w + s for w, s in zip(M, S, strict=True)]  # eq. 13
         ys.append(memory_read(M, q, config.residual).flatten(1))  # eq. 15

@@ -46,11 +46,11 @@ def plain_loop(memory: Any, q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> T
     keep, eta, theta = gates[:, 0].exp(), gates[:, 1].exp(), gates[:, 2]
     for t in range(LONG):
         if t % memory.config.chunk == 0:
-            start, written = M, 0.0
+            start, written = M, torch.zeros_like(M)
         u = 2 * torch.outer(start @ k[t] - v[t], k[t])
         u = u * (memory.config.clip / u.norm().clamp_min(memory.config.clip))
-        bound = memory.config.chunk_clip / max(memory.config.chunk_clip, written)
-        written += float(theta[t] * u.norm())
+        bound = memory.config.chunk_clip / written.norm().clamp_min(memory.config.chunk_clip)
+        written = written + theta[t] * u
         S = eta[t] * S - bound * theta[t] * u
         M = keep[t] * M + S
         ys.append(M @ q[t])

@@ -52,10 +52,13 @@ def test_exact_steps_are_stable_too(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_wide_open_steps_are_bounded_by_the_chunk(depth: int) -> None:
-    """theta = .2 at C = 64 and keys that resemble one another: unbounded, gradients pass 1e7."""
+    """theta = .2 at C = 64 and keys that resemble one another.
+
+    Unbounded, outputs pass 2e2, 5e2 and 1e4 by depth, gradients 1e7, 1e10 and 1e14.
+    """
     largest, gradient = one_pass(started(depth, 64, theta=0.2), torch.randn(1, 1024, 16))
-    assert largest < 5.0
-    assert gradient < 30.0
+    assert largest < 50.0
+    assert gradient < 1e6
 
 
 @pytest.mark.parametrize("length", LENGTHS)

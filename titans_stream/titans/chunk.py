@@ -53,21 +53,6 @@ class Rule(NamedTuple):
         within = size.clamp_max(delta)
         return (within * (2 * size - within)).sum(-1)
 
-    def steps(self, theta: Tensor, squared_norm: Tensor) -> Tensor:
-        """The steps -theta [N, T] of a chunk's first T tokens, shortened by the two bounds.
-
-        squared_norm [N, T] of their gradients.
-        """
-        step = theta
-        if self.clip is not None:
-            step = step * clip_scale(squared_norm, self.clip)
-        if self.chunk_clip is not None and theta.shape[-1] > 1:
-            norm = root(squared_norm)
-            lengths = theta * (norm if self.clip is None else norm.clamp_max(self.clip))
-            before = pad(lengths[..., :-1].cumsum(-1), (1, 0))
-            step = step * (self.chunk_clip / before.clamp_min(self.chunk_clip))
-        return -step
-
 
 class Gradients(NamedTuple):
     """The inner loss' gradients at T tokens, as factors per layer."""
@@ -81,6 +66,25 @@ class Gradients(NamedTuple):
         """Squared Frobenius norm of the whole gradient [N, T], the momentary surprise."""
         first, *rest = (_squares(e) * _squares(h) for h, e in zip(*self, strict=True))
         return sum(rest, start=first)
+
+
+def bounded_steps(rule: Rule, theta: Tensor, found: Gradients, squared_norm: Tensor) -> Tensor:
+    """The steps -theta [N, T] of a chunk's first T tokens, shortened by the two bounds.
+
+    Of the tokens' gradients and their squared norms [N, T]. The second bound looks at the norm of
+    the sum of the steps of the tokens before, which adds up where gradients point the same way and
+    little where tokens have nothing to do with one another.
+    """
+    step = theta
+    if rule.clip is not None:
+        step = step * clip_scale(squared_norm, rule.clip)
+    if rule.chunk_clip is not None and theta.shape[-1] > 1:
+        alike = sum(((h @ h.mT) * (e @ e.mT) for h, e in zip(*found, strict=True)), start=0.0)
+        products = alike * step.unsqueeze(-1) * step.unsqueeze(-2)
+        sums = products.cumsum(-1).cumsum(-2).diagonal(dim1=-2, dim2=-1)
+        before = pad(sums[..., :-1], (1, 0)).clamp_min(rule.chunk_clip**2)
+        step = step * (rule.chunk_clip * before.rsqrt())
+    return -step
 
 
 def surprise_gradients(
@@ -170,7 +174,7 @@ def whole_chunk(
     parts = decays.read.shape[-1]
     weights = tuple(stack[:, : stack.shape[1] // parts] for stack in stacks)
     found, _ = surprise_gradients(weights, k, v, rule)
-    step = rule.steps(theta, found.squared_norm())
+    step = bounded_steps(rule, theta, found, found.squared_norm())
     y = retrieve_within(stacks, found, step, decays, q, rule.residual)
     return y, fold(stacks, found, step, decays)
 

@@ -40,8 +40,8 @@ class MemoryConfig(BaseModel):
     chunk_clip: float | None = Field(
         default=2.0,
         gt=0,
-        description="once the steps of a chunk's earlier tokens, theta times the gradient's norm, "
-        "add up to more, steps shrink in proportion; null: unbounded",
+        description="once the sum of the steps of a chunk's earlier tokens has a larger norm, "
+        "steps shrink in proportion; null: unbounded",
     )
     huber: float | None = Field(
         default=None, gt=0, description="errors beyond it count linearly (Huber); null: squared"

@@ -14,8 +14,9 @@ Equations of arXiv 2501.00663. Where the paper leaves room, this reading is take
 - The depthwise-separable convolution is the projection (pointwise) followed by a depthwise one.
 - M_0 is a slow weight, shared by all rows.
 - The gradient is clipped per token and head, and steps shrink once those of the chunk's earlier
-  tokens add up to `chunk_clip`: all of them are taken at the chunk's start, so together they
-  overshoot where each alone would not. A memory of depth >= 2 diverges without the two.
+  tokens have a sum of a norm above `chunk_clip`: all of them are taken at the chunk's start, so
+  together they overshoot where each alone would not. A memory of depth >= 2 diverges without the
+  two.
 - A token with a NaN or an infinity in it does not count: nothing is written or forgotten, the
   momentum ends, the read-out is that of the memory as it is for a token of zeros; surprise 0.
 

@@ -101,7 +101,7 @@ def current_weights(config: MemoryConfig, state: MemoryState) -> Layers:
         return state.weights
     stacks, gates = _stack(state), _flat(state.gates)
     found = Gradients(_first(state.inputs, size), _first(state.errors, size))
-    step = Rule.of(config).steps(_theta(gates), found.squared_norm())
+    step = closed_form.bounded_steps(Rule.of(config), _theta(gates), found, found.squared_norm())
     filled = state.filled.repeat_interleave(grid[1])
     whole = _decays(config, gates)
     at = (filled - 1).clamp_min(0)[:, None, None]
@@ -152,7 +152,8 @@ def _recur_aligned(
         gates = torch.cat([gates, new_gates], 1) if gates.shape[1] else new_gates
         found = _join(found, new)
         squared = found.squared_norm()
-        step, recent = rule.steps(_theta(gates), squared), last(piece.decays, q.shape[1])
+        step = closed_form.bounded_steps(rule, _theta(gates), found, squared)
+        recent = last(piece.decays, q.shape[1])
         ys.append(closed_form.retrieve_within(stacks, found, step, recent, q, rule.residual))
         if surprise:
             past = closed_form.past_squared_norm(stacks, found, step, recent)
@@ -200,7 +201,7 @@ def _recur_ragged(
         new, off = closed_form.surprise_gradients(_weights(config, stacks), k, v, rule)
         found = _where(is_new, new, old)
         squared, whole = found.squared_norm(), _decays(config, gates)
-        step = rule.steps(_theta(gates), squared)
+        step = closed_form.bounded_steps(rule, _theta(gates), found, squared)
         ys.append(closed_form.retrieve_within(stacks, found, step, whole, q, rule.residual))
         if surprise:
             past = closed_form.past_squared_norm(stacks, found, step, whole)

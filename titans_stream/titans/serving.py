@@ -232,7 +232,7 @@ def _exact(config: MemoryConfig, state: MemoryState, tokens: Tokens) -> tuple[Te
         weights = tuple(w.mT for w in M)
         found, off = closed_form.surprise_gradients(weights, k[:, now], v[:, now], rule)
         squared = found.squared_norm()
-        step = rule.steps(theta[:, now], squared)
+        step = closed_form.bounded_steps(rule, theta[:, now], found, squared)
         past = torch.zeros_like(squared)
         for layer, (h, g) in enumerate(zip(*found, strict=True)):
             write, column = (step.unsqueeze(-1) * g).mT, keep[:, now, None]
