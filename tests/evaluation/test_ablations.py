@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from titans_stream.detection import layout as L
+from titans_stream.detection.kernels import Series
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.evaluation.ablations import ABLATIONS, AblatedDetector
@@ -38,17 +39,22 @@ def recent_means(y, width):
     return np.array([y[max(t + 1 - width, 0) : t + 1].mean() for t in range(len(y))])
 
 
+def one_series():
+    arrays = {name: spec.rows(1) for name, spec in L.state_layout().items()}
+    core = arrays.pop("core").view(np.recarray)[0]
+    return Series(core, *(array[0] for array in arrays.values()))
+
+
 def test_running_means_by_hand():
     rng = np.random.default_rng(0)
     y = rng.normal(2.0, 1.0, 300)
-    core, history = np.zeros(L.CORE), np.zeros(L.HISTORY)
-    memory, surprise = np.zeros((L.MEMORIES, 2, L.KEY)), np.empty(L.CHANNELS)
+    one, surprise = one_series(), np.empty(L.CHANNELS)
     short = recent_means(y, L.HORIZON_A)
     long = recent_means(y, L.HORIZON_T)
     ema_short = ema_long = 0.0
     for t in range(300):
-        core[L.T] = t
-        running_means(core, history, memory, y[t], surprise)
+        one.core.t = t
+        running_means(one, y[t], surprise)
         past = [x[:t].mean() if t else 0.0 for x in (short, long, y)]
         error = past[0] - short[t]
         ema_short += L.EMA_SHORT * (error - ema_short)
@@ -60,13 +66,12 @@ def test_running_means_by_hand():
 
 def test_value_familiarity_by_hand():
     rng = np.random.default_rng(1)
-    core, cells = np.zeros(L.CORE), np.zeros(L.CELLS, np.int16)
-    surprise = np.empty(L.CHANNELS)
+    one, surprise = one_series(), np.empty(L.CHANNELS)
     counts: dict[tuple[int, int, int], float] = {}
     mass, smooth = 0.0, [0.0, 0.0]
     decay = L.CELL_DECAY / 2**L.CELL_DECAY_SHIFT
     for y in rng.normal(size=200).round(1):
-        value_familiarity(core, cells, y, surprise)
+        value_familiarity(one, y, surprise)
         for w, width in enumerate((0.2, 0.5)):
             p = 0.0
             for k in range(4):
