@@ -70,7 +70,7 @@ def _learn(batch: Batch, states: State, model: Model) -> None:
     )
     ticks = ticks_since(state.series.meta, reading)
     kernels.learn(state.series, state.finder, model.shared, work.read, reading, ticks, model.fixed)
-    kernels.follow(state, model, work, reading, ticks)
+    kernels.follow(state.series, state.intervals, state.residual, model, work, reading, ticks)
 
 
 def _forecast(

@@ -12,7 +12,7 @@ import math
 from titans_stream.forecasting.intervals.kernels import due, skip
 from titans_stream.forecasting.intervals.kernels import observe as observe_error
 from titans_stream.forecasting.intervals.kernels import remember as keep_median
-from titans_stream.forecasting.intervals.state import ANCHORS
+from titans_stream.forecasting.intervals.state import ANCHORS, Intervals
 from titans_stream.forecasting.intervals.widths import quantiles
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
@@ -103,15 +103,14 @@ def point(
 
 @njit(inner=True)
 def forecast(
-    state: State, model: Model, view: View, ready: bool, steps: Int64, x: Float64, out: Float64
+    series: Series, own: Residual, model: Model, work: Work, ready: bool, steps: Int64, out: Float64
 ) -> None:
     """Forecasts of `steps` [K] after the last tick -> out [K], as values.
 
-    With the residual's correction where it is active; the last value where no view is ready. x
-    [FEATURES] is scratch space.
+    With the residual's correction where it is active; the last value where no view is ready.
     """
-    series = state.series
-    meta = series.meta
+    meta, shared, view, x = series.meta, model.shared, work.read, work.x
+    active = model.slow.active
     if not ready:
         for k in range(steps.shape[0]):
             out[k] = meta.last
@@ -119,10 +118,10 @@ def forecast(
     period = meta.period
     fine, coarse = fine_cells(period), coarse_cells(period)
     for k in range(steps.shape[0]):
-        z = point(series, model.shared, view, x, steps[k], period, fine, coarse)
+        z = point(series, shared, view, x, steps[k], period, fine, coarse)
         ahead = steps[k] * COARSE / period
-        if model.slow.active and ahead <= residual.REACH + 1e-9:
-            z += residual.correction(state.residual, series, band_of(ahead), x)
+        if active and ahead <= residual.REACH + 1e-9:
+            z += residual.correction(own, series, band_of(ahead), x)
         out[k] = meta.offset + meta.unit * z
 
 
@@ -296,12 +295,19 @@ def renew(series: Series, shared: Shared) -> None:
 
 
 @njit(inner=True)
-def follow(state: State, model: Model, work: Work, reading: Reading, ticks: float) -> bool:
+def follow(
+    series: Series,
+    intervals: Intervals,
+    own: Residual,
+    model: Model,
+    work: Work,
+    reading: Reading,
+    ticks: float,
+) -> bool:
     """What depends on the memory after a reading: samples, residual and intervals learn it.
 
     Returns whether the view is ready for forecasts.
     """
-    series, intervals, own = state.series, state.intervals, state.residual
     meta, view = series.meta, work.read
     if meta.count == 0.0:
         return False
@@ -323,7 +329,7 @@ def follow(state: State, model: Model, work: Work, reading: Reading, ticks: floa
             steps[count] = step
             which[count] = anchor
             count += 1
-    forecast(state, model, view, ready, steps[:count], work.x, medians)
+    forecast(series, own, model, work, ready, steps[:count], medians)
     for k in range(count):
         keep_median(intervals, which[k], medians[k])
     return ready
@@ -339,7 +345,7 @@ def publish(
         median[:] = math.nan
         out[:] = math.nan
         return
-    forecast(state, model, work.read, ready, ahead, work.x, median)
+    forecast(state.series, state.residual, model, work, ready, ahead, median)
     quantiles(state.intervals, deviation(meta), model.levels, median, out)
 
 
@@ -363,7 +369,7 @@ def run(batch: Batch, states: State, model: Model, space: Records, written: Writ
             float(batch.timestamps[i]),
         )
         ticks = take(series, state.finder, model.shared, work.read, reading, model.fixed, space[0])
-        ready = follow(state, model, work, reading, ticks)
+        ready = follow(series, state.intervals, state.residual, model, work, reading, ticks)
         if batch.steps[i] > 0:
             end = filled + batch.steps[i]
             publish(
