@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 import time
 from typing import Any
@@ -173,3 +174,12 @@ def test_the_commit_of_a_revocation_ends_with_its_deadline_and_the_worker_goes_o
         assert output.state is OutputState.IDLE
         assert output._producer is producers[1], "what was given up is not used again"
         loop._assignment.discard_state.assert_called_once()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("odd"), struct.error("short")])
+def test_an_answer_that_cannot_be_read_is_told_in_our_words(error: Exception) -> None:
+    consumer = MagicMock()
+    consumer.poll.side_effect = error
+    loop = make_loop(consumer, threading.Event())
+    with pytest.raises(FatalError, match="poll: an answer of Kafka cannot be read"):
+        loop.run("input")

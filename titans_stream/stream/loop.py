@@ -20,6 +20,7 @@ and release; nothing is written for partitions that belong to others by now.
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -198,6 +199,10 @@ class Loop:
         try:
             with translated("poll"):
                 polled = self._poll_once(wait)
+        except (ArithmeticError, LookupError, OSError, ValueError, struct.error) as error:
+            if isinstance(error, ConnectError):
+                raise
+            raise FatalError(f"poll: an answer of Kafka cannot be read: {error!r}") from error
         finally:
             stage = "receive" if polled else "idle"
             self._metrics.seconds[stage] += time.perf_counter() - begun
@@ -219,7 +224,7 @@ class Loop:
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
-            messages = raw_messages(found)
+            messages = self._assignment.credible(partition, raw_messages(found))
             if progress.replaying:
                 messages = self._replay(progress, messages)
             if messages:

@@ -6,12 +6,19 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8)
-"""topic, partition, offset, timestamp, key, value, headers of a kafka-python ConsumerRecord."""
+_FIELDS = itemgetter(0, 1, 3, 4, 6, 7, 8, 9, 5)
+"""topic, partition, offset, timestamp, key, value, headers, checksum, timestamp type of a
+kafka-python ConsumerRecord."""
+
+LOG_APPEND_TIME = 1
+"""The `timestamp_type` of a message whose timestamp is the broker's, not its producer's."""
 
 
 class RawMessage(NamedTuple):
-    """One Kafka message; `timestamp_ms` is -1 where the message carries none."""
+    """One Kafka message; `timestamp_ms` is -1 where the message carries none.
+
+    `problem`: why the message could not be read from its batch; key and value are None then.
+    """
 
     topic: str
     partition: int
@@ -19,7 +26,9 @@ class RawMessage(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    problem: str | None = None
+    timestamp_type: int = 0
 
 
 def raw_messages(records: Iterable[Any]) -> list[RawMessage]:

@@ -19,6 +19,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from titans_stream.stream.kafka.batches import install
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
@@ -92,7 +93,14 @@ class KafkaClients:
             "isolation_level": "read_committed",
             "partition_assignment_strategy": (StickyPartitionAssignor,),
         }
-        client: Consumer = self._open("consumer", lambda more: _Consumer(**settings, **more))
+        most_bytes = self._config.max_batch_bytes
+
+        def build(more: dict[str, Any]) -> _Consumer:
+            consumer = _Consumer(**settings, **more)
+            install(consumer._fetcher, most_bytes)
+            return consumer
+
+        client: Consumer = self._open("consumer", build)
         return client
 
     def producer(

@@ -161,6 +161,11 @@ class KafkaConfig(ClientSettings):
         BeforeValidator(_joined_servers, json_schema_input_type=str | list[str]),
         AfterValidator(_checked_servers),
     ] = Field(description="host:port, several with commas or as a list")
+    max_batch_bytes: Annotated[int, Field(ge=2**20)] = Field(
+        default=64 * 2**20,
+        description="largest batch of messages once it is decompressed; the messages of a larger "
+        "one are dead letters",
+    )
     consumer: ConsumerSettings = Field(default=ConsumerSettings())
     producer: ProducerSettings = Field(default=ProducerSettings())
 
