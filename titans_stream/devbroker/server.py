@@ -116,9 +116,7 @@ class Server:
         finally:
             writer.close()
 
-    async def _answer_while_there(
-        self, reader: asyncio.StreamReader, frame: bytes
-    ) -> bytes | None:
+    async def _answer_while_there(self, reader: asyncio.StreamReader, frame: bytes) -> bytes | None:
         """The response to a request that may wait; ConnectionError soon after its client went."""
         answer = asyncio.create_task(self._answer(frame))
         try:

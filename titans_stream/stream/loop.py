@@ -45,7 +45,7 @@ from titans_stream.stream.kafka.errors import (
     UnansweredError,
 )
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.messages import RawMessage, raw_messages
+from titans_stream.stream.messages import RawMessage, raw_messages, slices
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.recovery import Progress
@@ -225,13 +225,15 @@ class Loop:
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
             messages = self._assignment.credible(partition, raw_messages(found))
-            if progress.replaying:
-                messages = self._replay(progress, messages)
-            if messages:
-                live += messages
-                progress.position = messages[-1].offset + 1
-        if live:
-            self._process_live(live)
+            for part in slices(messages):
+                kept = self._replay(progress, part) if progress.replaying else part
+                if kept:
+                    live += kept
+                    progress.position = kept[-1].offset + 1
+                self._report()
+        for part in slices(live):
+            self._process_live(part)
+            self._report()
 
     def _replay(self, progress: Progress, messages: list[RawMessage]) -> list[RawMessage]:
         """Process what lies before `resume` without output; the rest is returned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -12,6 +12,10 @@ kafka-python ConsumerRecord."""
 
 LOG_APPEND_TIME = 1
 """The `timestamp_type` of a message whose timestamp is the broker's, not its producer's."""
+
+_MOST_BYTES_AT_ONCE = 2 * 2**20
+"""Between so many bytes of messages the worker shows that it gets on: a message of a megabyte
+can hold half a million readings."""
 
 
 class RawMessage(NamedTuple):
@@ -34,3 +38,17 @@ class RawMessage(NamedTuple):
 def raw_messages(records: Iterable[Any]) -> list[RawMessage]:
     """The messages in kafka-python's records."""
     return [RawMessage._make(fields) for fields in map(_FIELDS, records)]
+
+
+def slices(messages: Sequence[RawMessage]) -> Iterator[list[RawMessage]]:
+    """The messages in their order, in parts of about `_MOST_BYTES_AT_ONCE`."""
+    part: list[RawMessage] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message.value or b"")
+        if size >= _MOST_BYTES_AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
