@@ -1,6 +1,7 @@
 # titans-stream: `docker run -v ./connectors:/connectors IMAGE run /connectors/mine.yaml`
 #
-#   BASE_IMAGE   a slim image with Python 3.11 or newer, pip and useradd
+#   BASE_IMAGE   a slim image with Python 3.11 or newer, pip and useradd; for builds that can be
+#                repeated name it by its digest: python:3.12-slim@sha256:...
 #   TORCH_INDEX  index of CPU-only torch wheels; without it, torch comes with CUDA
 ARG BASE_IMAGE=python:3.12-slim
 
@@ -22,14 +23,16 @@ COPY titans_stream ./titans_stream
 RUN python3 -m pip --python /opt/titans/bin/python install --no-deps --force-reinstall .
 
 FROM ${BASE_IMAGE}
-RUN useradd --create-home --uid 10001 titans && install -d -o titans -g titans /state
+RUN useradd --create-home --uid 10001 titans && install -d -m 0700 -o titans -g titans /state
 COPY --from=build /opt/titans /opt/titans
 ENV PATH=/opt/titans/bin:$PATH PYTHONUNBUFFERED=1 TITANS_HEALTH_FILE=/tmp/titans-stream.health
+# Compiled kernels stay with the state: only the first start with a new volume compiles them.
+ENV XDG_CACHE_HOME=/state/.cache
 # by number, so that an orchestrator can tell that it is not root
 USER 10001
 WORKDIR /state
 VOLUME /state
-HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=5s --start-period=300s --retries=3 \
   CMD ["titans-stream", "health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["titans-stream"]

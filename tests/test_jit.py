@@ -78,6 +78,33 @@ def test_kernels_are_shared_by_content_alone(tmp_path: Path) -> None:
     assert call(one, cache) == (7.0, 1)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["top", "folder", "file"])
+def test_a_cache_that_others_could_have_filled_is_not_used(tmp_path: Path, what: str) -> None:
+    one, cache = installation(tmp_path / "one", 3.0), tmp_path / "cache"
+    assert call(one, cache) == (7.0, 0)
+    (index,) = cache.rglob("*.nbi")
+    planted = {"top": cache / "titans-stream", "folder": index.parent, "file": index}[what]
+    index.write_bytes(b"cos\nabort\n(tR.")  # a pickle that ends the process
+    os.chown(planted, 65534, 65534)
+    assert call(one, cache) == (7.0, 0)
+
+
+def test_a_cache_that_all_may_write_to_is_not_used_and_one_of_our_own_closed(
+    tmp_path: Path,
+) -> None:
+    one, cache = installation(tmp_path / "one", 3.0), tmp_path / "cache"
+    assert call(one, cache) == (7.0, 0)
+    top = cache / "titans-stream"
+    top.chmod(0o777)
+    assert call(one, cache) == (7.0, 1)
+    assert top.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o777)
+    assert call(one, cache) == (7.0, 0)
+    cache.chmod(0o1777)
+    assert call(one, cache) == (7.0, 1)
+
+
 def test_an_inner_kernel_is_for_kernels() -> None:
     assert _outer(np.array([3.0])) == 6.0
     with pytest.raises(TypeError):

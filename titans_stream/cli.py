@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from titans_stream.printable import printable, redacted
 
 COMMANDS = {
     "demo": "watch this machine live: an embedded broker, the real worker, alerts on screen",
@@ -118,8 +120,8 @@ def _print_version() -> int:
 
 
 def _print_error(command: str, text: str) -> None:
-    for line in text.splitlines():
-        print(f"titans-stream {command}: {line}", file=sys.stderr)
+    for line in redacted(text).split("\n"):
+        print(f"titans-stream {command}: {printable(line)}", file=sys.stderr)
 
 
 def _described(error: ValueError) -> str:
@@ -136,17 +138,28 @@ def _described(error: ValueError) -> str:
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Takes the place of the traceback for errors that no command expects."""
-    print(f"titans-stream: {kind.__name__}: {error} (--debug shows the traceback)", file=sys.stderr)
+    text = printable(redacted(f"{kind.__name__}: {error}"))
+    print(f"titans-stream: {text} (--debug shows the traceback)", file=sys.stderr)
+
+
+class _Formatter(logging.Formatter):
+    """Keeps each message to its line, without secrets; tracebacks have lines of their own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = printable(redacted(record.message))
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        lines = redacted(super().formatException(ei)).split("\n")
+        return "\n".join(map(printable, lines))
 
 
 def _set_up_logging(command: str, verbose: int, debug: bool) -> None:
     """Log to standard error; a service says what it does, other commands only what is amiss."""
     level = logging.INFO if verbose or command == "run" else logging.WARNING
-    logging.basicConfig(
-        level=logging.DEBUG if verbose > 1 else level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose > 1 else level, handlers=[handler])
     # kafka-python reports every lost connection several times; the clients say it once
     logging.getLogger("kafka").setLevel(logging.DEBUG if debug else logging.CRITICAL)
     for library in ("numba", "matplotlib"):

@@ -25,6 +25,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
@@ -49,6 +50,8 @@ BASE_MODEL = "base"
 """The name of the model that ships with the package."""
 
 _REGISTERED = re.compile(r"models:/[^/@\s]+(?:@[^/@\s]+|/[^/@\s]+)")
+_MOST_PROBLEMS = 50
+"""So many problems of a file are told."""
 _TRANSACTION_TIMEOUT_MS = 60_000
 
 
@@ -167,9 +170,15 @@ def _load(kind: type[Model], path: str | Path, environment: Mapping[str, str] | 
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        problems = {_problem(kind, document, detail) for detail in error.errors()}
+        details = error.errors()
     # outside the handler: the cause would show the values, secrets among them
-    raise ConfigError([f"{document.file}:{line}: {text}" for line, text in sorted(problems)])
+    problems = {_problem(kind, document, detail) for detail in details[:_MOST_PROBLEMS]}
+    told = [
+        f"{document.file}:{line}: {redacted(text, dict(document.variables))}"
+        for line, text in sorted(problems)
+    ]
+    more = len(details) - _MOST_PROBLEMS
+    raise ConfigError([*told, f"{document.file}: and {more:,} more"] if more > 0 else told)
 
 
 def _problem(kind: type[BaseModel], document: YamlDocument, error: Any) -> tuple[int, str]:

@@ -4,8 +4,8 @@ numba's own cache looks at a kernel's file alone, so it would keep a kernel whos
 callees changed in another file, also across an upgrade of the package. Here the cache folder of a
 kernel is named by a digest of its source and of all sources of this package that it imports, by
 whatever way. Nothing else decides: neither the times of the files nor where the package lies, so
-that two installations of the same sources share their kernels. Where no folder can be written,
-kernels are compiled anew in each process.
+that two installations of the same sources share their kernels. Where no folder can be written, or
+others could have written there (a cache is code), kernels are compiled anew in each process.
 
 Most of the time to compile a kernel goes into what only a call from Python needs. So a kernel that
 only kernels call is marked `inner`: it has neither wrappers nor machine code nor a cache file of
@@ -17,7 +17,9 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import logging
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,8 @@ import numpy as np
 import numpy.typing as npt
 from numba.core import caching, compiler, typed_passes
 from numba.core.compiler_machinery import PassManager, register_pass
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASSOCIATIVE = {"reassoc", "contract", "nsz"}
@@ -82,10 +86,40 @@ def cache_folder(source: Path) -> Path | None:
         digest.update(path.read_bytes())
     folder = Path(root) / "titans-stream" / _place(source).with_suffix("") / digest.hexdigest()[:16]
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder if _is_ours(Path(root), folder) and os.access(folder, os.W_OK) else None
     except OSError:
         return None
-    return folder if os.access(folder, os.W_OK) else None
+
+
+def _is_ours(root: Path, folder: Path) -> bool:
+    """Make `folder` inside `root`; whether nobody else can have put anything there.
+
+    What is in a cache is run: its folders and files must be this user's own, its folders not for
+    others to write, and `root` not for all to rename things in.
+    """
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mode = root.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return _refused(root, "all users may write there")
+    path = root
+    for part in folder.relative_to(root).parts:
+        path = path / part
+        path.mkdir(exist_ok=True, mode=0o700)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            return _refused(path, "it is not this user's own folder")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            path.chmod(0o700)  # what is in it is looked at after that
+    if any(each.lstat().st_uid != os.geteuid() for each in folder.iterdir()):
+        return _refused(folder, "it holds files of other users")
+    return True
+
+
+@functools.cache
+def _refused(path: Path, why: str) -> bool:
+    """False, with a warning once a place."""
+    log.warning("compiled kernels are not kept in %s: %s", path, why)
+    return False
 
 
 def cache_is_empty(module: str) -> bool:

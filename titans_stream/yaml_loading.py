@@ -39,11 +39,15 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """Plain data and the lines that it was read from."""
+    """Plain data and the lines that it was read from.
+
+    `variables`: the values that came from the environment, and the references that stand for them.
+    """
 
     file: str
     data: Any
     lines: Mapping[Location, int]
+    variables: Mapping[str, str]
 
     def line(self, location: Location) -> int:
         """The line of the value at `location`, or of the nearest one around it."""
@@ -98,7 +102,7 @@ def load_yaml(path: str | Path, environment: Mapping[str, str]) -> YamlDocument:
     data = None if root is None else builder.build(root, (), frozenset())
     if builder.problems:
         raise ConfigError(builder.problems)
-    return YamlDocument(file, data, builder.lines)
+    return YamlDocument(file, data, builder.lines, builder.variables)
 
 
 class _Builder:
@@ -110,6 +114,7 @@ class _Builder:
         self._nodes = 0
         self.lines: dict[Location, int] = {}
         self.problems: list[str] = []
+        self.variables: dict[str, str] = {}
 
     def build(self, node: yaml.Node, location: Location, around: frozenset[int]) -> Any:
         """The data of a node; `around` holds the nodes that it stands in."""
@@ -163,11 +168,15 @@ class _Builder:
             return None
         if kind == "bool":
             return text.lower() == "true"
-        if kind == "int":
-            base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-            return int(text if base == 10 else text[2:], base) if len(text) < 100 else text
-        if kind == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        try:
+            if kind == "int":
+                base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+                return int(text if base == 10 else text[2:], base) if len(text) < 100 else text
+            if kind == "float":
+                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError:
+            self._problem(node, location, f"not what its tag !!{kind} says")
+            return None
         self._problem(node, location, f"the tag {node.tag} is not allowed")
         return None
 
@@ -190,6 +199,8 @@ class _Builder:
                 return str(default[2:])
             if value is None:
                 self._problem(node, location, f"the environment variable {name} is not set")
+            elif value:
+                self.variables[value] = f"${{{name}}}"
             return value or ""
 
         return _VARIABLE.sub(replacement, node.value)

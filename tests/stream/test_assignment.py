@@ -12,6 +12,7 @@ from kafka.structs import OffsetAndMetadata
 from tests.stream_harness import ExactEngine, SeriesState
 from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.stream.assignment import Assignment, Offsets
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import Origin, StoredSnapshot
 from titans_stream.stream.settings import InputConfig
@@ -32,6 +33,9 @@ class OnePartition:
 
     def seek(self, name: Any, offset: int) -> None:
         self.position = offset
+
+    def highwater(self, name: Any) -> int:
+        return 1_000
 
     def beginning_offsets(self, names: list[Any], timeout_ms: float) -> dict[Any, int]:
         return dict.fromkeys(names, 0)
@@ -130,3 +134,42 @@ def test_offsets_of_another_tool_take_any_snapshot_and_its_life(world: World) ->
     assert engine.states[0]["a"].count == 33
     world.commit(assignment, 360)
     assert Origin.decode(world.consumer.found.metadata) == Origin(snapshot=300, life="mine")
+
+
+@pytest.mark.parametrize("error", [ValueError("shape"), IndexError("7"), KeyError("mean")])
+def test_a_snapshot_that_does_not_fit_gives_way_to_an_older_one(
+    world: World,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assignment, _ = world.recover()
+    world.commit(assignment, 800)
+    life = Origin.decode(world.consumer.found.metadata).life  # type: ignore[union-attr]
+    for offset, count in ((300, 33), (500, 55), (700, 77)):
+        world.store.save("in", 0, stored(offset, count, life=life))
+    restore = ExactEngine.restore
+
+    def picky(engine: ExactEngine, partition: int, snapshot: Any) -> None:
+        restore(engine, partition, snapshot)
+        if engine.states[partition]["a"].count > 33:
+            raise error
+
+    monkeypatch.setattr(ExactEngine, "restore", picky)
+    assignment, engine = world.recover()
+    assert engine.states[0]["a"].count == 33
+    assert world.consumer.position == assignment.progress[NAME].position == 300
+    assert [text.partition(" does not fit")[0] for text in caplog.messages if "fit" in text] == [
+        "in partition 0: the snapshot at 700",
+        "in partition 0: the snapshot at 500",
+    ]
+
+
+def test_offsets_that_cannot_be_are_refused(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    assignment, _ = world.recover()
+    offsets = [0, 1, 1, 0, 5, 4, 999, 1_000, 2_000]
+    messages = [RawMessage("in", 0, offset, 0, None, b"") for offset in offsets]
+    kept = assignment.credible(NAME, messages)
+    assert [message.offset for message in kept] == [0, 1, 5, 999]
+    assert assignment._metrics.counts["refused_messages"] == 5
+    assert "in partition 0: 5 message(s) refused" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.fields import Reason, find, format_path, parse_path
 from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.codec.timestamps import TimestampReader
-from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.messages import LOG_APPEND_TIME, RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone, parse_timestamp
 
@@ -363,6 +364,43 @@ def test_the_future_counts_from_the_message() -> None:
     for at in (-1, 0, NOON_MS + 7 * 86_400_000):
         assert passes(DAY + hour, at)
         assert not passes(DAY + hour + 1, at)
+
+
+def test_the_brokers_own_time_counts_before_this_machines_clock() -> None:
+    late = NOON_MS + 7 * 86_400_000
+    ahead = raw({**GOOD, "ts": NOON + 7 * DAY}, at=late)
+    ((reason, detail),) = reasons(decode(ONE, ahead))
+    assert reason == "timestamp-out-of-range"
+    assert detail == (
+        "ts: later than max_future after the present; the message was sent in the future, by "
+        "601,200 s: is this machine's clock right?"
+    )
+    assert decode(ONE, ahead._replace(timestamp_type=LOG_APPEND_TIME)).dead == []
+
+
+def test_the_problems_of_a_message_are_counted_and_only_a_few_kept() -> None:
+    config = {"topic": "t", "series": "{id}", "value": "v", "items": "items", "timestamp": "kafka"}
+    count = 20_000
+    message = raw({"items": [1] * count + [{}] * count + [{"id": "a", "v": 1}]})
+    tracemalloc.start()
+    try:
+        decoded = decode(config, message)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert decoded.readings.series == ["a"]
+    ((reason, detail),) = reasons(decoded)
+    assert reason == "not-an-object"
+    assert detail.startswith("items[0]: an object is needed, not a number; items[1]: ")
+    assert detail.endswith(f"; and {2 * count - 5} more")
+    assert peak < 6_000_000, "an exception that is kept takes some 600 bytes"
+
+
+def test_a_message_that_could_not_be_read_says_why() -> None:
+    message = RawMessage("sensors", 2, 7, NOON_MS, None, None, problem="bytes of nothing")
+    decoded = decode(ONE, message)
+    assert reasons(decoded) == [("unreadable", "bytes of nothing")]
+    assert (decoded.dead[0].partition, decoded.dead[0].offset) == (2, 7)
 
 
 def test_min_timestamp() -> None:

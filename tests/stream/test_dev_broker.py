@@ -7,15 +7,19 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 from contextlib import closing
+from typing import Any
 
 import pytest
 from broker_clients import Clients, Member, batch, eventually, nothing_more, only, take, values
 from kafka import OffsetAndMetadata, errors
+from kafka.protocol.consumer import FetchRequest
 
+from titans_stream.devbroker import server
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.devbroker.log import PartitionLog, parse_batch
 
@@ -64,6 +68,59 @@ def test_nonsense_on_a_connection_ends_that_connection_only() -> None:
         with closing(Clients(broker.bootstrap)) as clients:
             send(clients, "t", b"fine")
             assert values(take(clients.consumer("t"), 1)) == [b"fine"]
+
+
+def waiting_fetch(topic: str) -> Any:
+    """A request that waits for a day."""
+    day = 86_400_000
+    partition = FetchRequest.FetchTopic.FetchPartition
+    parts = [partition(partition=0, fetch_offset=0, partition_max_bytes=2**20)]
+    request = FetchRequest[4](
+        replica_id=-1,
+        max_wait_ms=day,
+        min_bytes=2**20,
+        max_bytes=2**20,
+        isolation_level=0,
+        topics=[FetchRequest.FetchTopic(topic=topic, partitions=parts)],
+    )
+    request.with_header(correlation_id=1, client_id="test")
+    return request.encode(header=True, framed=True)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts files as Linux tells them")
+def test_clients_that_are_gone_hold_no_connection() -> None:
+    with DevBroker(topics={"t": 1}) as broker:
+        before = open_files()
+        for _ in range(20):
+            with socket.create_connection((broker.host, broker.port), timeout=5) as sock:
+                sock.sendall(waiting_fetch("t"))
+        assert eventually(lambda: open_files() <= before, 10)
+
+
+def test_a_frame_that_does_not_come_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "FRAME_SECONDS", 0.2)
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.5)
+    with DevBroker() as broker:
+        for begun in (b"\x05\xf5\xe1\x00" + b"x" * 100, b""):
+            with socket.create_connection((broker.host, broker.port), timeout=5) as sock:
+                sock.sendall(begun)
+                assert sock.recv(100) == b""
+
+
+def test_bad_frames_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    null_list = struct.pack(">hhihhii", 0, 3, 1, -1, -1, 1, 1000) + b"\xff\xff\xff\xff"
+    with DevBroker() as broker:
+        for frame in (null_list, *[b"\xff" * 8] * 50):
+            with socket.create_connection((broker.host, broker.port), timeout=5) as sock:
+                sock.sendall(struct.pack(">i", len(frame)) + frame)
+                assert sock.recv(100) == b""
+    told = [record for record in caplog.records if "closed" in record.message]
+    assert 1 <= len(told) <= 10
+    assert not any(record.exc_info for record in caplog.records), "no traceback"
 
 
 def test_it_runs_in_an_event_loop_and_ends_when_cancelled() -> None:

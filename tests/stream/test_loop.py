@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 import time
 from typing import Any
@@ -16,6 +17,7 @@ from titans_stream.stream import loop as loop_module
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
 from titans_stream.stream.loop import Loop, Parts, Signals
+from titans_stream.stream.messages import RawMessage, slices
 from titans_stream.stream.settings import DeliveryConfig
 
 
@@ -173,3 +175,20 @@ def test_the_commit_of_a_revocation_ends_with_its_deadline_and_the_worker_goes_o
         assert output.state is OutputState.IDLE
         assert output._producer is producers[1], "what was given up is not used again"
         loop._assignment.discard_state.assert_called_once()  # type: ignore[attr-defined]
+
+
+def test_large_messages_are_taken_a_few_at_a_time() -> None:
+    sizes = [0, 10, 3 * 2**20, 2**20, 2**20, 5]
+    messages = [RawMessage("in", 0, i, 0, None, bytes(size)) for i, size in enumerate(sizes)]
+    parts = [[message.offset for message in part] for part in slices(messages)]
+    assert parts == [[0, 1, 2], [3, 4], [5]]
+    assert list(slices([])) == []
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("odd"), struct.error("short")])
+def test_an_answer_that_cannot_be_read_is_told_in_our_words(error: Exception) -> None:
+    consumer = MagicMock()
+    consumer.poll.side_effect = error
+    loop = make_loop(consumer, threading.Event())
+    with pytest.raises(FatalError, match="poll: an answer of Kafka cannot be read"):
+        loop.run("input")

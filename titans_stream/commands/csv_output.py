@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from titans_stream.files.csv_readings import ASSUMED_INTERVAL
+from titans_stream.printable import csv_cell
 from titans_stream.records import Float64, Forecast, Scores, Status
 from titans_stream.times import format_timestamps, parse_timestamp
 
@@ -61,7 +61,7 @@ class ScoreWriter:
         self._writer.writerows(
             zip(
                 times,
-                scores.series,
+                map(csv_cell, scores.series),
                 *numbers,
                 scores.alert.tolist(),
                 scores.onset.tolist(),
@@ -91,9 +91,10 @@ class ForecastWriter:
     def write(self, forecast: Forecast) -> None:
         """Write all steps of a forecast."""
         origin, *times = map(self._time, [forecast.origin, *forecast.timestamps])
+        series = csv_cell(forecast.series_id)
         columns = [forecast.quantiles[level] for level in self._levels]
         self._writer.writerows(
-            [forecast.series_id, origin, time, step, repr(median), *map(repr, quantiles)]
+            [series, origin, time, step, repr(median), *map(repr, quantiles)]
             for step, (time, median, *quantiles) in enumerate(
                 zip(times, forecast.median, *columns, strict=True), start=1
             )
@@ -115,22 +116,18 @@ def output_file(path: str) -> Iterator[TextIO]:
         return
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
-        )
+        out, part = _part(target)
     except OSError as error:
         raise ValueError(f"--out {path}: cannot be written: {error.strerror or error}") from error
-    part = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
+        with out:
             yield out
-        part.chmod(0o666 & ~_umask())
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _part(target: Path) -> tuple[TextIO, Path]:
+    """A new file beside the target, with the rights that this process gives its files."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    return part.open("x", encoding="utf-8", newline=""), part

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
-from titans_stream.commands.outputs import say
+from titans_stream.commands.outputs import note, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
                     _watch(session, show, began, args.seconds)
                 _summary(session, series, time.monotonic() - began)
         except DemoFailedError as error:
-            sys.stderr.write(f"titans-stream demo: {error}\n")
+            note(f"titans-stream demo: {error}")
             return 1
     return 0
 

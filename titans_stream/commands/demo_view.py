@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from titans_stream.commands.outputs import say
+from titans_stream.printable import printable
 from titans_stream.records import Scores, Status
 
 HISTORY = 40
@@ -187,7 +188,7 @@ def draw(state: DemoState, progress: Progress) -> Group:
 
 def _table(topic: str, stream: StreamState, progress: Progress) -> Table:
     table = Table(
-        title=_stream_line(topic, stream, progress),
+        title=Text(printable(_stream_line(topic, stream, progress))),
         title_justify="left",
         title_style="bold",
         expand=True,
@@ -201,7 +202,7 @@ def _table(topic: str, stream: StreamState, progress: Progress) -> Table:
     table.add_column("alert")
     for name, series in list(stream.series.items())[:_MOST_SERIES]:
         table.add_row(
-            name,
+            Text(printable(name)),
             _number(series.value),
             _band(series),
             "" if math.isnan(series.score) else f"{series.score:.3f}",
@@ -219,7 +220,7 @@ def _alerts(state: DemoState) -> Panel:
     latest = sorted(alerts, key=lambda alert: alert.first_seen)[-_MOST_ALERTS:]
     lines = [
         Text(
-            alert_line(alert),
+            printable(alert_line(alert)),
             "bold red" if alert.message["status"] != "resolved" else "",
             no_wrap=True,
             overflow="ellipsis",

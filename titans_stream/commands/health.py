@@ -12,6 +12,9 @@ from pathlib import Path
 
 from titans_stream.commands.outputs import say
 
+_MOST_AHEAD = 5.0
+"""Seconds that a file system's clock may be ahead of this machine's."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -31,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
     seconds = age(Path(path))
     if seconds is None:
         say(f"not healthy: {path} does not exist (yet)")
+        return 1
+    if seconds < -_MOST_AHEAD:
+        say(f"not healthy: {path} is {-seconds:.0f} s ahead of the clock; was it set back?")
         return 1
     healthy = seconds <= args.max_age
     say(f"{'healthy' if healthy else 'not healthy'}: got on {seconds:.0f} s ago")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.printable import printable
+
 if TYPE_CHECKING:
     from titans_stream.records import Scores
 
@@ -18,14 +20,14 @@ MANY = 0.1
 
 
 def say(text: str) -> None:
-    """Print a line of the result at once."""
-    sys.stdout.write(text + "\n")
+    """Print a line of the result at once; what is not printable in it is escaped."""
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """Tell a person something beside the result, on standard error."""
-    sys.stderr.write(text + "\n")
+    """Tell a person something beside the result, on standard error; escaped as by `say`."""
+    sys.stderr.write(printable(text) + "\n")
 
 
 def refuse_overwriting(

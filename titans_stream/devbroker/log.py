@@ -11,6 +11,7 @@ import bisect
 import logging
 import struct
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -88,6 +89,17 @@ def control_batch(producer_id: int, producer_epoch: int, commit: bool) -> bytes:
     data = bytearray(HEADER.pack(0, length, 0, 2, 0, attributes, 0, now, now, *ids) + record)
     struct.pack_into(">I", data, CHECKSUM_FROM - 4, crc32c.crc32c(memoryview(data)[CHECKSUM_FROM:]))
     return bytes(data)
+
+
+_UNREADABLE = (
+    errors.KafkaError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    ValueError,
+    zlib.error,
+)
 
 
 @dataclass(slots=True)
@@ -206,8 +218,8 @@ class PartitionLog:
             for record in MemoryRecords(batch.data).next_batch():
                 if record.timestamp >= timestamp and record.offset >= self.start_offset:
                     return int(record.offset), int(record.timestamp)
-        except errors.UnsupportedCodecError:
-            log.debug("a codec that is not installed: the batch's first offset is used")
+        except _UNREADABLE:
+            log.debug("records that cannot be read: the batch's first offset is used")
         return max(batch.base_offset, self.start_offset), batch.max_timestamp
 
     def _find_repeat(self, batch: Batch) -> Batch | None:

@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 from kafka import errors
+from kafka.protocol.consumer import FetchRequest
 from kafka.protocol.metadata import ApiVersionsRequest, ApiVersionsResponse
 
 from titans_stream.devbroker.admin_api import AdminApi
@@ -21,6 +22,15 @@ log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 100 * 2**20
 """Kafka's socket.request.max.bytes."""
 STREAM_BUFFER_BYTES = 2**20
+FETCH = struct.pack(">h", FetchRequest.API_KEY)
+"""How the requests begin that wait for records."""
+IDLE_SECONDS = 600.0
+"""Kafka's connections.max.idle.ms."""
+FRAME_SECONDS = 30.0
+"""A request that was begun, and the reading of a response, take no longer."""
+GONE_SECONDS = 1.0
+"""How soon a request that waits notices that its client has gone."""
+LOG_SECONDS = 1.0
 
 
 class Server:
@@ -31,6 +41,8 @@ class Server:
         self._operations: dict[int, Operation] = {}
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._listener: asyncio.Server | None = None
+        self._bad_frames = 0
+        self._next_log = 0.0
 
     async def start(
         self, host: str, port: int, *, auto_create: bool, default_partitions: int
@@ -81,19 +93,49 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                (length,) = struct.unpack(">i", await reader.readexactly(4))
+                async with asyncio.timeout(IDLE_SECONDS):
+                    (length,) = struct.unpack(">i", await reader.readexactly(4))
                 if not 0 < length <= MAX_REQUEST_BYTES:
                     raise ValueError(f"a request of {length} bytes")
-                response = await self._answer(await reader.readexactly(length))
+                async with asyncio.timeout(FRAME_SECONDS):
+                    frame = await reader.readexactly(length)
+                if frame.startswith(FETCH):
+                    response = await self._answer_while_there(reader, frame)
+                else:
+                    response = await self._answer(frame)
                 if response is not None:
-                    writer.write(response)
-                    await writer.drain()
+                    async with asyncio.timeout(FRAME_SECONDS):
+                        writer.write(response)
+                        await writer.drain()
+        except TimeoutError:
+            log.debug("a connection without a sign of life is closed")
         except (asyncio.IncompleteReadError, ConnectionError):
             log.debug("a client went away")
         except ValueError as error:
-            log.warning("connection closed: %s", error)
+            self._log_bad(error)
         finally:
             writer.close()
+
+    async def _answer_while_there(self, reader: asyncio.StreamReader, frame: bytes) -> bytes | None:
+        """The response to a request that may wait; ConnectionError soon after its client went."""
+        answer = asyncio.create_task(self._answer(frame))
+        try:
+            while True:
+                done, _ = await asyncio.wait({answer}, timeout=GONE_SECONDS)
+                if done:
+                    return answer.result()
+                if reader.at_eof():
+                    raise ConnectionError
+        finally:
+            answer.cancel()
+
+    def _log_bad(self, error: ValueError) -> None:
+        """Tell of frames that cannot be read, now and then."""
+        self._bad_frames += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_log:
+            log.warning("%d connection(s) closed, the last: %s", self._bad_frames, error)
+            self._next_log, self._bad_frames = now + LOG_SECONDS, 0
 
     async def _answer(self, frame: bytes) -> bytes | None:
         """The response to a request; ValueError if it cannot be read."""
@@ -105,6 +147,8 @@ class Server:
             values_or_none = await operation.handler(request, caller)
         except errors.BrokerResponseError as error:
             values_or_none = {"error_code": operation.code(error, caller.version)}
+        except TypeError as error:  # a null where the request needs a list
+            raise ValueError(f"a request that cannot be answered: {error}") from error
         if values_or_none is None:
             return None
         return encode_response(operation, caller.version, correlation_id, values_or_none)

@@ -2,7 +2,7 @@
 
 `champion` is the version that serves; `challenger` the newest one, which may become it. Only the
 two files of a model (`artifacts.py`) are ever fetched: nothing in a version is executed, and
-`mlflow.pyfunc.load_model`, which would, is never called.
+`mlflow.pyfunc.load_model`, which would, is never called. Downloads are bounded (`fetching.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from titans_stream.engine.model import Model
-from titans_stream.lifecycle.artifacts import FILE_LIMITS, is_model_name, read_model
-from titans_stream.lifecycle.mlflow_library import MlflowException, artifacts
+from titans_stream.lifecycle.artifacts import is_model_name, read_model
+from titans_stream.lifecycle.fetching import FetchError, fetch
+from titans_stream.lifecycle.mlflow_library import MlflowException
 from titans_stream.lifecycle.tracking import TrackingServer, connect
 from titans_stream.records import ModelRef
 
@@ -79,7 +80,12 @@ def load_registered(
     with server.errors(where), tempfile.TemporaryDirectory() as folder:
         found = _find_version(server, name, alias, version)
         source = str(found.source).rstrip("/")
-        _fetch(server, source, Path(folder))
+        try:
+            fetch(source, Path(folder), server.uri)
+        except FetchError as error:
+            raise MlflowException(str(error)) from error
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
         return _read(Path(folder), where, source, ModelRef(name, str(found.version)))
 
 
@@ -106,20 +112,6 @@ def _find_version(server: TrackingServer, name: str, alias: str | None, version:
         known = ", ".join(sorted((str(v.version) for v in versions), key=int)) or "none"
         raise ValueError(f"models:/{name}/{version}: no such version; there are: {known}")
     return found
-
-
-def _fetch(server: TrackingServer, source: str, folder: Path) -> None:
-    """Download the two files of a model and nothing else, if they are not too large."""
-    listed = artifacts.list_artifacts(artifact_uri=source, tracking_uri=server.uri)
-    sizes = {Path(entry.path).name: entry.file_size for entry in listed if not entry.is_dir}
-    for name, limit in FILE_LIMITS.items():
-        if name not in sizes:
-            raise ValueError(f"{source}: no {name} there; not a model of titans-stream")
-        if (sizes[name] or 0) > limit:
-            raise ValueError(f"{source}/{name}: larger than {limit:,} bytes")
-        artifacts.download_artifacts(
-            artifact_uri=f"{source}/{name}", dst_path=str(folder), tracking_uri=server.uri
-        )
 
 
 def _find(get: Callable[..., Any], *arguments: str | None) -> Any:

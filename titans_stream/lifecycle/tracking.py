@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -10,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from titans_stream.engine.model import Model
 from titans_stream.lifecycle.artifacts import write_model
 from titans_stream.lifecycle.mlflow_library import Metric, MlflowClient, MlflowException, Param
+from titans_stream.printable import redacted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +27,7 @@ DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MODEL_FOLDER = "model"
 """Where the model lies among a run's artefacts."""
 _SQLITE = "sqlite:///"
+_CREDENTIALS = re.compile(r"://(?!/)(\S*)@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,22 @@ class TrackingServer:
 
     @property
     def shown(self) -> str:
-        """The URI without user and password."""
-        parts = urlsplit(self.uri)
-        if "@" not in parts.netloc:
-            return self.uri
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        """The URI without user, password and query."""
+        return _CREDENTIALS.sub("://", self.uri.partition("?")[0])
+
+    def _told(self, error: Exception) -> str:
+        """The first line of an error's text without what is secret in the URI."""
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return redacted(text.replace(self.uri, self.shown), self._secrets())
+
+    def _secrets(self) -> dict[str, str]:
+        found = _CREDENTIALS.search(self.uri)
+        user_info = found[1] if found else ""
+        query = self.uri.partition("?")[2]
+        password = user_info.partition(":")[2]
+        values = [each.partition("=")[2] for each in query.split("&")]
+        known = [user_info, query, password, unquote(password), *values]
+        return {value: "***" for value in known if len(value) > 3}
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
@@ -52,14 +66,14 @@ class TrackingServer:
         try:
             yield
         except MlflowException as error:
-            text = (str(error).strip().splitlines() or ["no reason given"])[0]
+            text = self._told(error)
             if "failed with exception" in text:
                 raise ConnectionError(
                     f"{doing}: no MLflow server answers at {self.shown} ({_reason(text)})"
                 ) from error
             raise ValueError(f"{doing}: MLflow at {self.shown}: {text}") from error
         except (OSError, SQLAlchemyError, ImportError) as error:
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            text = self._told(error)
             raise ConnectionError(f"{doing}: MLflow at {self.shown}: {text}") from error
 
 

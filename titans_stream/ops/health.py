@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "TITANS_HEALTH_FILE"
 """Environment variable that names the file; unset: none is kept."""
@@ -12,18 +15,32 @@ _TOUCH_SECONDS = 5.0
 
 
 class HealthFile:
-    """Touches a file at most every few seconds; call it as often as you like."""
+    """Touches a file at most every few seconds; call it as often as you like.
+
+    Where it cannot, it warns once.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._next = 0.0
+        self._warned = False
 
     def __call__(self) -> None:
         """The worker gets on."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _TOUCH_SECONDS
-            self._path.touch()
+            try:
+                self._path.touch()
+            except OSError as error:
+                if not self._warned:
+                    log.warning(
+                        "health file %s (%s): cannot be written: %s; working on without it",
+                        self._path,
+                        VARIABLE,
+                        error.strerror or error,
+                    )
+                self._warned = True
 
 
 def health_file() -> HealthFile | None:
@@ -33,7 +50,7 @@ def health_file() -> HealthFile | None:
 
 
 def age(path: Path) -> float | None:
-    """Seconds since the worker last got on; None where there is no file."""
+    """Seconds since the worker last got on, negative after a clock was set back; None: no file."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

@@ -1,13 +1,15 @@
 """Snapshots as files: one per partition and offset, in safetensors.
 
 Layout: `<root>/<group>/<topic>/<partition>/<offset>.snapshot`. A file holds the engine's numeric
-columns, its JSON (as bytes, a tensor of its own), and in the header the schema and a checksum of
-all of them. It is written aside, synced and renamed, so that a file with its final name is whole;
-one that is damaged all the same is passed over with a warning.
+columns, its JSON (as bytes, a tensor of its own), and in the header the schema, whose it is (group,
+topic, partition) and a checksum of all arrays. It is written aside, synced and renamed, so that a
+file with its final name is whole; one that is damaged or another's all the same is passed over
+with a warning. Files (0600) and folders (0700) are their owner's alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -31,6 +33,19 @@ FORMAT = "1"
 """Version of the file's own layout."""
 
 _SUFFIX = ".snapshot"
+_LONGEST_NAME = 150
+"""Bytes of a folder's name; file systems take 255, and some encrypted ones fewer."""
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What reading a file raises that is not as this module writes it."""
 _ARRAY = "array/"
 _JSON = "json"
 
@@ -53,6 +68,7 @@ class LocalSnapshots:
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep: at least 1 is needed, not {keep}")
+        self._group = group_id
         self._root = Path(root) / _folder_name(group_id)
         self._keep = keep
         self._about = dict(about or {})
@@ -60,11 +76,11 @@ class LocalSnapshots:
     def save(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
         """Write a snapshot and remove those beyond the newest `keep`."""
         folder = self._folder(topic, partition)
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_private(folder)
         for leftover in folder.glob(f".*{_SUFFIX}.*"):
             leftover.unlink(missing_ok=True)
         path = folder / f"{stored.offset}{_SUFFIX}"
-        _write_whole(path, _encode(stored, self._about))
+        _write_whole(path, _encode(stored, self._header(topic, partition)))
         older = [offset for offset in self._offsets(topic, partition) if offset <= stored.offset]
         for offset in older[: -self._keep]:
             self._remove(topic, partition, offset)
@@ -76,9 +92,9 @@ class LocalSnapshots:
                 continue
             path = self._folder(topic, partition) / f"{offset}{_SUFFIX}"
             try:
-                stored = _decode(path, offset, schema)
-            except (OSError, SafetensorError, ValueError) as error:
-                log.warning("snapshot %s is passed over: %s", path, error)
+                stored = _decode(path, offset, schema, self._owner(topic, partition))
+            except _DAMAGE as error:
+                log.warning("snapshot %s is passed over: %s", path, error or type(error).__name__)
                 continue
             if stored is not None:
                 return stored
@@ -111,21 +127,38 @@ class LocalSnapshots:
                     continue
         return found
 
+    def _owner(self, topic: str, partition: int) -> dict[str, str]:
+        """Whose a snapshot is, as its header says it."""
+        return {"group": self._group, "topic": topic, "partition": str(partition)}
+
+    def _header(self, topic: str, partition: int) -> dict[str, str]:
+        return self._about | self._owner(topic, partition)
+
     def _folder(self, topic: str, partition: int) -> Path:
         return self._root / _folder_name(topic) / str(partition)
 
     def _offsets(self, topic: str, partition: int) -> list[int]:
-        names = (path.stem for path in self._folder(topic, partition).glob("*" + _SUFFIX))
-        return sorted(int(name) for name in names if name.isdecimal())
+        found = self._folder(topic, partition).glob("*" + _SUFFIX)
+        return sorted(int(p.stem) for p in found if p.stem.isdecimal() and p.is_file())
 
     def _remove(self, topic: str, partition: int, offset: int) -> None:
         (self._folder(topic, partition) / f"{offset}{_SUFFIX}").unlink(missing_ok=True)
 
 
 def _folder_name(name: str) -> str:
-    """A name as one path component, whatever it holds."""
+    """A name as one path component, whatever it holds; a long one ends with its digest."""
     safe = quote(name, safe="")
+    if len(safe) > _LONGEST_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        safe = f"{safe[: _LONGEST_NAME - 33]}-{digest}"
     return "%2E" + safe[1:] if safe.startswith(".") else safe
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and those around it, for their owner alone; those that are there stay."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def _encode(stored: StoredSnapshot, about: dict[str, str]) -> bytes:
@@ -146,12 +179,18 @@ def _encode(stored: StoredSnapshot, about: dict[str, str]) -> bytes:
     return save(arrays, header)
 
 
-def _decode(path: Path, offset: int, schema: str) -> StoredSnapshot | None:
-    """The snapshot in a file, None where `schema` cannot restore it. ValueError if damaged."""
+def _decode(path: Path, offset: int, schema: str, owner: dict[str, str]) -> StoredSnapshot | None:
+    """The snapshot in a file, None where `schema` cannot restore it.
+
+    ValueError and others (`_DAMAGE`) where the file is damaged or not its `owner`'s.
+    """
     with safe_open(path, framework="numpy") as file:
         header = file.metadata() or {}
         if header.get("format") != FORMAT or header.get("offset") != str(offset):
             raise ValueError("not a snapshot of this offset")
+        for name, wanted in owner.items():
+            if header.get(name, wanted) != wanted:
+                raise ValueError(f"it is of {name} {header[name]!r}, not {wanted!r}")
         found = header.get("schema", "")
         if not restorable(found, schema):
             return None
@@ -159,8 +198,11 @@ def _decode(path: Path, offset: int, schema: str) -> StoredSnapshot | None:
     if header.get("crc32") != str(_checksum(arrays)):
         raise ValueError("its checksum is wrong")
     document = json.loads(arrays.pop(_JSON).tobytes())
+    meta, notes = document["meta"], document["notes"]
+    if not isinstance(meta, dict) or not isinstance(notes, dict):
+        raise ValueError("its JSON is not that of a snapshot")
     columns = {name.removeprefix(_ARRAY): array for name, array in arrays.items()}
-    return StoredSnapshot(offset, Snapshot(found, document["meta"], columns), document["notes"])
+    return StoredSnapshot(offset, Snapshot(found, meta, columns), notes)
 
 
 def _checksum(arrays: Arrays) -> int:
@@ -172,11 +214,15 @@ def _checksum(arrays: Arrays) -> int:
     return total
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 def _write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there as a whole or not at all, even after a power cut."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
+        with open(aside, "xb", opener=_private) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

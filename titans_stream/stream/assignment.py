@@ -16,6 +16,7 @@ from titans_stream.records import Engine
 from titans_stream.stream.kafka.client import translated
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.protocols import Consumer
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import (
     Committed,
@@ -34,6 +35,17 @@ log = logging.getLogger(__name__)
 
 _ANSWER_MS = 3_000
 """How long to wait for an answer before others have their turn and the question is asked again."""
+
+_UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What restoring a state raises that is not of the engine's making."""
 
 Offsets = dict[TopicPartition, OffsetAndMetadata]
 
@@ -64,6 +76,7 @@ class Assignment:
         self._metrics = metrics
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
+        self._unfit: dict[TopicPartition, int] = {}
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Take over exactly these partitions; they are not read before `recover`."""
@@ -154,6 +167,7 @@ class Assignment:
     ) -> Plan:
         def load(at_most: int) -> StoredSnapshot | None:
             schema = self._engine.state_schema
+            at_most = min(at_most, self._unfit.get(partition, at_most + 1) - 1)
             return self._snapshots.load(partition.topic, partition.partition, at_most, schema)
 
         def warm_up_from() -> int:
@@ -180,9 +194,13 @@ class Assignment:
 
     def _apply(self, partition: TopicPartition, plan: Plan) -> None:
         self._drop_state(partition)
+        while plan.stored is not None and not self._restored(partition, plan.stored):
+            self._unfit[partition] = plan.stored.offset
+            again = self._plans([partition])[partition]
+            assert again is not None, "a state that was dropped is not held"
+            plan = again
+        self._unfit.pop(partition, None)
         stored = plan.stored
-        if stored is not None:
-            self._engine.restore(partition.partition, stored.snapshot)
         progress = Progress(
             partition,
             position=plan.seek,
@@ -206,6 +224,22 @@ class Assignment:
             plan.resume,
         )
 
+    def _restored(self, partition: TopicPartition, stored: StoredSnapshot) -> bool:
+        """Put a stored state in place; False, with a warning, where it does not fit the engine."""
+        try:
+            self._engine.restore(partition.partition, stored.snapshot)
+        except _UNFIT as error:
+            log.warning(
+                "%s partition %d: the snapshot at %d does not fit and is passed over: %s: %s",
+                *partition,
+                stored.offset,
+                type(error).__name__,
+                error,
+            )
+            self._engine.release(partition.partition)
+            return False
+        return True
+
     def lost_range(self, partition: TopicPartition, wanted: int) -> None:
         """The log no longer holds `wanted`: go on from what is there, and say so."""
         with translated("recovery"):
@@ -222,6 +256,31 @@ class Assignment:
         self._metrics.counts["lost_messages"] += begin - wanted
         progress.position = begin
         self._consumer.seek(partition, begin)
+
+    def credible(self, partition: TopicPartition, messages: list[RawMessage]) -> list[RawMessage]:
+        """The messages whose offsets can be theirs: rising, from the position to the log's end.
+
+        A committed offset beyond the log would skip messages that are still to come.
+        """
+        least = self.progress[partition].position
+        end = self._consumer.highwater(partition)
+        kept: list[RawMessage] = []
+        for message in messages:
+            if least <= message.offset and (end is None or message.offset < end):
+                kept.append(message)
+                least = message.offset + 1
+        refused = len(messages) - len(kept)
+        if refused:
+            self._metrics.counts["refused_messages"] += refused
+            log.error(
+                "%s partition %d: %d message(s) refused: their offsets do not rise from %d or are "
+                "beyond the end of the log, %s",
+                *partition,
+                refused,
+                self.progress[partition].position,
+                end,
+            )
+        return kept
 
     def offsets(self) -> Offsets:
         """What has to be committed: the position of each partition that is past the replay."""
@@ -271,6 +330,7 @@ class Assignment:
             try:
                 self._snapshots.save(partition.topic, partition.partition, stored)
             except OSError as error:
+                self._metrics.counts["failed_snapshots"] += 1
                 log.error("%s partition %d: no snapshot: %s", *partition, error)
                 return
         progress.snapshot_offset = progress.position

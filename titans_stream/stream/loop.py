@@ -20,6 +20,7 @@ and release; nothing is written for partitions that belong to others by now.
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ from titans_stream.stream.kafka.errors import (
     UnansweredError,
 )
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.messages import RawMessage, raw_messages
+from titans_stream.stream.messages import RawMessage, raw_messages, slices
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.recovery import Progress
@@ -198,6 +199,10 @@ class Loop:
         try:
             with translated("poll"):
                 polled = self._poll_once(wait)
+        except (ArithmeticError, LookupError, OSError, ValueError, struct.error) as error:
+            if isinstance(error, ConnectError):
+                raise
+            raise FatalError(f"poll: an answer of Kafka cannot be read: {error!r}") from error
         finally:
             stage = "receive" if polled else "idle"
             self._metrics.seconds[stage] += time.perf_counter() - begun
@@ -219,14 +224,16 @@ class Loop:
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
-            messages = raw_messages(found)
-            if progress.replaying:
-                messages = self._replay(progress, messages)
-            if messages:
-                live += messages
-                progress.position = messages[-1].offset + 1
-        if live:
-            self._process_live(live)
+            messages = self._assignment.credible(partition, raw_messages(found))
+            for part in slices(messages):
+                kept = self._replay(progress, part) if progress.replaying else part
+                if kept:
+                    live += kept
+                    progress.position = kept[-1].offset + 1
+                self._report()
+        for part in slices(live):
+            self._process_live(part)
+            self._report()
 
     def _replay(self, progress: Progress, messages: list[RawMessage]) -> list[RawMessage]:
         """Process what lies before `resume` without output; the rest is returned."""

@@ -25,7 +25,9 @@ COUNTERS = {
     "aborts": "commits that failed, after which the state was recovered",
     "replayed_messages": "messages read again to rebuild state, without output",
     "lost_messages": "messages that the log no longer held when they were needed",
+    "refused_messages": "messages with an offset that cannot be theirs, passed over",
     "snapshots": "snapshots written",
+    "failed_snapshots": "snapshots that could not be written",
     "rebalances": "times that partitions were assigned to this worker",
 }
 

@@ -15,6 +15,7 @@ Path = tuple[str, ...]
 class Reason(enum.StrEnum):
     """Why a message, one reading of it, or output about it is a dead letter (docs/messages.md)."""
 
+    UNREADABLE = "unreadable"
     EMPTY_MESSAGE = "empty-message"
     INVALID_JSON = "invalid-json"
     NOT_AN_OBJECT = "not-an-object"

@@ -16,15 +16,12 @@ import numpy as np
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.codec import Decoded
-from titans_stream.stream.codec.fields import UnusableError
-from titans_stream.stream.codec.json_plain import PlainDecoder
+from titans_stream.stream.codec.json_plain import PlainDecoder, Problems
 from titans_stream.stream.codec.json_typed import TypedWay, typed_way
 from titans_stream.stream.codec.timestamps import TimestampReader
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone
-
-_MOST_NAMED_PROBLEMS = 5
 
 
 class _Columns:
@@ -85,7 +82,7 @@ class JsonCodec:
             columns.value.append(value)
         columns.partition += [message.partition] * len(readings)
         columns.offset += [message.offset] * len(readings)
-        if problems:
+        if problems.count:
             dead.append(_dead_letter(message, problems))
 
     def _decode_typed(
@@ -121,7 +118,7 @@ class JsonCodec:
                     if get_time is None
                     else read_time(get_time(document))
                 )
-                if not earliest <= timestamp <= latest(message.timestamp_ms, now):
+                if not earliest <= timestamp <= latest(message, now):
                     raise ValueError("out of range")
             except (ValueError, RecursionError):
                 self._decode_plain(message, now, columns, dead)
@@ -147,14 +144,14 @@ class JsonCodec:
                 columns.offset.append(message.offset)
 
 
-def _dead_letter(message: RawMessage, problems: list[UnusableError]) -> DeadLetter:
+def _dead_letter(message: RawMessage, problems: Problems) -> DeadLetter:
     """One dead letter for everything that is wrong with a message; the first reason counts."""
-    reason = problems[0].reason
+    reason = problems.named[0].reason
     details = [
         problem.detail if problem.reason == reason else f"{problem.detail} ({problem.reason})"
-        for problem in problems[:_MOST_NAMED_PROBLEMS]
+        for problem in problems.named
     ]
-    more = len(problems) - len(details)
+    more = problems.count - len(details)
     if more:
         details.append(f"and {more} more")
     return DeadLetter(

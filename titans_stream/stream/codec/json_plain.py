@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from titans_stream.durations import MILLISECOND
+from titans_stream.durations import DAY, MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import (
     MISSING,
     Path,
@@ -26,15 +26,38 @@ from titans_stream.stream.codec.fields import (
     parse_path,
 )
 from titans_stream.stream.codec.timestamps import TimestampReader
-from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.messages import LOG_APPEND_TIME, RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import TimeRangeError
 
 Reading = tuple[str, int, float, str]
 """Series id, nanoseconds since the epoch, value (NaN where it is missing), group id or nothing."""
 
+MOST_PROBLEMS = 5
+"""So many problems of a message are named; the others are counted."""
+_ABSURD = 3_650 * DAY
+"""So far ahead of the present is no clock, but another unit."""
 _LONGEST_INTEGER = 400
 """More digits than any float has; such a number is read as infinite."""
+
+
+class Problems:
+    """What is wrong with the readings of one message: the first few, and how many there are."""
+
+    def __init__(self) -> None:
+        self.named: list[UnusableError] = []
+        self.count = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether further problems are counted only."""
+        return len(self.named) >= MOST_PROBLEMS
+
+    def add(self, problem: UnusableError, prefix: str = "") -> None:
+        """Take a problem found at the place that `prefix` names."""
+        self.count += 1
+        if not self.full:
+            self.named.append(UnusableError(problem.reason, prefix + problem.detail))
 
 
 class PlainDecoder:
@@ -51,31 +74,36 @@ class PlainDecoder:
         self._earliest = config.min_timestamp
         self._max_future = config.max_future
 
-    def decode(self, message: RawMessage, now: int) -> tuple[list[Reading], list[UnusableError]]:
+    def decode(self, message: RawMessage, now: int) -> tuple[list[Reading], Problems]:
         """The readings of a message and what is wrong with those that are none.
 
         `now` is the present in nanoseconds since the epoch.
         """
         readings: list[Reading] = []
-        problems: list[UnusableError] = []
+        problems = Problems()
         try:
+            if message.problem:
+                raise UnusableError(Reason.UNREADABLE, message.problem)
             for prefix, find_field in self._scopes(message, problems):
                 self._reading(message, now, prefix, find_field, readings, problems)
         except UnusableError as problem:
-            problems.append(problem)
+            problems.add(problem)
         return readings, problems
 
-    def latest(self, timestamp_ms: int, now: int) -> int:
+    def latest(self, message: RawMessage, now: int) -> int:
         """The latest time that a message may hold: `max_future` after it was sent.
 
-        The message's own Kafka timestamp decides, so that a replay decides the same; the present
-        where that timestamp is missing or absurd.
+        The message's own Kafka timestamp decides, so that a replay decides the same: always where
+        the broker set it, else where it is neither missing, absurd nor later than the present,
+        which decides then.
         """
-        sent = timestamp_ms * MILLISECOND
-        return (sent if self._earliest <= sent <= now else now) + self._max_future
+        sent = message.timestamp_ms * MILLISECOND
+        brokers = message.timestamp_type == LOG_APPEND_TIME
+        known = self._earliest <= sent and (sent <= now or brokers)
+        return (sent if known else now) + self._max_future
 
     def _scopes(
-        self, message: RawMessage, problems: list[UnusableError]
+        self, message: RawMessage, problems: Problems
     ) -> Iterator[tuple[str, Callable[[Path], Any]]]:
         """For each reading of the message: its place in words, and how its fields are found."""
         document = parse_json(message.value)
@@ -94,10 +122,13 @@ class PlainDecoder:
             )
         place = "" if name == "." else name
         for index, item in enumerate(items):
+            if self._needs_object and problems.full and type(item) is not dict:
+                problems.count += 1
+                continue
             try:
                 self._check_object(f"{place}[{index}]: ", item)
             except UnusableError as problem:
-                problems.append(problem)
+                problems.add(problem)
                 continue
             yield f"{place}[{index}].", _item_finder(item, document)
 
@@ -113,13 +144,13 @@ class PlainDecoder:
         prefix: str,
         find_field: Callable[[Path], Any],
         readings: list[Reading],
-        problems: list[UnusableError],
+        problems: Problems,
     ) -> None:
         """Add the values found in one scope to `readings`, and what is wrong to `problems`."""
         try:
             timestamp = self._timestamp(message, now, find_field)
         except UnusableError as problem:
-            problems.append(UnusableError(problem.reason, prefix + problem.detail))
+            problems.add(problem, prefix)
             return
         needed = partial(_needed, find_field)
         for name, path in self._values:
@@ -130,7 +161,7 @@ class PlainDecoder:
                     (series, timestamp, _number(path, _present(find_field, path)), group)
                 )
             except UnusableError as problem:
-                problems.append(UnusableError(problem.reason, prefix + problem.detail))
+                problems.add(problem, prefix)
 
     def series(self, message: RawMessage, value_name: str, field: Callable[[Path], object]) -> str:
         """The series id of a value; UnusableError where it cannot be rendered."""
@@ -163,12 +194,23 @@ class PlainDecoder:
             raise UnusableError(
                 Reason.TIMESTAMP_OUT_OF_RANGE, f"{name}: earlier than min_timestamp"
             )
-        if timestamp > self.latest(message.timestamp_ms, now):
+        if timestamp > self.latest(message, now):
             raise UnusableError(
                 Reason.TIMESTAMP_OUT_OF_RANGE,
-                f"{name}: later than max_future after the message was sent",
+                f"{name}: later than max_future after {_sent(message, now)}",
             )
         return timestamp
+
+
+def _sent(message: RawMessage, now: int) -> str:
+    """The time that `max_future` was counted from, in words."""
+    ahead = message.timestamp_ms * MILLISECOND - now
+    if not SECOND < ahead < _ABSURD or message.timestamp_type == LOG_APPEND_TIME:
+        return "the message was sent"
+    return (
+        "the present; the message was sent in the future, by "
+        f"{ahead / SECOND:,.0f} s: is this machine's clock right?"
+    )
 
 
 def parse_json(value: bytes | None) -> Any:

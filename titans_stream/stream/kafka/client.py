@@ -19,6 +19,8 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from titans_stream.printable import redacted
+from titans_stream.stream.kafka.batches import install
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
@@ -92,7 +94,14 @@ class KafkaClients:
             "isolation_level": "read_committed",
             "partition_assignment_strategy": (StickyPartitionAssignor,),
         }
-        client: Consumer = self._open("consumer", lambda more: _Consumer(**settings, **more))
+        most_bytes = self._config.max_batch_bytes
+
+        def build(more: dict[str, Any]) -> _Consumer:
+            consumer = _Consumer(**settings, **more)
+            install(consumer._fetcher, most_bytes)
+            return consumer
+
+        client: Consumer = self._open("consumer", build)
         return client
 
     def producer(
@@ -172,6 +181,11 @@ class KafkaClients:
                 except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError):
                     for each in opened:
                         each.close()
+                except kafka_errors.IncompatibleBrokerVersion as error:
+                    raise ConnectError(
+                        f"the broker at {self.servers} cannot be used like this: {error} (is "
+                        "kafka.security_protocol right?)"
+                    ) from error
                 except (
                     kafka_errors.KafkaConfigurationError,
                     AssertionError,
@@ -181,8 +195,9 @@ class KafkaClients:
                     TypeError,
                     ValueError,
                 ) as error:
-                    raise ConnectError(f"kafka: {error}") from error
-            reason = _reason(reasons)
+                    text = redacted(f"kafka: {error}", self._config.secrets())
+                    raise ConnectError(text) from error
+            reason = redacted(_reason(reasons), self._config.secrets())
             problem = f"cannot reach Kafka at {self.servers}: {reason}"
             if deadline is not None and deadline.remaining <= pause:
                 raise ConnectError(problem)
@@ -315,6 +330,8 @@ def user_error(error: BaseException) -> ConnectError | None:
             return ConnectError(f"{text} {_names(error)}".rstrip())
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
         return ConnectError(f"authentication failed: {_described(error)}")
+    if isinstance(error, kafka_errors.UnsupportedCodecError):
+        return ConnectError(" ".join(map(str, error.args)))
     if isinstance(error, kafka_errors.InvalidTransactionTimeoutError):
         return ConnectError(
             "kafka.producer.transaction_timeout_ms: more than the broker's "

@@ -64,8 +64,19 @@ def _joined_servers(value: object) -> object:
 def _checked_servers(value: str) -> str:
     for server in value.split(","):
         host, colon, port = server.strip().rpartition(":")
+        if "@" in server:
+            raise ValueError(
+                "a list of host:port is needed, without user and password: those belong in "
+                "sasl_plain_username and sasl_plain_password"
+            )
         if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"a list of host:port is needed, not {server.strip()!r}")
+    return value
+
+
+def _checked_proxy(value: SecretStr) -> SecretStr:
+    if "://" not in value.get_secret_value():
+        raise ValueError("a URL is needed, such as socks5://host:port")
     return value
 
 
@@ -73,6 +84,9 @@ def _version(value: object) -> object:
     if isinstance(value, str):
         return tuple(value.split("."))
     return value
+
+
+ProxyUrl = Annotated[SecretStr, AfterValidator(_checked_proxy)]
 
 
 class ClientSettings(BaseModel):
@@ -100,8 +114,8 @@ class ClientSettings(BaseModel):
     ssl_crlfile: str | None = Field(default=None, description="PEM file of revoked certificates")
     ssl_check_hostname: bool | None = None
     ssl_ciphers: str | None = None
-    proxy_url: SecretStr | None = Field(default=None, description="e.g. socks5://host:port")
-    socks5_proxy: SecretStr | None = Field(default=None, description="older name of proxy_url")
+    proxy_url: ProxyUrl | None = Field(default=None, description="e.g. socks5://host:port")
+    socks5_proxy: ProxyUrl | None = Field(default=None, description="older name of proxy_url")
     api_version: Annotated[tuple[int, ...], BeforeValidator(_version)] | None = Field(
         default=None, description="broker version, e.g. '2.5'; asked from the broker by default"
     )
@@ -161,8 +175,22 @@ class KafkaConfig(ClientSettings):
         BeforeValidator(_joined_servers, json_schema_input_type=str | list[str]),
         AfterValidator(_checked_servers),
     ] = Field(description="host:port, several with commas or as a list")
+    max_batch_bytes: Annotated[int, Field(ge=2**20)] = Field(
+        default=64 * 2**20,
+        description="largest batch of messages once it is decompressed; the messages of a larger "
+        "one are dead letters",
+    )
     consumer: ConsumerSettings = Field(default=ConsumerSettings())
     producer: ProducerSettings = Field(default=ProducerSettings())
+
+    def secrets(self) -> dict[str, str]:
+        """The secret values, and what is to be shown in their place in messages."""
+        return {
+            value.get_secret_value(): "***"
+            for part in (self, self.consumer, self.producer)
+            for value in (getattr(part, name) for name in type(part).model_fields)
+            if isinstance(value, SecretStr)
+        }
 
     def client_settings(self, kind: ClientKind) -> dict[str, Any]:
         """Keyword arguments for kafka-python's client of that kind, secrets in the clear.

@@ -1,0 +1,209 @@
+"""Batches that are not as they should be: none of them stops, blinds or exhausts a worker."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import batch, record, store
+from kafka import TopicPartition
+from kafka.record import MemoryRecords
+
+from tests.stream_harness import Kafka, Message, Running, Setup
+from titans_stream.devbroker.broker import DevBroker
+from titans_stream.stream.kafka.batches import BatchError, decompressed, read_records
+
+NAME = TopicPartition("in", 0)
+GZIP = 1
+ROOM = 2**20
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[DevBroker]:
+    with DevBroker(auto_create=False) as running:
+        yield running
+
+
+@pytest.fixture
+def setup(broker: DevBroker, tmp_path: Path) -> Setup:
+    return Setup(Kafka(broker.bootstrap).create(partitions=1), tmp_path)
+
+
+def reading(i: int) -> bytes:
+    return json.dumps({"s": "a", "v": float(i)}).encode()
+
+
+def good(i: int) -> Message:
+    return Message("a", float(i), 0, 1_700_000_000_000 + i)
+
+
+POISON = {
+    "a header key in latin-1": (
+        batch(record(reading(1), headers=[("größe".encode("latin-1"), b"x")])),
+        None,
+    ),
+    "the same, compressed": (
+        batch(gzip.compress(record(reading(1), headers=[(b"\xff\xfe", None)])), attributes=GZIP),
+        None,
+    ),
+    "bytes behind gzip": (batch(gzip.compress(record(reading(1))) + b"zz", attributes=GZIP), None),
+    "no gzip at all": (batch(b"\x1f\x8bgarbage", attributes=GZIP), "offsets 3 to 3"),
+    "gzip cut off": (batch(gzip.compress(record(reading(1)))[:-9], attributes=GZIP), "cut off"),
+    "a compression that does not exist": (batch(record(reading(1)), attributes=5), "compression 5"),
+    "a key longer than its record": (batch(b"\x10\0\0\0\x7e\0\0\0\0"), "longer than its record"),
+    "a record longer than its batch": (batch(b"\x7e\0\0\0\x01"), "longer than its batch"),
+    "too many headers": (batch(b"\x10\0\0\0\x01\x01\x7e\0\0"), "claims 63 headers"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_a_batch_that_cannot_be_read_is_stepped_over(
+    setup: Setup, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, problem = POISON[name]
+    topic = setup.kafka.input
+    setup.kafka.produce([good(i) for i in range(3)])
+    assert store(setup.kafka.bootstrap, topic, bad) == 0
+    setup.kafka.produce([good(10 + i) for i in range(2)])
+    running = Running(setup.worker())
+    running.wait_for("messages", 6)
+    running.stop()
+    assert setup.kafka.committed(setup.group_id, 1) == {0: 6}
+    letters = setup.kafka.read(setup.kafka.dead)
+    counts = running.worker.metrics.counts
+    if problem is None:
+        assert (letters, counts["readings"]) == ([], 6)
+        return
+    assert counts["readings"] == 5
+    (headers,) = [dict(letter.headers) for letter in letters]
+    assert headers["titans.reason"] == b"unreadable"
+    assert problem in headers["titans.detail"].decode()
+    assert (headers["titans.topic"], headers["titans.offset"]) == (topic.encode(), b"3")
+    assert any("partition 0 offset 3" in text for text in caplog.messages)
+
+
+def test_an_offset_that_lies_moves_no_position(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = setup.kafka.input
+    setup.kafka.produce([good(i) for i in range(3)])
+    assert store(setup.kafka.bootstrap, topic, batch(record(reading(1), offset=100))) == 0
+    running = Running(setup.worker())
+    running.wait_for("messages", 4)
+    running.stop()
+    assert setup.kafka.committed(setup.group_id, 1) == {0: 4}, "not 104"
+    assert "at offset 3 claims offset 103" in caplog.text
+    setup.kafka.produce([good(10 + i) for i in range(5)])
+    again = Running(setup.worker())
+    again.wait_for("messages", 5)
+    again.stop()
+    assert setup.kafka.committed(setup.group_id, 1) == {0: 9}
+
+
+def test_a_bomb_is_a_dead_letter_and_takes_no_memory(setup: Setup) -> None:
+    setup.client = {"max_batch_bytes": ROOM}
+    bomb = batch(gzip.compress(record(b"0" * 100 * ROOM)), attributes=GZIP)
+    assert len(bomb) < ROOM
+    assert store(setup.kafka.bootstrap, setup.kafka.input, bomb) == 0
+    setup.kafka.produce([good(1)])
+    tracemalloc.start()
+    try:
+        running = Running(setup.worker())
+        running.wait_for("messages", 2)
+        running.stop()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * ROOM
+    (letter,) = setup.kafka.read(setup.kafka.dead)
+    assert b"more than 1,048,576 bytes decompressed" in dict(letter.headers)["titans.detail"]
+
+
+def offsets(data: bytes) -> list[int]:
+    found = read_records(MemoryRecords(data).next_batch(), NAME, ROOM)
+    return [each.offset for each in found]
+
+
+def test_a_compacted_batch_keeps_the_offsets_of_what_is_left() -> None:
+    content = record(b"1", offset=1) + record(b"2", offset=4)
+    assert offsets(batch(content, 2, last=6, base=10)) == [11, 14]
+
+
+@pytest.mark.parametrize("deltas", [(4, 1), (1, 1), (1, 7), (-1, 2)])
+def test_a_compacted_batch_ends_where_an_offset_cannot_be(deltas: tuple[int, int]) -> None:
+    content = b"".join(record(b"1", offset=delta) for delta in deltas)
+    with pytest.raises(BatchError, match="claims offset"):
+        offsets(batch(content, 2, last=6, base=10))
+
+
+def test_a_whole_batch_counts_places(caplog: pytest.LogCaptureFixture) -> None:
+    content = b"".join(record(b"1", offset=delta) for delta in (0, 7, 1, -5))
+    with caplog.at_level(logging.WARNING):
+        assert offsets(batch(content, 4, base=10)) == [10, 11, 12, 13]
+    assert len(caplog.records) == 1, "once a batch"
+
+
+def test_a_wrong_checksum_is_read_once_more_and_then_passed_over(setup: Setup) -> None:
+    data = bytearray(batch(record(reading(1))))
+    assert store(setup.kafka.bootstrap, setup.kafka.input, bytes(data)) == 0
+    setup.kafka.produce([good(1)])
+    clients = setup.clients()
+    consumer: Any = clients.consumer(None)
+    name = TopicPartition(setup.kafka.input, 0)
+    fetcher, parse = consumer._fetcher, consumer._fetcher.PartitionRecords
+
+    def damaged(offset: int, name: Any, records: Any, **settings: Any) -> Any:
+        content = bytearray(records._buffer)
+        content[70] ^= 1
+        return parse(offset, name, MemoryRecords(bytes(content)), **settings)
+
+    fetcher.PartitionRecords = damaged
+    consumer.assign([name])
+    consumer.seek(name, 0)
+    found: list[Any] = []
+    for _ in range(50):
+        for records in consumer.poll(200, 100).values():
+            found += records
+        if len(found) == 2:
+            break
+    consumer.close(False, 1_000)
+    assert [each.offset for each in found] == [0, 1]
+    assert (
+        found[0].checksum == "offsets 0 to 0 of their batch cannot be read: its checksum is wrong"
+    )
+    assert found[1].checksum is None
+
+
+def xerial(*blocks: bytes) -> bytes:
+    head = b"\x82SNAPPY\0\0\0\0\1\0\0\0\1"
+    return head + b"".join(len(block).to_bytes(4, "big") + block for block in blocks)
+
+
+def test_each_compression_is_read_and_bounded() -> None:
+    lz4 = pytest.importorskip("lz4.frame", reason="a dependency since codecs are supported")
+    snappy = pytest.importorskip("snappy", reason="a dependency since codecs are supported")
+    zstd = pytest.importorskip("zstandard", reason="a dependency since codecs are supported")
+    content = b"0123456789" * 1_000
+    packed = {
+        1: [gzip.compress(content), gzip.compress(content[:50]) + gzip.compress(content[50:])],
+        2: [
+            snappy.compress(content),
+            xerial(snappy.compress(content[:70]), snappy.compress(content[70:])),
+        ],
+        3: [lz4.compress(content)],
+        4: [zstd.ZstdCompressor().compress(content)],
+    }
+    for compression, versions in packed.items():
+        for data in versions:
+            assert decompressed(memoryview(data), compression, len(content)) == content
+            with pytest.raises(BatchError, match="more than 9,999 bytes"):
+                decompressed(memoryview(data), compression, len(content) - 1)
+            if compression != 4:  # zstd gives what there is; the record that is cut off tells
+                with pytest.raises(BatchError):
+                    decompressed(memoryview(data[:-3]), compression, ROOM)

@@ -1,0 +1,330 @@
+"""Reads the messages of record batches so that no batch can stop, blind or exhaust a reader.
+
+kafka-python ends on the first record that it cannot parse, believes every offset that a batch
+claims, and decompresses whatever it is given. Here a record that cannot be read gives a message
+that says so (`Record.checksum` holds the problem; the worker makes it a dead letter) and reading
+goes on behind it:
+
+- a batch is decompressed to at most `most_bytes`;
+- header keys need not be UTF-8;
+- an offset must rise within its batch. A batch from which nothing was compacted away gives each
+  record the offset of its place, whatever the record claims: so the broker counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from kafka import TopicPartition, codec
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import KafkaError, UnsupportedCodecError
+from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.util import decode_varint
+
+log = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    KafkaError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What parsing bytes raises that are not as the format says."""
+_GZIP_MAGIC = b"\x1f\x8b"
+_XERIAL_HEADER = 16
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class BatchError(ValueError):
+    """A batch, or what is left of it, cannot be read."""
+
+
+class Record(NamedTuple):
+    """What kafka-python's fetcher wants of a record; `checksum` holds the problem, if any."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    size_in_bytes: int
+    checksum: str | None = None
+
+
+def install(fetcher: Fetcher, most_bytes: int) -> None:
+    """Have a consumer's fetcher read batches through this module."""
+    failed: dict[TopicPartition, int] = {}
+
+    def partition_records(
+        fetch_offset: int, tp: TopicPartition, records: MemoryRecords, **settings: Any
+    ) -> Any:
+        checks = settings.pop("check_crcs", True)
+        batches = _Batches(records, tp, most_bytes, failed if checks else None)
+        return Fetcher.PartitionRecords(fetch_offset, tp, batches, check_crcs=False, **settings)
+
+    fetcher.PartitionRecords = partition_records
+
+
+class _Batches:
+    """The batches of one answer of the broker, as the fetcher walks through them.
+
+    `failed`: the offset of a partition's batch whose checksum was wrong at the last reading, None
+    for no check. Such a batch is fetched once more before it is given up.
+    """
+
+    def __init__(
+        self,
+        records: MemoryRecords,
+        partition: TopicPartition,
+        most_bytes: int,
+        failed: dict[TopicPartition, int] | None,
+    ) -> None:
+        self._records = records
+        self._partition = partition
+        self._most_bytes = most_bytes
+        self._failed = failed
+
+    def next_batch(self) -> Any:
+        """The next batch, None at the end."""
+        batch = self._records.next_batch()
+        if batch is None:
+            return None
+        problem = ""
+        if self._failed is not None and not batch.validate_crc():
+            if self._failed.get(self._partition) != batch.base_offset:
+                self._failed[self._partition] = batch.base_offset
+                log.warning(
+                    "%s partition %d: the batch at offset %d has a wrong checksum; reading again",
+                    *self._partition,
+                    batch.base_offset,
+                )
+                return None
+            problem = "its checksum is wrong"
+        return _Batch(batch, self._partition, self._most_bytes, problem)
+
+
+class _Batch:
+    """A batch of kafka-python's whose records are read here."""
+
+    def __init__(
+        self, batch: Any, partition: TopicPartition, most_bytes: int, problem: str
+    ) -> None:
+        self._batch = batch
+        self._partition = partition
+        self._most_bytes = most_bytes
+        self._problem = problem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)  # the record of a control batch, which only brokers write
+
+    def __iter__(self) -> Iterator[Record]:
+        last = self._batch.base_offset - 1
+        try:
+            if self._problem:
+                raise BatchError(self._problem)
+            for record in self._read():
+                last = record.offset
+                yield record
+        except UnsupportedCodecError:
+            raise  # a library to install, no fault of the batch
+        except _UNREADABLE as error:
+            yield self._unreadable(last + 1, error)
+
+    def _read(self) -> Iterator[Record]:
+        if self._batch.magic >= 2:
+            return read_records(self._batch, self._partition, self._most_bytes)
+        return iter(self._batch)
+
+    def _unreadable(self, first: int, error: Exception) -> Record:
+        """The message that stands for all offsets of the batch from `first` on."""
+        batch = self._batch
+        last = max(first, batch.last_offset if batch.magic >= 2 else batch.base_offset)
+        text = str(error) or type(error).__name__
+        problem = f"offsets {first} to {last} of their batch cannot be read: {text}"
+        log.error("%s partition %d: %s; passed over", *self._partition, problem)
+        return Record(last, -1, 0, None, None, [], 0, problem)
+
+
+def read_records(
+    batch: DefaultRecordBatch, partition: TopicPartition, most_bytes: int
+) -> Iterator[Record]:
+    """The records of a batch of format 2, one at a time.
+
+    BatchError, IndexError or ValueError where the rest of the batch is not as the format says.
+    """
+    data = decompressed(memoryview(batch._buffer)[batch._pos :], batch.compression_type, most_bytes)
+    whole = batch.records_count == batch.last_offset_delta + 1
+    position, previous, warned = 0, -1, False
+    for place in range(batch.records_count):
+        length, start = decode_varint(data, position)
+        position = start + length
+        if length < 0 or position > len(data):
+            raise BatchError("a record is longer than its batch")
+        record = _record(data, start, position, batch)
+        delta = record.offset
+        if whole and delta != place:
+            if not warned:
+                log.warning(
+                    "%s partition %d: the message at offset %d claims offset %d; its place counts",
+                    *partition,
+                    batch.base_offset + place,
+                    batch.base_offset + delta,
+                )
+            delta, warned = place, True
+        if not previous < delta <= batch.last_offset_delta:
+            raise BatchError(f"a record claims offset {batch.base_offset + delta}")
+        previous = delta
+        yield record._replace(offset=batch.base_offset + delta)
+
+
+def _record(data: bytes, start: int, end: int, batch: DefaultRecordBatch) -> Record:
+    """The record in `data[start:end]`; its offset is the one that it claims, within its batch."""
+    time_delta, position = decode_varint(data, start + 1)
+    offset, position = decode_varint(data, position)
+    kind = batch.timestamp_type
+    time = batch.max_timestamp if kind else batch.first_timestamp + time_delta
+    try:
+        key, position = _bytes(data, position, end)
+        value, position = _bytes(data, position, end)
+        headers = _headers(data, position, end)
+    except BatchError as error:
+        return Record(offset, time, kind, None, None, [], end - start, str(error))
+    return Record(offset, time, kind, key, value, headers, end - start)
+
+
+def _bytes(data: bytes, position: int, end: int) -> tuple[bytes | None, int]:
+    length, position = decode_varint(data, position)
+    if length < 0:
+        return None, position
+    if position + length > end:
+        raise BatchError("a field is longer than its record")
+    return data[position : position + length], position + length
+
+
+def _headers(data: bytes, position: int, end: int) -> Headers:
+    count, position = decode_varint(data, position)
+    if not 0 <= count <= end - position:
+        raise BatchError(f"a record claims {count} headers")
+    headers: Headers = []
+    for _ in range(count):
+        key, position = _bytes(data, position, end)
+        value, position = _bytes(data, position, end)
+        headers.append(((key or b"").decode(errors="replace"), value))
+    return headers
+
+
+def decompressed(data: memoryview, compression: int, most_bytes: int) -> bytes:
+    """The records of a batch, `compression` as in its attributes.
+
+    BatchError where they are more than `most_bytes`; UnsupportedCodecError where the library for
+    the compression is not there.
+    """
+    if compression == 0:
+        return data.tobytes()
+    if compression not in _DECOMPRESS:
+        raise BatchError(f"there is no compression {compression}")
+    name, library, decompress = _DECOMPRESS[compression]
+    if library is not None and getattr(codec, library) is None:
+        raise UnsupportedCodecError(f"no library for {name}: install the Python package {library}")
+    try:
+        content: bytes | None = decompress(data.tobytes(), most_bytes)
+    except BatchError:
+        raise
+    except _ExcessError:
+        content = None
+    except Exception as error:  # each library has errors of its own
+        raise BatchError(f"{name}: {error}") from error
+    if content is None or len(content) > most_bytes:
+        raise BatchError(f"more than {most_bytes:,} bytes decompressed (kafka.max_batch_bytes)")
+    return content
+
+
+class _ExcessError(Exception):
+    """There is more than asked for."""
+
+
+def _gunzip(data: bytes, most_bytes: int) -> bytes:
+    """All members; what follows the last one is nothing, as for Kafka's own clients."""
+    content = b""
+    while data.startswith(_GZIP_MAGIC) or not content:
+        member = zlib.decompressobj(wbits=31)
+        content += member.decompress(data, most_bytes + 1 - len(content))
+        if len(content) > most_bytes:
+            raise _ExcessError
+        if not member.eof:
+            raise BatchError("gzip: cut off")
+        data = member.unused_data
+        if not data:
+            break
+    return content
+
+
+def _unlz4(data: bytes, most_bytes: int) -> bytes:
+    frame = codec.lz4.LZ4FrameDecompressor()
+    content: bytes = frame.decompress(data, max_length=most_bytes + 1)
+    if not frame.eof and len(content) <= most_bytes:
+        raise BatchError("lz4: cut off")
+    return content
+
+
+def _unzstd(data: bytes, most_bytes: int) -> bytes:
+    content: bytes = (
+        codec.zstd.ZstdDecompressor()
+        .stream_reader(data, read_across_frames=True)
+        .read(most_bytes + 1)
+    )
+    return content
+
+
+def _unsnap(data: bytes, most_bytes: int) -> bytes:
+    """One block of snappy, or several behind a header, as the Java library writes them."""
+    if not codec._detect_xerial_stream(data):
+        return _unsnap_block(data, most_bytes)
+    parts: list[bytes] = []
+    position, room = _XERIAL_HEADER, most_bytes
+    while position < len(data):
+        (length,) = struct.unpack_from(">i", data, position)
+        position += 4
+        if not 0 < length <= len(data) - position:
+            raise BatchError("snappy: cut off")
+        parts.append(_unsnap_block(data[position : position + length], room))
+        room -= len(parts[-1])
+        position += length
+    return b"".join(parts)
+
+
+def _unsnap_block(block: bytes, most_bytes: int) -> bytes:
+    size = shift = 0  # the block says first how long its content is
+    for byte in block[:5]:
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    if size > most_bytes:
+        raise _ExcessError
+    content: bytes = codec.snappy.decompress(block)
+    return content
+
+
+_DECOMPRESS: dict[int, tuple[str, str | None, Callable[[bytes, int], bytes]]] = {
+    1: ("gzip", None, _gunzip),
+    2: ("snappy", "snappy", _unsnap),
+    3: ("lz4", "lz4", _unlz4),
+    4: ("zstd", "zstd", _unzstd),
+}
+"""By the number in a batch's attributes: the name, kafka-python's library, the function."""
