@@ -19,6 +19,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from titans_stream.stream.kafka.compression import check_compression, compression_error
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
@@ -157,6 +158,7 @@ class KafkaClients:
         """Build a client, as often as it takes."""
         given = self._config.client_settings(kind)
         _check_user(given)
+        check_compression(self._config.producer.compression_type)
         deadline = None if self._patience is None else Deadline(self._patience)
         pause, most = 1.0, _BOOTSTRAP_SECONDS
         while True:
@@ -315,6 +317,8 @@ def user_error(error: BaseException) -> ConnectError | None:
             return ConnectError(f"{text} {_names(error)}".rstrip())
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
         return ConnectError(f"authentication failed: {_described(error)}")
+    if isinstance(error, kafka_errors.UnsupportedCodecError):
+        return compression_error(error)
     if isinstance(error, kafka_errors.InvalidTransactionTimeoutError):
         return ConnectError(
             "kafka.producer.transaction_timeout_ms: more than the broker's "
