@@ -235,7 +235,7 @@ def test_the_examples_load(path: Path) -> None:
         (
             "value: value",
             "value: v\n  timestamp: {field: t, unit: min}",
-            "8: input.timestamp.unit: should be 'auto', 's', 'ms', 'us', 'ns' or 'rfc3339'",
+            "8: input.timestamp.unit: should be 'auto', 's', 'ms', 'us', 'ns', 'rfc3339', 'calendar' or 'days'",
         ),
         (
             "name: small",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,7 +14,7 @@ from titans_stream.stream.codec.fields import parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.times import Timestamp, ZoneName, parse_timestamp
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339", "calendar", "days"]
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 
@@ -32,6 +33,20 @@ def _path(value: str) -> str:
     return value
 
 
+def checked_format(value: str) -> str:
+    """`value` if it is a format of strptime that holds a date, else ValueError."""
+    example = datetime(2031, 12, 30, 23, 58, 57)
+    try:
+        read = datetime.strptime(example.strftime(value), value)
+    except (ValueError, re.error) as error:
+        raise ValueError(f"{value!r}: {error}") from error
+    if read.year != example.year:
+        raise ValueError(f"{value!r}: names no year; a format such as '%d.%m.%Y %H:%M' is needed")
+    return value
+
+
+TimeFormat = Annotated[str, AfterValidator(checked_format)]
+
 FieldPath = Annotated[
     str,
     Field(min_length=1, description="a field of the message; a.b is field b of object a"),
@@ -47,8 +62,19 @@ class TimestampConfig(BaseModel):
     field: FieldPath | None = Field(default=None)
     unit: TimeUnit = Field(
         default="auto",
-        description="auto: text is RFC 3339; numbers are s, ms, us or ns since 1970 by their size",
+        description="auto: text is RFC 3339; numbers are s, ms, us or ns since 1970 by their size, "
+        "or the digits of a date; calendar: digits, YYYY to YYYYMMDDhhmmss; days: of a spreadsheet",
     )
+    format: TimeFormat | None = Field(
+        default=None,
+        description="of text, as in Python's strptime, e.g. '%d.%m.%Y %H:%M'; none: RFC 3339",
+    )
+
+    @model_validator(mode="after")
+    def _format_of_text(self) -> TimestampConfig:
+        if self.format is not None and (self.field is None or self.unit != "auto"):
+            raise ValueError("format: needs a field, and no unit beside it")
+        return self
 
 
 def _timestamp_config(value: object) -> object:

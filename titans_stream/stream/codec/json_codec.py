@@ -19,7 +19,7 @@ from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.fields import UnusableError
 from titans_stream.stream.codec.json_plain import PlainDecoder
 from titans_stream.stream.codec.json_typed import TypedWay, typed_way
-from titans_stream.stream.codec.timestamps import TimestampReader
+from titans_stream.stream.codec.timestamps import CALENDAR_SINCE, TimestampReader
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone
@@ -54,7 +54,12 @@ class JsonCodec:
 
     def __init__(self, config: InputConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._read_time = TimestampReader(config.timestamp.unit, load_zone(config.timezone))
+        self._read_time = TimestampReader(
+            config.timestamp.unit,
+            load_zone(config.timezone),
+            time_format=config.timestamp.format,
+            calendar=config.min_timestamp >= CALENDAR_SINCE,
+        )
         self._plain = PlainDecoder(config, self._read_time)
         self._typed = typed_way(config, self._plain)
         self._earliest = config.min_timestamp
