@@ -127,7 +127,7 @@ def test_a_connector_reads_the_digits_of_a_date(value: object, expected: str) ->
     assert decoded({"t": value}) == [at(expected)]
 
 
-@pytest.mark.parametrize("value", [20261301, 2026, 46082, "1772366400"])
+@pytest.mark.parametrize("value", [20261301, 2026, 46082, "1772366400", "1772366400.0"])
 def test_a_connector_refuses_what_may_be_anything(value: object) -> None:
     assert decoded({"t": value}) == []
 

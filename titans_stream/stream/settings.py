@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 
 from titans_stream.durations import DAY, MILLISECOND, SECOND, Duration, format_duration
 from titans_stream.stream.codec.fields import parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.times import Timestamp, ZoneName, parse_timestamp
 
+ValueType = Literal["number", "boolean", "state"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339", "calendar", "days"]
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
@@ -77,6 +86,29 @@ class TimestampConfig(BaseModel):
         return self
 
 
+class ValueConfig(BaseModel):
+    """What a value's field holds beside numbers and null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: ValueType = Field(
+        description="number: in text, too; boolean: truth values as 1 and 0; state: text by name"
+    )
+    states: dict[str, FiniteFloat] = Field(
+        default={}, description="for type state: the number of each, e.g. {open: 1, closed: 0}"
+    )
+
+    @model_validator(mode="after")
+    def _states_of_state(self) -> ValueConfig:
+        if (self.type == "state") != bool(self.states):
+            raise ValueError("states: needed for type state, and only there")
+        return self
+
+
+def _value_config(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
 def _timestamp_config(value: object) -> object:
     if value == "kafka":
         return {}
@@ -136,6 +168,23 @@ class InputConfig(BaseModel):
         default=None,
         description="a field that holds an array of readings; '.': the message is the array",
     )
+    lenient: bool = Field(
+        default=False,
+        description="read numbers and truth values in text, times as numbers in text, and JSON "
+        "after a byte-order mark or a schema registry's header",
+    )
+    types: dict[
+        FieldPath,
+        Annotated[
+            ValueConfig, BeforeValidator(_value_config, json_schema_input_type=str | ValueConfig)
+        ],
+    ] = Field(
+        default={},
+        description="by value field: number, boolean, or {type: state, states: {open: 1}}",
+    )
+    missing_values: tuple[FiniteFloat | str, ...] = Field(
+        default=(), description="numbers or texts that stand for a missing value, e.g. -999"
+    )
     timestamp: Annotated[
         TimestampConfig,
         BeforeValidator(_timestamp_config, json_schema_input_type=str | TimestampConfig),
@@ -159,6 +208,9 @@ class InputConfig(BaseModel):
             raise ValueError("exactly one of value and values is needed")
         if len(set(self.values)) != len(self.values):
             raise ValueError("values: a field is named twice")
+        unknown = sorted(self.types.keys() - set(self.value_names))
+        if unknown:
+            raise ValueError(f"types: {unknown[0]!r} is no field of value or values")
         return self
 
     @property

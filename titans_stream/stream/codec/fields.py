@@ -17,9 +17,13 @@ class Reason(enum.StrEnum):
 
     EMPTY_MESSAGE = "empty-message"
     INVALID_JSON = "invalid-json"
+    BYTE_ORDER_MARK = "byte-order-mark"
+    SCHEMA_REGISTRY = "schema-registry"
+    BINARY_MESSAGE = "binary-message"
     NOT_AN_OBJECT = "not-an-object"
     MISSING_FIELD = "missing-field"
     WRONG_TYPE = "wrong-type"
+    UNKNOWN_STATE = "unknown-state"
     VALUE_NOT_FINITE = "value-not-finite"
     MISSING_KEY = "missing-key"
     INVALID_KEY = "invalid-key"

@@ -101,10 +101,11 @@ class TimestampReader:
         if self._format is not None:
             return self._formatted[text]
         if len(text) < 19 or text[16] != ":":
+            number = None
             if self._lenient or (self._calendar and len(text) in _UNMISTAKABLE):
                 number = number_in(text)
-                if number is not None:
-                    return self._number(number)
+            if number is not None and (self._lenient or calendar_text(number) is not None):
+                return self._number(number)
             self._check_text()
             return parse_timestamp(text, self._zone)
         self._check_text()
