@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands.check_readings import look_at, tell
 from titans_stream.commands.outputs import note, say
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     shown = found.messages[-args.messages :] if args.messages else ()
     _offsets(connector, found)
     _messages(shown)
+    tell(look_at(found.messages, connector.engine.max_out_of_orderness))
     _rules(connector, found)
     _model(connector)
     _forecasts(connector)
