@@ -122,19 +122,49 @@ class Assignment:
         begins = self._consumer.beginning_offsets(partitions, _ANSWER_MS)
         ends = self._consumer.end_offsets(partitions, _ANSWER_MS)
         plans: dict[TopicPartition, Plan | None] = {}
+        born: dict[str, int | None] = {}
         for partition in partitions:
             logged = LogRange(begins[partition], ends[partition])
             found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
-                plans[partition] = self._first_plan(partition, logged)
+                topic = partition.topic
+                if topic not in born:
+                    born[topic] = self._partitions_at_birth(topic)
+                plans[partition] = self._first_plan(partition, logged, born[topic])
             elif held is not None and held.position == held.committed == found.offset:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
         return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
 
-    def _first_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
+    def _partitions_at_birth(self, topic: str) -> int | None:
+        """How many partitions a topic had when the group began to read it.
+
+        0 where the group does not tell, None where it has committed nothing.
+        """
+        for number in sorted(self._consumer.partitions_for_topic(topic) or ()):
+            found = self._consumer.committed(
+                TopicPartition(topic, number), metadata=True, timeout_ms=_ANSWER_MS
+            )
+            if found is not None:
+                return Origin.decode(found.metadata).partitions
+        return None
+
+    def _first_plan(self, partition: TopicPartition, logged: LogRange, born: int | None) -> Plan:
+        """A plan for a partition of which nothing is committed; `born` as found above.
+
+        A partition that is younger than the group is read from its beginning.
+        """
+        if born is None:
+            known = self._consumer.partitions_for_topic(partition.topic) or set()
+            plan = self._starting_plan(partition, logged)
+            return _with_partitions(plan, max(known | {partition.partition}) + 1)
+        if partition.partition < born:
+            return _with_partitions(self._starting_plan(partition, logged), born)
+        return _with_partitions(plan_first(logged, logged.begin, logged.begin), born)
+
+    def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
         config = self._config
         now = time.time_ns()
         if config.start == "earliest":
@@ -165,12 +195,8 @@ class Assignment:
             return self._offset_at(partition, since, int(found.offset))
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
-        return plan_recovery(
-            committed,
-            logged,
-            load,
-            warm_up_from,
-        )
+        plan = plan_recovery(committed, logged, load, warm_up_from)
+        return _with_partitions(plan, committed.origin.partitions)
 
     def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
@@ -263,8 +289,9 @@ class Assignment:
         progress.snapshot_due = time.monotonic() + self._snapshot_interval
         if progress.snapshot_offset == progress.position:
             return
-        partition, life = progress.partition, progress.origin.life
-        notes = {"start": progress.warm_until, "muted": sorted(progress.muted), "life": life}
+        partition, origin = progress.partition, progress.origin
+        muted = sorted(progress.muted)
+        notes = {"start": progress.warm_until, "muted": muted, "life": origin.life}
         with self._metrics.timed("snapshot"):
             snapshot = self._engine.snapshot(partition.partition)
             stored = StoredSnapshot(progress.position, snapshot, notes)
@@ -274,8 +301,12 @@ class Assignment:
                 log.error("%s partition %d: no snapshot: %s", *partition, error)
                 return
         progress.snapshot_offset = progress.position
-        progress.origin = Origin(snapshot=progress.position, life=life)
+        progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.counts["snapshots"] += 1
+
+
+def _with_partitions(plan: Plan, born: int) -> Plan:
+    return replace(plan, origin=replace(plan.origin, partitions=born))
 
 
 def _with_life(plan: Plan) -> Plan:

@@ -9,6 +9,7 @@ from kafka import TopicPartition
 
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.choice import codec_for
+from titans_stream.stream.group_check import check_group
 from titans_stream.stream.kafka.client import KafkaClients, translated
 from titans_stream.stream.kafka.deadline import ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
@@ -63,6 +64,8 @@ def inspect_connector(
     topics = named_topics(input, output)
     found = check_topics(clients, topics)
     output_limits(clients, topics)
+    if input.group_id:
+        check_group(clients, input.group_id, [input.topic])
     info = found[input.topic]
     consumer = clients.consumer(input.group_id or None)
     try:

@@ -18,6 +18,7 @@ from titans_stream.records import Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
+from titans_stream.stream.group_check import check_group
 from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
@@ -120,6 +121,9 @@ class Worker:
         settings = self._settings
         topics = named_topics(settings.input, settings.output)
         check_topics(self._clients, topics, self._signals.stop)
+        check_group(
+            self._clients, settings.input.group_id, [settings.input.topic], self._signals.stop
+        )
         limits = output_limits(self._clients, topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)

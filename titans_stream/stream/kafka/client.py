@@ -46,6 +46,17 @@ Client = TypeVar("Client")
 
 
 @dataclass(frozen=True, slots=True)
+class GroupUse:
+    """What a consumer group is used for: the topics that each member subscribes to, and those for
+    which it has committed offsets. `settled`: no rebalance is under way, in which members do not
+    tell their topics."""
+
+    subscriptions: tuple[frozenset[str], ...]
+    committed: frozenset[str]
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TopicInfo:
     """A topic that exists: its partitions, and what this user may do (None: not told)."""
 
@@ -130,6 +141,27 @@ class KafkaClients:
                 told = frozenset(operations) if isinstance(operations, list) else None
                 found[topic["name"]] = TopicInfo(partitions, told or None)
         return found
+
+    def group_use(self, group_id: str) -> GroupUse:
+        """What a group is used for, as far as the broker tells this user."""
+        subscriptions: list[frozenset[str]] = []
+        committed: set[str] = set()
+        settled = True
+        with self._admin() as admin:
+            with suppress(kafka_errors.KafkaError):
+                group = admin.describe_groups([group_id])[group_id]
+                settled = "Rebalance" not in str(group.get("group_state"))
+                for member in group.get("members", ()):
+                    metadata = member.get("member_metadata")
+                    if isinstance(metadata, dict) and metadata.get("topics"):
+                        subscriptions.append(frozenset(metadata["topics"]))
+            with suppress(kafka_errors.KafkaError):
+                for partition, found in admin.list_group_offsets({group_id: None})[
+                    group_id
+                ].items():
+                    if found.offset >= 0:
+                        committed.add(partition.topic)
+        return GroupUse(tuple(subscriptions), frozenset(committed), settled)
 
     def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """Bytes of the largest message that producer and topic take, by topic."""

@@ -16,6 +16,9 @@ class Consumer(Protocol):
     def topics(self) -> set[str]:
         """All topics, fetched anew with their partitions."""
 
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        """The partitions of a topic as last heard; None where it is not known."""
+
     def subscribe(self, topics: list[str], *, listener: Any) -> None:
         """Join the group for these topics; `listener` hears of rebalances."""
 
