@@ -61,8 +61,8 @@ class Origin:
 
     `built_from`: the state began empty at that offset, and output at `start` (before it lies the
     warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
-    of the partition has; nothing where it is not told. `partitions`: how many the topic had when the
-    group began to read it, 0 where that is not told.
+    of the partition has; nothing where it is not told. `partitions`: how many the topic had when
+    the group began to read it, 0 where that is not told.
     """
 
     built_from: int | None = None

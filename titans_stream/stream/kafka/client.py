@@ -227,6 +227,18 @@ class KafkaClients:
 
 
 class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    def poll(self, timeout_ms: float, max_records: int) -> dict[Any, list[Any]]:
+        """Poll, and finish a join that an earlier poll began.
+
+        Where new partitions or topics are the cause of a join, kafka-python 3.0 forgets it if a
+        poll ends before it: the member has no assignment then and sends no heartbeats.
+        """
+        coordinator = self._coordinator
+        if coordinator is not None and coordinator.rejoining:
+            coordinator.request_rejoin()
+        found: dict[Any, list[Any]] = super().poll(timeout_ms, max_records)
+        return found
+
     def commit_within(self, offsets: Mapping[Any, Any], timeout_ms: float) -> Awaitable[Any]:
         """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""
         waiting: Awaitable[Any] = self._manager.wait_for(self.commit_async(offsets), timeout_ms)
