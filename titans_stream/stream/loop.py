@@ -34,6 +34,7 @@ from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment, Offsets
 from titans_stream.stream.codec.codec import Codec
 from titans_stream.stream.commit import Output, OutputState, TooLargeError
+from titans_stream.stream.dropped import DropWatch
 from titans_stream.stream.kafka.client import translated, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import (
@@ -100,6 +101,7 @@ class Loop:
         self._outbox = parts.outbox
         self._output = parts.output
         self._metrics = parts.metrics
+        self._dropped = DropWatch(parts.metrics)
         self._delivery = delivery
         self._signals = signals
         self._commit_timeout = commit_timeout
@@ -259,6 +261,7 @@ class Loop:
             muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
             self._outbox.alerts(results.alerts, muted)
             self._outbox.scores(results.scores)
+            self._dropped.take(results.scores)
             self._outbox.forecasts(results.forecasts)
             self._outbox.dead_letters(decoded.dead)
         metrics.counts["messages"] += len(messages)
