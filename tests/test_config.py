@@ -281,11 +281,11 @@ def test_problems(write: Any, old: str, new: str, expected: str) -> None:
 
 
 def test_every_problem_is_named_at_once_in_order(write: Any) -> None:
-    text = SMALL.replace("topic", "topik").replace("value: value", "value: a..b") + "x: 1\n"
+    text = SMALL.replace("series:", "seriez:").replace("value: value", "value: a..b") + "x: 1\n"
     found = problems(write(text))
     assert [problem.split(":")[1].strip() for problem in found] == [
-        "input.topic",
-        "input.topik",
+        "input.series",
+        "input.seriez",
         "input.value",
         "x",
     ]

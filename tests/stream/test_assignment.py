@@ -122,7 +122,7 @@ def test_a_life_goes_on_over_commits_snapshots_and_recoveries(world: World) -> N
     assert world.consumer.position == 400
     world.commit(second, 500)
     assert Origin.decode(world.consumer.found.metadata) == Origin(  # type: ignore[union-attr]
-        snapshot=400, life=pinned.life, partitions=1
+        snapshot=400, life=pinned.life, partitions=1, born=pinned.born
     )
 
 

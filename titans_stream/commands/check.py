@@ -25,6 +25,7 @@ PATIENCE = 10.0
 LOOKED_AT = 1_000
 """Messages that are decoded to find the series that rules are for."""
 _SHOWN_READINGS = 4
+_SHOWN_TOPICS = 5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +71,11 @@ def _topics(clients: KafkaClients, connector: Connector) -> None:
     named = named_topics(connector.input, connector.output)
     found = clients.topics(named.values())
     say(f"kafka      {clients.servers} answers")
+    pattern = connector.input.subscription
+    if pattern.pattern is not None:
+        matched = list(filter(pattern.has, clients.topic_names()))
+        some = f": {', '.join(matched[:_SHOWN_TOPICS])}" + ", ..." * (len(matched) > _SHOWN_TOPICS)
+        say(f"topics     {len(matched):,} match input.topic_pattern{some if matched else ''}")
     missing = []
     for setting, topic in named.items():
         known = found[topic] is not None
@@ -94,9 +100,11 @@ def _offsets(connector: Connector, found: Inspection) -> None:
 def _messages(reports: Sequence[MessageReport]) -> None:
     if not reports:
         say("messages   none to look at")
+    topics = {report.message.topic for report in reports}
     for report in reports:
         message = report.message
-        say(f"message    partition {message.partition} offset {message.offset}")
+        topic = "" if len(topics) < 2 else f"topic {message.topic} "
+        say(f"message    {topic}partition {message.partition} offset {message.offset}")
         for text in _contents(report):
             say(f"             {text}")
 

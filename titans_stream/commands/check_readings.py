@@ -39,7 +39,7 @@ def look_at(reports: Iterable[MessageReport], out_of_order: int) -> Looked:
     looked = Looked()
     seen: dict[tuple[str, int, str], dict[int, float]] = {}
     newest: dict[tuple[str, int, str], int] = {}
-    for report in sorted(reports, key=lambda r: (r.message.partition, r.message.offset)):
+    for report in sorted(reports, key=lambda r: r.message[:3]):
         looked.messages += 1
         if report.dead is not None and not len(report.readings):
             looked.unusable[report.dead.reason] += 1

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
@@ -44,7 +45,7 @@ class Assignment:
     A partition is *new* until `recover` has put its state in place; until then its messages must
     not be processed. A partition that is revoked and assigned again at once is *held*: its state
     stays, and is used again if nobody has committed for it in between. `snapshot_interval` is
-    seconds between snapshots of a partition.
+    seconds between snapshots of a partition; `number` gives the one by which the engine knows it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Assignment:
         config: InputConfig,
         snapshot_interval: float,
         metrics: Metrics,
+        number: Callable[[TopicPartition], int] = attrgetter("partition"),
     ) -> None:
         self._consumer = consumer
         self._engine = engine
@@ -62,6 +64,7 @@ class Assignment:
         self._config = config
         self._snapshot_interval = snapshot_interval
         self._metrics = metrics
+        self._number = number
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
 
@@ -87,7 +90,7 @@ class Assignment:
 
     def _drop_state(self, partition: TopicPartition) -> None:
         if self.progress.pop(partition, None) is not None:
-            self._engine.release(partition.partition)
+            self._engine.release(self._number(partition))
 
     def discard_state(self) -> None:
         """Drop the state of all partitions and read them anew from what is committed."""
@@ -122,47 +125,56 @@ class Assignment:
         begins = self._consumer.beginning_offsets(partitions, _ANSWER_MS)
         ends = self._consumer.end_offsets(partitions, _ANSWER_MS)
         plans: dict[TopicPartition, Plan | None] = {}
-        born: dict[str, int | None] = {}
+        told: dict[str, Origin | None] = {}
         for partition in partitions:
             logged = LogRange(begins[partition], ends[partition])
             found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
                 topic = partition.topic
-                if topic not in born:
-                    born[topic] = self._partitions_at_birth(topic)
-                plans[partition] = self._first_plan(partition, logged, born[topic])
+                if topic not in told:
+                    told[topic] = self._told(topic)
+                plans[partition] = self._first_plan(partition, logged, told[topic])
             elif held is not None and held.position == held.committed == found.offset:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
         return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
 
-    def _partitions_at_birth(self, topic: str) -> int | None:
-        """How many partitions a topic had when the group began to read it.
-
-        0 where the group does not tell, None where it has committed nothing.
-        """
+    def _told(self, topic: str) -> Origin | None:
+        """What the group tells of itself with the offsets of a topic; None where it has none."""
         for number in sorted(self._consumer.partitions_for_topic(topic) or ()):
             found = self._consumer.committed(
                 TopicPartition(topic, number), metadata=True, timeout_ms=_ANSWER_MS
             )
             if found is not None:
-                return Origin.decode(found.metadata).partitions
+                return Origin.decode(found.metadata)
         return None
 
-    def _first_plan(self, partition: TopicPartition, logged: LogRange, born: int | None) -> Plan:
-        """A plan for a partition of which nothing is committed; `born` as found above.
+    def _born(self) -> int:
+        """When the group began to read any of its topics, in milliseconds; 0: not told, or new."""
+        topics = sorted(filter(self._config.subscription.has, self._consumer.topics()))
+        return next((told.born for told in map(self._told, topics) if told is not None), 0)
 
-        A partition that is younger than the group is read from its beginning.
+    def _first_plan(self, partition: TopicPartition, logged: LogRange, told: Origin | None) -> Plan:
+        """A plan for a partition of which nothing is committed; `told` as the topic tells it.
+
+        A partition that is younger than the group is read from its beginning, and a topic that a
+        pattern matches later from the group's beginning on.
         """
-        if born is None:
-            known = self._consumer.partitions_for_topic(partition.topic) or set()
-            plan = self._starting_plan(partition, logged)
-            return _with_partitions(plan, max(known | {partition.partition}) + 1)
-        if partition.partition < born:
-            return _with_partitions(self._starting_plan(partition, logged), born)
-        return _with_partitions(plan_first(logged, logged.begin, logged.begin), born)
+        if told is not None:
+            if partition.partition < told.partitions:
+                return _with_birth(self._starting_plan(partition, logged), told)
+            return _with_birth(plan_first(logged, logged.begin, logged.begin), told)
+        known = self._consumer.partitions_for_topic(partition.topic) or set()
+        count = max(known | {partition.partition}) + 1
+        born = 0 if self._config.topic_pattern is None else self._born()
+        if born:
+            start = self._offset_at(partition, born * MILLISECOND, logged.end)
+            plan = plan_first(logged, start, start)
+        else:
+            plan, born = self._starting_plan(partition, logged), time.time_ns() // MILLISECOND
+        return _with_birth(plan, Origin(partitions=count, born=born))
 
     def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
         config = self._config
@@ -196,7 +208,7 @@ class Assignment:
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
         plan = plan_recovery(committed, logged, load, warm_up_from)
-        return _with_partitions(plan, committed.origin.partitions)
+        return _with_birth(plan, committed.origin)
 
     def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
@@ -208,7 +220,7 @@ class Assignment:
         self._drop_state(partition)
         stored = plan.stored
         if stored is not None:
-            self._engine.restore(partition.partition, stored.snapshot)
+            self._engine.restore(self._number(partition), stored.snapshot)
         progress = Progress(
             partition,
             position=plan.seek,
@@ -293,7 +305,7 @@ class Assignment:
         muted = sorted(progress.muted)
         notes = {"start": progress.warm_until, "muted": muted, "life": origin.life}
         with self._metrics.timed("snapshot"):
-            snapshot = self._engine.snapshot(partition.partition)
+            snapshot = self._engine.snapshot(self._number(partition))
             stored = StoredSnapshot(progress.position, snapshot, notes)
             try:
                 self._snapshots.save(partition.topic, partition.partition, stored)
@@ -305,8 +317,9 @@ class Assignment:
         self._metrics.counts["snapshots"] += 1
 
 
-def _with_partitions(plan: Plan, born: int) -> Plan:
-    return replace(plan, origin=replace(plan.origin, partitions=born))
+def _with_birth(plan: Plan, told: Origin) -> Plan:
+    origin = replace(plan.origin, partitions=told.partitions, born=told.born)
+    return replace(plan, origin=origin)
 
 
 def _with_life(plan: Plan) -> Plan:

@@ -7,7 +7,7 @@ every change: each would stand still for a minute or more, again and again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.deadline import Deadline
@@ -19,10 +19,10 @@ _PATIENCE = 5.0
 def check_group(
     clients: KafkaClients,
     group_id: str,
-    topics: Collection[str],
+    is_mine: Callable[[str], bool],
     stop: threading.Event | None = None,
 ) -> None:
-    """ConnectError where a group reads, or has read, other topics than these and none of them.
+    """ConnectError where a group reads, or has read, topics and none that is mine.
 
     Topics that are no more do not count. Waits a little for a rebalance to end.
     """
@@ -33,13 +33,12 @@ def check_group(
         if waiting.wait(0.5):
             raise StoppedError("stopped")
         use = clients.group_use(group_id)
-    mine = set(topics)
     for subscription in use.subscriptions:
-        if not subscription & mine:
+        if not any(map(is_mine, subscription)):
             raise _taken(group_id, "reads", subscription)
-    others = use.committed - mine
-    if others and not use.committed & mine:
-        there = {topic for topic, info in clients.topics(others).items() if info is not None}
+    if use.committed and not any(map(is_mine, use.committed)):
+        found = clients.topics(use.committed)
+        there = {topic for topic, info in found.items() if info is not None}
         if there:
             raise _taken(group_id, "has read", there)
 

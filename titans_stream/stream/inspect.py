@@ -22,8 +22,9 @@ _READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """Offsets of an input partition; `committed` is None where the group has no offset yet."""
+    """Offsets of a partition of an input topic; `committed`: None where the group has no offset."""
 
+    topic: str
     partition: int
     begin: int
     end: int
@@ -65,12 +66,18 @@ def inspect_connector(
     found = check_topics(clients, topics)
     output_limits(clients, topics)
     if input.group_id:
-        check_group(clients, input.group_id, [input.topic])
-    info = found[input.topic]
+        check_group(clients, input.group_id, input.subscription.has)
+    if input.topic_pattern is not None:
+        found = clients.topics(filter(input.subscription.has, clients.topic_names()))
     consumer = clients.consumer(input.group_id or None)
     try:
         with translated("check"):
-            names = [TopicPartition(input.topic, partition) for partition in info.partitions]
+            names = [
+                TopicPartition(topic, partition)
+                for topic, info in found.items()
+                if info is not None and input.subscription.has(topic)
+                for partition in info.partitions
+            ]
             consumer.assign(names)
             partitions = _partitions(consumer, names, bool(input.group_id))
             messages = _last_messages(consumer, names, partitions, count)
@@ -98,7 +105,7 @@ def _partitions(
         if has_group:
             committed = consumer.committed(name, metadata=True, timeout_ms=ANSWER_MS)
         offset = None if committed is None else int(committed.offset)
-        reports.append(PartitionReport(name.partition, begins[name], ends[name], offset))
+        reports.append(PartitionReport(*name, begins[name], ends[name], offset))
     return tuple(reports)
 
 

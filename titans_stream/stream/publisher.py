@@ -222,6 +222,8 @@ def publish(
     Else Kafka sets it: a topic's retention would soon delete messages as old as their readings.
     ConnectError where the topic is missing or may not be written.
     """
+    if not config.topic:
+        raise ConnectError("input.topic: needed to publish; topics and topic_pattern name several")
     info = clients.topics([config.topic])[config.topic]
     if info is None:
         raise ConnectError(

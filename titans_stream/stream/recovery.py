@@ -62,7 +62,7 @@ class Origin:
     `built_from`: the state began empty at that offset, and output at `start` (before it lies the
     warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
     of the partition has; nothing where it is not told. `partitions`: how many the topic had when
-    the group began to read it, 0 where that is not told.
+    the group began to read it, `born`: when that was, in milliseconds; 0 where they are not told.
     """
 
     built_from: int | None = None
@@ -70,12 +70,15 @@ class Origin:
     snapshot: int | None = None
     life: str = ""
     partitions: int = 0
+    born: int = 0
 
     def encode(self) -> str:
         """The metadata of an offset."""
         told: dict[str, str | int] = {"life": self.life} if self.life else {}
         if self.partitions:
             told["partitions"] = self.partitions
+        if self.born:
+            told["born"] = self.born
         if self.snapshot is not None:
             return json.dumps({"snapshot": self.snapshot, **told})
         return json.dumps({"from": self.built_from, "start": self.start, **told})
@@ -91,7 +94,7 @@ class Origin:
             return cls()
         numbers = {name: value for name, value in found.items() if type(value) is int}
         life = str(found.get("life", ""))
-        told = cls(life=life, partitions=numbers.get("partitions", 0))
+        told = cls(life=life, partitions=numbers.get("partitions", 0), born=numbers.get("born", 0))
         if "snapshot" in numbers:
             return replace(told, snapshot=numbers["snapshot"])
         if "from" in numbers:

@@ -124,6 +124,16 @@ def _start(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    if not value:
+        raise ValueError("a regular expression is needed")
+    return value
+
+
 def _template(value: str) -> str:
     SeriesTemplate(value)
     return value
@@ -134,12 +144,41 @@ def _group_template(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The topics of an input: by name, or all whose whole name a regular expression matches."""
+
+    names: tuple[str, ...] = ()
+    pattern: str | None = None
+
+    @property
+    def regex(self) -> str | None:
+        """The expression that matches names from their beginning to their end."""
+        return None if self.pattern is None else rf"(?:{self.pattern})\Z"
+
+    def has(self, topic: str) -> bool:
+        """Whether a topic is one of them."""
+        if self.regex is None:
+            return topic in self.names
+        return re.match(self.regex, topic) is not None
+
+    @property
+    def text(self) -> str:
+        """The topics in words."""
+        return ", ".join(self.names) if self.pattern is None else f"all like {self.pattern}"
+
+
 class InputConfig(BaseModel):
     """Which topic is read, and what a reading is in its messages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    topic: Topic
+    topic: Topic | Literal[""] = Field(default="", description="the topic")
+    topics: tuple[Topic, ...] = Field(default=(), description="several topics")
+    topic_pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        default=None,
+        description="a regular expression: all topics whose whole name it matches, later ones too",
+    )
     group_id: str = Field(
         default="",
         max_length=249,
@@ -204,6 +243,10 @@ class InputConfig(BaseModel):
 
     @model_validator(mode="after")
     def _one_or_several(self) -> InputConfig:
+        if bool(self.topic) + bool(self.topics) + (self.topic_pattern is not None) != 1:
+            raise ValueError("exactly one of topic, topics and topic_pattern is needed")
+        if len(set(self.topics)) != len(self.topics):
+            raise ValueError("topics: a topic is named twice")
         if (self.value is None) == (not self.values):
             raise ValueError("exactly one of value and values is needed")
         if len(set(self.values)) != len(self.values):
@@ -212,6 +255,13 @@ class InputConfig(BaseModel):
         if unknown:
             raise ValueError(f"types: {unknown[0]!r} is no field of value or values")
         return self
+
+    @property
+    def subscription(self) -> Subscription:
+        """The topics that are read."""
+        return Subscription(
+            self.topics or ((self.topic,) if self.topic else ()), self.topic_pattern
+        )
 
     @property
     def value_names(self) -> tuple[str, ...]:

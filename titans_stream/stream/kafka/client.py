@@ -142,6 +142,11 @@ class KafkaClients:
                 found[topic["name"]] = TopicInfo(partitions, told or None)
         return found
 
+    def topic_names(self) -> list[str]:
+        """The names of all topics that this user may see."""
+        with self._admin() as admin, translated("list topics"):
+            return sorted(admin.list_topics())
+
     def group_use(self, group_id: str) -> GroupUse:
         """What a group is used for, as far as the broker tells this user."""
         subscriptions: list[frozenset[str]] = []
