@@ -235,7 +235,8 @@ def test_the_examples_load(path: Path) -> None:
         (
             "value: value",
             "value: v\n  timestamp: {field: t, unit: min}",
-            "8: input.timestamp.unit: should be 'auto', 's', 'ms', 'us', 'ns' or 'rfc3339'",
+            "8: input.timestamp.unit: should be 'auto', 's', 'ms', 'us', 'ns', 'rfc3339', "
+            "'calendar' or 'days'",
         ),
         (
             "name: small",
@@ -281,11 +282,11 @@ def test_problems(write: Any, old: str, new: str, expected: str) -> None:
 
 
 def test_every_problem_is_named_at_once_in_order(write: Any) -> None:
-    text = SMALL.replace("topic", "topik").replace("value: value", "value: a..b") + "x: 1\n"
+    text = SMALL.replace("series:", "seriez:").replace("value: value", "value: a..b") + "x: 1\n"
     found = problems(write(text))
     assert [problem.split(":")[1].strip() for problem in found] == [
-        "input.topic",
-        "input.topik",
+        "input.series",
+        "input.seriez",
         "input.value",
         "x",
     ]

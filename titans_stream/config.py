@@ -99,7 +99,8 @@ class Connector(BaseModel):
         group = self.input.group_id or f"titans-stream.{self.name}"
         self._fill("input", group_id=group)
         self._fill(
-            "output", dead_letter=self.output.dead_letter or f"{self.input.topic}.dead-letter"
+            "output",
+            dead_letter=self.output.dead_letter or f"{self.input.topic or self.name}.dead-letter",
         )
         if "timezone" not in self.engine.model_fields_set:
             self._fill("engine", timezone=self.input.timezone)
@@ -114,10 +115,13 @@ class Connector(BaseModel):
         object.__setattr__(self, part, getattr(self, part).model_copy(update=values))
 
     def _check_topics(self) -> None:
-        seen = {self.input.topic: "input.topic"}
+        topics = self.input.subscription
+        seen = dict.fromkeys(topics.names, "input.topic" if self.input.topic else "input.topics")
         for setting, topic in self.output.topics.items():
             if topic in seen:
                 raise ValueError(f"output.{setting}: {topic!r} is {seen[topic]} already")
+            if topics.has(topic):
+                raise ValueError(f"output.{setting}: {topic!r} matches input.topic_pattern")
             seen[topic] = f"output.{setting}"
 
     def _check_forecast(self) -> None:

@@ -22,7 +22,7 @@ MAX_TIMESTAMP = 2**63 - 1
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
-    r" ?(Z|z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
+    r" ?(Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?(?: [A-Z]{3,4})?)?)?"
 )
 
 
@@ -43,10 +43,10 @@ def load_zone(name: str) -> tzinfo:
 def parse_timestamp(text: str, zone: tzinfo = UTC) -> int:
     """Nanoseconds since the epoch of an RFC 3339 time.
 
-    Also taken: a space for the T, a date alone (its midnight), no seconds, an offset without
-    colon, and no offset at all, which is then read in `zone` (the first of two equal local
-    times). Digits beyond the nanosecond are cut. ValueError for anything else, TimeRangeError for
-    times that int64 nanoseconds do not hold.
+    Also taken: a space for the T, a date alone (its midnight), no seconds, UTC or GMT for the Z, an
+    offset without colon or with a zone's name after it, and no offset at all, which is then read in
+    `zone` (the first of two equal local times). Digits beyond the nanosecond are cut. ValueError
+    for anything else, TimeRangeError for times that int64 nanoseconds do not hold.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -76,18 +76,22 @@ def _epoch_seconds(time: datetime) -> int:
 
 
 def _offset_seconds(suffix: str | None, local: datetime, zone: tzinfo) -> int:
-    if suffix in ("Z", "z"):
+    if suffix in ("Z", "z", "UTC", "GMT"):
         return 0
     if suffix is not None:
-        digits = suffix[1:].replace(":", "").ljust(4, "0")
+        digits = suffix[1:].partition(" ")[0].replace(":", "").ljust(4, "0")
         hours, minutes = int(digits[:2]), int(digits[2:])
         if hours > 23 or minutes > 59:
             raise ValueError("offset must be in range -23:59 to +23:59")
         return (-1 if suffix[0] == "-" else 1) * (hours * 3600 + minutes * 60)
+    return zone_seconds(local.replace(tzinfo=None), zone)
+
+
+def zone_seconds(local: datetime, zone: tzinfo) -> int:
+    """Seconds that a naive local time is ahead of UTC in a zone."""
     if zone is UTC:
         return 0
-    offset = zone.utcoffset(local.replace(tzinfo=None)) or timedelta()
-    return round(offset.total_seconds())
+    return round((zone.utcoffset(local) or timedelta()).total_seconds())
 
 
 def format_timestamp(nanoseconds: int) -> str:

@@ -46,6 +46,9 @@ class OnePartition:
     def committed(self, name: Any, metadata: bool, timeout_ms: float) -> Any:
         return self.found
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {0}
+
     def commit(self, offsets: Offsets) -> None:
         self.found = offsets[NAME]
 
@@ -123,7 +126,7 @@ def test_a_life_goes_on_over_commits_snapshots_and_recoveries(world: World) -> N
     assert world.consumer.position == 400
     world.commit(second, 500)
     assert Origin.decode(world.consumer.found.metadata) == Origin(  # type: ignore[union-attr]
-        snapshot=400, life=pinned.life
+        snapshot=400, life=pinned.life, partitions=1, born=pinned.born
     )
 
 

@@ -89,8 +89,9 @@ def test_one_bad_value_of_several_leaves_the_others() -> None:
     assert len(decoded.dead) == 1
     assert (letter.reason, letter.key, letter.value) == ("wrong-type", b"k", message.value)
     assert letter.detail == (
-        "b: a number or null is needed, not a string; c: not there (missing-field); "
-        "d: a number or null is needed, not a truth value"
+        "b: a number or null is needed, not a string (input.lenient: true reads it); "
+        "c: not there (missing-field); "
+        "d: a number or null is needed, not a truth value (input.lenient: true reads it)"
     )
 
 
@@ -234,7 +235,12 @@ def test_values_beyond_a_float(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [("12.5", "a string"), (True, "a truth value"), ([1], "an array"), ({"x": 1}, "an object")],
+    [
+        ("12.5", "a string (input.lenient: true reads it)"),
+        (True, "a truth value (input.lenient: true reads it)"),
+        ([1], "an array"),
+        ({"x": 1}, "an object"),
+    ],
 )
 def test_values_of_another_type(value: object, kind: str) -> None:
     assert reasons(decode(ONE, raw({**GOOD, "value": value}))) == [
@@ -260,7 +266,7 @@ def without(field: str) -> dict[str, Any]:
         (None, "empty-message", "the message has no value"),
         (b"", "empty-message", "the message has no value"),
         (b" ", "invalid-json", "Expecting value at character 1"),
-        (b"\xff\xfe", "invalid-json", "not UTF-8 at byte 0"),
+        (b"\xff\xfe", "byte-order-mark", "UTF-16"),
         (b'{"site":"\xff","machine":"b","value":1,"ts":"2026-03-01"}', "invalid-json", "byte 9"),
         (b'{"x":"\xff",' + json.dumps(GOOD).encode()[1:], "invalid-json", "not UTF-8 at byte 6"),
         (json.dumps(GOOD).encode()[:-1], "invalid-json", "at character"),

@@ -34,6 +34,15 @@ CONFIGS: list[dict[str, Any]] = [
         "timestamp": {"field": "ts", "unit": "rfc3339"},
         "timezone": "Europe/Vienna",
     },
+    {"topic": "t", "series": "{site}", "value": "v", "timestamp": "ts", "lenient": True},
+    {
+        "topic": "t",
+        "series": "{site}",
+        "values": ["v", "x"],
+        "timestamp": "ts",
+        "types": {"x": "boolean", "v": {"type": "state", "states": {"on": 2, "": 3}}},
+        "missing_values": [1, "off"],
+    },
 ]
 REASONS = {str(reason) for reason in Reason}
 
@@ -44,6 +53,7 @@ leaves = (
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from([NOON_MS, "2026-03-01T12:00:00Z", "2026-03-01 12:00:00.5", 1e400, 10**400])
+    | st.sampled_from(["on", "off", "NaN", "+Inf", " 1.5 ", "1e400", "1", str(NOON_MS), 20260301])
 )
 names = st.sampled_from(["site", "v", "ts", "m", "id", "r", "x"])
 documents = st.recursive(
@@ -59,6 +69,8 @@ payloads = (
     st.none()
     | st.binary(max_size=200)
     | (documents | likely).map(lambda document: json.dumps(document).encode())
+    | likely.map(lambda document: b"\xef\xbb\xbf" + json.dumps(document).encode())
+    | likely.map(lambda document: b"\0\0\0\0\7" + json.dumps(document).encode())
 )
 messages = st.builds(
     RawMessage,

@@ -18,7 +18,7 @@ from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Ou
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
 from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.messages import RawMessage, slices
-from titans_stream.stream.settings import DeliveryConfig
+from titans_stream.stream.settings import DeliveryConfig, Subscription
 
 
 class DeafConsumer:
@@ -29,7 +29,7 @@ class DeafConsumer:
         self.calls: list[str] = []
         self.listener: Any = None
 
-    def subscribe(self, topics: list[str], *, listener: Any) -> None:
+    def subscribe(self, topics: Any, *, pattern: Any, listener: Any) -> None:
         self.calls.append("subscribe")
         self.listener = listener
 
@@ -75,7 +75,7 @@ def test_a_lost_join_is_begun_anew(monkeypatch: pytest.MonkeyPatch, deaf: int, j
         Loop._turn(loop)
 
     monkeypatch.setattr(loop, "_turn", turn)
-    loop.run("input")
+    loop.run(Subscription(("input",)))
     assert consumer.calls.count("subscribe") == joins
     assert consumer.calls.count("unsubscribe") == joins - 1
     assert consumer.calls[:2] == ["subscribe", "topics"]
@@ -93,8 +93,8 @@ class FailingConsumer(DeafConsumer):
         if name in self.errors:
             raise self.errors.pop(name)
 
-    def subscribe(self, topics: list[str], *, listener: Any) -> None:
-        super().subscribe(topics, listener=listener)
+    def subscribe(self, topics: Any, *, pattern: Any, listener: Any) -> None:
+        super().subscribe(topics, pattern=pattern, listener=listener)
         self._maybe_fail("subscribe")
 
     def topics(self) -> set[str]:
@@ -115,7 +115,7 @@ def test_a_join_that_fails_is_told_in_our_words(
 ) -> None:
     loop = make_loop(FailingConsumer(**{call: error}), threading.Event())
     with pytest.raises(kind, match=text):
-        loop.run("input")
+        loop.run(Subscription(("input",)))
 
 
 @pytest.mark.parametrize("call", ["subscribe", "topics"])
@@ -127,7 +127,7 @@ def test_a_join_that_is_not_answered_is_asked_for_again(
     consumer = FailingConsumer(**{call: KafkaTimeoutError("no answer")})
     loop = make_loop(consumer, stop)
     loop._report = lambda: stop.set() if loop.joining_since is None else None  # type: ignore
-    loop.run("input")
+    loop.run(Subscription(("input",)))
     assert consumer.calls == ["subscribe", "subscribe", "topics", "close"]
 
 

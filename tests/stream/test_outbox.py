@@ -94,7 +94,7 @@ def test_what_cannot_be_split_is_a_dead_letter_that_names_its_reading(kind: str)
 def test_frames_are_split_down_to_a_row_and_that_is_a_dead_letter() -> None:
     box = Box(scores=LEAST_LIMIT)
     names = ["s" * 20] * 40 + ["l" * 4_000] + ["s" * 20] * 40
-    box.outbox.scores(results(names).scores)
+    box.outbox.scores(results(names).scores, "in")
     frames = [decode_scores(value).scores for _, value, _ in box.sent.of("scores")]
     offsets = [offset for frame in frames for offset in frame.offset.tolist()]
     assert offsets == [*range(70, 110), *range(111, 151)]

@@ -96,6 +96,8 @@ class TestMetadata:
             Origin(built_from=0, life="f00"),
             Origin(snapshot=12),
             Origin(snapshot=12, life="f00"),
+            Origin(snapshot=12, life="f00", partitions=4, born=1_772_366_400_000),
+            Origin(built_from=5, start=9, partitions=1),
         ],
     )
     def test_round_trip(self, origin: Origin) -> None:

@@ -236,7 +236,7 @@ def test_dead_letters_hold_the_exact_bytes_and_the_context(setup: Setup) -> None
     headers = [dict(record.headers) for record in found]
     assert [each["titans.reason"] for each in headers] == [
         b"invalid-json",
-        b"invalid-json",
+        b"byte-order-mark",
         b"missing-field",
         b"empty-message",
     ]

@@ -74,6 +74,6 @@ def _topics_of(connectors: list[Path]) -> dict[str, int]:
     topics: dict[str, int] = {}
     for path in connectors:
         connector = load_connector(path)
-        names = (connector.input.topic, *connector.output.topics.values())
+        names = (*connector.input.subscription.names, *connector.output.topics.values())
         topics |= dict.fromkeys(names, 1)
     return topics

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands.check_readings import look_at, tell
 from titans_stream.commands.outputs import note, say
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PATIENCE = 10.0
 LOOKED_AT = 1_000
 """Messages that are decoded to find the series that rules are for."""
 _SHOWN_READINGS = 4
+_SHOWN_TOPICS = 5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     shown = found.messages[-args.messages :] if args.messages else ()
     _offsets(connector, found)
     _messages(shown)
+    tell(look_at(found.messages, connector.engine.max_out_of_orderness))
     _rules(connector, found)
     _model(connector)
     _forecasts(connector)
@@ -68,6 +71,11 @@ def _topics(clients: KafkaClients, connector: Connector) -> None:
     named = named_topics(connector.input, connector.output)
     found = clients.topics(named.values())
     say(f"kafka      {clients.servers} answers")
+    pattern = connector.input.subscription
+    if pattern.pattern is not None:
+        matched = list(filter(pattern.has, clients.topic_names()))
+        some = f": {', '.join(matched[:_SHOWN_TOPICS])}" + ", ..." * (len(matched) > _SHOWN_TOPICS)
+        say(f"topics     {len(matched):,} match input.topic_pattern{some if matched else ''}")
     missing = []
     for setting, topic in named.items():
         known = found[topic] is not None
@@ -92,9 +100,11 @@ def _offsets(connector: Connector, found: Inspection) -> None:
 def _messages(reports: Sequence[MessageReport]) -> None:
     if not reports:
         say("messages   none to look at")
+    topics = {report.message.topic for report in reports}
     for report in reports:
         message = report.message
-        say(f"message    partition {message.partition} offset {message.offset}")
+        topic = "" if len(topics) < 2 else f"topic {message.topic} "
+        say(f"message    {topic}partition {message.partition} offset {message.offset}")
         for text in _contents(report):
             say(f"             {text}")
 

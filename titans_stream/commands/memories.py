@@ -38,7 +38,11 @@ def lost_memories(
     connector: Connector, engine: StreamEngine, snapshots: LocalSnapshots
 ) -> str | None:
     """Why saved memories start anew, in a line; None where they go on or where there are none."""
-    headers = snapshots.newest(connector.input.topic)
+    headers = {
+        (topic, partition): header
+        for topic in filter(connector.input.subscription.has, snapshots.topics())
+        for partition, header in snapshots.newest(topic).items()
+    }
     wanted = engine.state_schema
     old = {p: one for p, one in headers.items() if not restorable(one.get("schema", ""), wanted)}
     if not old:

@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
     engine = connector_engine(connector, model)
     snapshots = connector_snapshots(connector, model)
     log.info(
-        "connector %s: topic %s, device %s, model %s version %s, %s bytes of memory per series",
+        "connector %s: topics %s, device %s, model %s version %s, %s bytes of memory per series",
         connector.name,
-        connector.input.topic,
+        connector.input.subscription.text,
         engine.info()["device"],
         model.ref.name,
         model.ref.version,

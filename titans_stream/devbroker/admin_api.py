@@ -43,6 +43,9 @@ class AdminApi:
         yield Operation(a.DescribeClusterRequest, a.DescribeClusterResponse, 0, 0, self.describe)
         yield Operation(a.CreateTopicsRequest, a.CreateTopicsResponse, 2, 5, self.create_topics)
         yield Operation(a.DeleteTopicsRequest, a.DeleteTopicsResponse, 1, 5, self.delete_topics)
+        yield Operation(
+            a.CreatePartitionsRequest, a.CreatePartitionsResponse, 0, 3, self.create_partitions
+        )
         yield Operation(a.DescribeConfigsRequest, a.DescribeConfigsResponse, 1, 4, self.settings)
 
     async def metadata(self, request: Any, caller: Caller) -> dict[str, Any]:
@@ -112,6 +115,18 @@ class AdminApi:
         except errors.BrokerResponseError as error:
             return answer | {"error_code": code_of(error), "error_message": str(error)}
         return answer | {"num_partitions": partitions, "replication_factor": 1}
+
+    async def create_partitions(self, request: Any, caller: Caller) -> dict[str, Any]:
+        """CreatePartitions: more partitions for topics that are there."""
+        return {"results": [self._add_partitions(each) for each in request.topics]}
+
+    def _add_partitions(self, asked: Any) -> dict[str, Any]:
+        answer = {"name": asked.name, "error_code": 0, "error_message": None}
+        try:
+            self._cluster.add_partitions(asked.name, asked.count)
+        except errors.BrokerResponseError as error:
+            return answer | {"error_code": code_of(error), "error_message": str(error)}
+        return answer
 
     async def delete_topics(self, request: Any, caller: Caller) -> dict[str, Any]:
         """DeleteTopics."""

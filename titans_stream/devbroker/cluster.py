@@ -68,13 +68,29 @@ class Cluster:
         """Make a topic; the errors are those of check_new_topic."""
         self.check_new_topic(name, partitions)
         settings = settings or {}
-        limit = int(settings.get("max.message.bytes", self.max_message_bytes))
-        logs = [
-            PartitionLog(max_message_bytes=limit, retention_bytes=self.retention_bytes)
-            for _ in range(partitions)
-        ]
-        topic = self.topics[name] = Topic(name, logs, settings)
+        topic = self.topics[name] = Topic(name, self._logs(partitions, settings), settings)
         return topic
+
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Let a topic have so many partitions.
+
+        UnknownTopicOrPartitionError where there is none, InvalidPartitionsError where it does not
+        have fewer now.
+        """
+        topic = self.topics.get(name)
+        if topic is None:
+            raise errors.UnknownTopicOrPartitionError(name)
+        more = partitions - len(topic.partitions)
+        if more < 1 or partitions > MAX_PARTITIONS:
+            raise errors.InvalidPartitionsError(f"{len(topic.partitions)} partitions already")
+        topic.partitions += self._logs(more, topic.settings)
+
+    def _logs(self, count: int, settings: dict[str, str]) -> list[PartitionLog]:
+        limit = int(settings.get("max.message.bytes", self.max_message_bytes))
+        return [
+            PartitionLog(max_message_bytes=limit, retention_bytes=self.retention_bytes)
+            for _ in range(count)
+        ]
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic with its records and the positions in it."""

@@ -17,7 +17,7 @@ import time
 import zlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,10 @@ class LocalSnapshots:
     def offsets(self, topic: str, partition: int) -> list[int]:
         """The offsets at which there are snapshots, in order."""
         return self._offsets(topic, partition)
+
+    def topics(self) -> list[str]:
+        """The topics of which there are snapshots."""
+        return sorted(unquote(folder.name) for folder in self._root.glob("*"))
 
     def newest(self, topic: str) -> dict[int, dict[str, str]]:
         """The header of each partition's newest snapshot, `schema` and `about` in it.

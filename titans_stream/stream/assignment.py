@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
@@ -56,7 +57,7 @@ class Assignment:
     A partition is *new* until `recover` has put its state in place; until then its messages must
     not be processed. A partition that is revoked and assigned again at once is *held*: its state
     stays, and is used again if nobody has committed for it in between. `snapshot_interval` is
-    seconds between snapshots of a partition.
+    seconds between snapshots of a partition; `number` gives the one by which the engine knows it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Assignment:
         config: InputConfig,
         snapshot_interval: float,
         metrics: Metrics,
+        number: Callable[[TopicPartition], int] = attrgetter("partition"),
     ) -> None:
         self._consumer = consumer
         self._engine = engine
@@ -74,6 +76,7 @@ class Assignment:
         self._config = config
         self._snapshot_interval = snapshot_interval
         self._metrics = metrics
+        self._number = number
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
         self._unfit: dict[TopicPartition, int] = {}
@@ -100,7 +103,7 @@ class Assignment:
 
     def _drop_state(self, partition: TopicPartition) -> None:
         if self.progress.pop(partition, None) is not None:
-            self._engine.release(partition.partition)
+            self._engine.release(self._number(partition))
 
     def discard_state(self) -> None:
         """Drop the state of all partitions and read them anew from what is committed."""
@@ -135,19 +138,58 @@ class Assignment:
         begins = self._consumer.beginning_offsets(partitions, _ANSWER_MS)
         ends = self._consumer.end_offsets(partitions, _ANSWER_MS)
         plans: dict[TopicPartition, Plan | None] = {}
+        told: dict[str, Origin | None] = {}
         for partition in partitions:
             logged = LogRange(begins[partition], ends[partition])
             found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
-                plans[partition] = self._first_plan(partition, logged)
+                topic = partition.topic
+                if topic not in told:
+                    told[topic] = self._told(topic)
+                plans[partition] = self._first_plan(partition, logged, told[topic])
             elif held is not None and held.position == held.committed == found.offset:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
         return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
 
-    def _first_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
+    def _told(self, topic: str) -> Origin | None:
+        """What the group tells of itself with the offsets of a topic; None where it has none."""
+        for number in sorted(self._consumer.partitions_for_topic(topic) or ()):
+            found = self._consumer.committed(
+                TopicPartition(topic, number), metadata=True, timeout_ms=_ANSWER_MS
+            )
+            if found is not None:
+                return Origin.decode(found.metadata)
+        return None
+
+    def _born(self) -> int:
+        """When the group began to read any of its topics, in milliseconds; 0: not told, or new."""
+        topics = sorted(filter(self._config.subscription.has, self._consumer.topics()))
+        return next((told.born for told in map(self._told, topics) if told is not None), 0)
+
+    def _first_plan(self, partition: TopicPartition, logged: LogRange, told: Origin | None) -> Plan:
+        """A plan for a partition of which nothing is committed; `told` as the topic tells it.
+
+        A partition that is younger than the group is read from its beginning, and a topic that a
+        pattern matches later from the group's beginning on.
+        """
+        if told is not None:
+            if partition.partition < told.partitions:
+                return _with_birth(self._starting_plan(partition, logged), told)
+            return _with_birth(plan_first(logged, logged.begin, logged.begin), told)
+        known = self._consumer.partitions_for_topic(partition.topic) or set()
+        count = max(known | {partition.partition}) + 1
+        born = 0 if self._config.topic_pattern is None else self._born()
+        if born:
+            start = self._offset_at(partition, born * MILLISECOND, logged.end)
+            plan = plan_first(logged, start, start)
+        else:
+            plan, born = self._starting_plan(partition, logged), time.time_ns() // MILLISECOND
+        return _with_birth(plan, Origin(partitions=count, born=born))
+
+    def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
         config = self._config
         now = time.time_ns()
         if config.start == "earliest":
@@ -179,12 +221,8 @@ class Assignment:
             return self._offset_at(partition, since, int(found.offset))
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
-        return plan_recovery(
-            committed,
-            logged,
-            load,
-            warm_up_from,
-        )
+        plan = plan_recovery(committed, logged, load, warm_up_from)
+        return _with_birth(plan, committed.origin)
 
     def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
@@ -227,7 +265,7 @@ class Assignment:
     def _restored(self, partition: TopicPartition, stored: StoredSnapshot) -> bool:
         """Put a stored state in place; False, with a warning, where it does not fit the engine."""
         try:
-            self._engine.restore(partition.partition, stored.snapshot)
+            self._engine.restore(self._number(partition), stored.snapshot)
         except _UNFIT as error:
             log.warning(
                 "%s partition %d: the snapshot at %d does not fit and is passed over: %s: %s",
@@ -236,7 +274,7 @@ class Assignment:
                 type(error).__name__,
                 error,
             )
-            self._engine.release(partition.partition)
+            self._engine.release(self._number(partition))
             return False
         return True
 
@@ -322,10 +360,11 @@ class Assignment:
         progress.snapshot_due = time.monotonic() + self._snapshot_interval
         if progress.snapshot_offset == progress.position:
             return
-        partition, life = progress.partition, progress.origin.life
-        notes = {"start": progress.warm_until, "muted": sorted(progress.muted), "life": life}
+        partition, origin = progress.partition, progress.origin
+        muted = sorted(progress.muted)
+        notes = {"start": progress.warm_until, "muted": muted, "life": origin.life}
         with self._metrics.timed("snapshot"):
-            snapshot = self._engine.snapshot(partition.partition)
+            snapshot = self._engine.snapshot(self._number(partition))
             stored = StoredSnapshot(progress.position, snapshot, notes)
             try:
                 self._snapshots.save(partition.topic, partition.partition, stored)
@@ -334,8 +373,13 @@ class Assignment:
                 log.error("%s partition %d: no snapshot: %s", *partition, error)
                 return
         progress.snapshot_offset = progress.position
-        progress.origin = Origin(snapshot=progress.position, life=life)
+        progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.counts["snapshots"] += 1
+
+
+def _with_birth(plan: Plan, told: Origin) -> Plan:
+    origin = replace(plan.origin, partitions=told.partitions, born=told.born)
+    return replace(plan, origin=origin)
 
 
 def _with_life(plan: Plan) -> Plan:

@@ -9,7 +9,8 @@ from kafka import TopicPartition
 
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.choice import codec_for
-from titans_stream.stream.kafka.client import KafkaClients, translated
+from titans_stream.stream.group_check import check_group
+from titans_stream.stream.kafka.client import KafkaClients, TopicInfo, translated
 from titans_stream.stream.kafka.deadline import ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage, raw_messages
@@ -21,8 +22,9 @@ _READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """Offsets of an input partition; `committed` is None where the group has no offset yet."""
+    """Offsets of a partition of an input topic; `committed`: None where the group has no offset."""
 
+    topic: str
     partition: int
     begin: int
     end: int
@@ -61,13 +63,21 @@ def inspect_connector(
     ConnectError for whatever would keep a worker from running.
     """
     topics = named_topics(input, output)
-    found = check_topics(clients, topics)
+    found: dict[str, TopicInfo | None] = {**check_topics(clients, topics)}
     output_limits(clients, topics)
-    info = found[input.topic]
+    if input.group_id:
+        check_group(clients, input.group_id, input.subscription.has)
+    if input.topic_pattern is not None:
+        found = clients.topics(filter(input.subscription.has, clients.topic_names()))
     consumer = clients.consumer(input.group_id or None)
     try:
         with translated("check"):
-            names = [TopicPartition(input.topic, partition) for partition in info.partitions]
+            names = [
+                TopicPartition(topic, partition)
+                for topic, info in found.items()
+                if info is not None and input.subscription.has(topic)
+                for partition in info.partitions
+            ]
             consumer.assign(names)
             partitions = _partitions(consumer, names, bool(input.group_id))
             messages = _last_messages(consumer, names, partitions, count)
@@ -95,7 +105,9 @@ def _partitions(
         if has_group:
             committed = consumer.committed(name, metadata=True, timeout_ms=ANSWER_MS)
         offset = None if committed is None else int(committed.offset)
-        reports.append(PartitionReport(name.partition, begins[name], ends[name], offset))
+        reports.append(
+            PartitionReport(name.topic, name.partition, begins[name], ends[name], offset)
+        )
     return tuple(reports)
 
 

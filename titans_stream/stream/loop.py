@@ -33,8 +33,8 @@ from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRange
 from titans_stream.durations import SECOND
 from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment, Offsets
-from titans_stream.stream.codec.codec import Codec
 from titans_stream.stream.commit import Output, OutputState, TooLargeError
+from titans_stream.stream.dropped import DropWatch
 from titans_stream.stream.kafka.client import translated, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import (
@@ -48,8 +48,9 @@ from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage, raw_messages, slices
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
+from titans_stream.stream.processing import Processor
 from titans_stream.stream.recovery import Progress
-from titans_stream.stream.settings import DeliveryConfig
+from titans_stream.stream.settings import DeliveryConfig, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Parts:
 
     consumer: Consumer
     assignment: Assignment
-    codec: Codec
+    processor: Processor
     engine: Engine
     outbox: Outbox
     output: Output
@@ -96,11 +97,12 @@ class Loop:
     ) -> None:
         self._consumer = parts.consumer
         self._assignment = parts.assignment
-        self._codec = parts.codec
+        self._processor = parts.processor
         self._engine = parts.engine
         self._outbox = parts.outbox
         self._output = parts.output
         self._metrics = parts.metrics
+        self._dropped = DropWatch(parts.metrics)
         self._delivery = delivery
         self._signals = signals
         self._commit_timeout = commit_timeout
@@ -109,14 +111,14 @@ class Loop:
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
-        self._topic = ""
+        self._topics: Subscription
         self._subscribed = False
         self.joining_since: float | None = None
         """When the join began that has not given an assignment yet; an empty one counts."""
 
-    def run(self, topic: str) -> None:
+    def run(self, topics: Subscription) -> None:
         """Work until `stop` is set, then finish in good order."""
-        self._topic = topic
+        self._topics = topics
         try:
             while not self._signals.stop.is_set():
                 self._turn()
@@ -140,7 +142,9 @@ class Loop:
             self._subscribed = False
         if not self._subscribed:
             with translated("join group"):
-                self._consumer.subscribe([self._topic], listener=_Listener(self))
+                self._consumer.subscribe(
+                    self._topics.names, pattern=self._topics.regex, listener=_Listener(self)
+                )
                 # Fetched partitions spare the group a first rebalance, in which nothing is
                 # assigned and in which kafka-python 3.0 can lose the join.
                 self._consumer.topics()
@@ -242,9 +246,7 @@ class Loop:
             segment, messages = messages[:count], messages[count:]
             if segment:
                 warming = segment[0].offset < progress.warm_until
-                with self._metrics.timed("recover"):
-                    results = self._engine.process(self._codec.decode(segment).readings)
-                for alert in results.alerts:
+                for alert in self._processor.replay(segment):
                     if alert.status == "resolved":
                         progress.muted.discard(alert.alert_id)
                     elif warming and alert.status == "opened":
@@ -255,21 +257,20 @@ class Loop:
 
     def _process_live(self, messages: Sequence[RawMessage]) -> None:
         metrics = self._metrics
-        with metrics.timed("decode"):
-            decoded = self._codec.decode(messages)
-        with metrics.timed("engine"):
-            results = self._engine.process(decoded.readings)
+        processed = self._processor.process(messages)
         if self._output.state is OutputState.IDLE:
             self._output.begin()
             self._begun = time.monotonic()
         with metrics.timed("encode"):
             muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
-            self._outbox.alerts(results.alerts, muted)
-            self._outbox.scores(results.scores)
-            self._outbox.forecasts(results.forecasts)
-            self._outbox.dead_letters(decoded.dead)
+            self._outbox.alerts(processed.alerts, muted)
+            for topic, scores in processed.scores:
+                self._outbox.scores(scores, topic)
+                self._dropped.take(scores)
+            self._outbox.forecasts(processed.forecasts)
+            self._outbox.dead_letters(processed.dead)
         metrics.counts["messages"] += len(messages)
-        metrics.counts["readings"] += len(decoded.readings)
+        metrics.counts["readings"] += processed.readings
 
     # --- commit and abort
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, timedelta
 from typing import Any
 
 import orjson
@@ -19,11 +20,11 @@ from kafka.errors import KafkaError
 from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Path, format_path, parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
-from titans_stream.stream.codec.timestamps import UNIT_NANOSECONDS
+from titans_stream.stream.codec.timestamps import SPREADSHEET_EPOCH, UNIT_NANOSECONDS
 from titans_stream.stream.kafka.client import KafkaClients, close_producer, translated
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.settings import InputConfig
-from titans_stream.times import format_timestamp
+from titans_stream.times import EPOCH, format_timestamp, load_zone
 
 _MOST_UNSENT = 10_000
 _FLUSH_SECONDS = 60.0
@@ -150,6 +151,7 @@ class MessageBuilder:
         )
         templates = [self._template] if group is None else [self._template, group]
         self._uses_key = any(template.uses("key") for template in templates)
+        self._zone = load_zone(config.timezone)
         self._values = {name: parse_path(name) for name in config.value_names}
         self._items = None if config.items is None else parse_path(config.items)
         self._time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
@@ -184,7 +186,14 @@ class MessageBuilder:
         raise ValueError(f"{name}: the series template needs it, the row does not have it")
 
     def _timestamp(self, timestamp: int) -> str | int | float:
-        unit = self._config.timestamp.unit
+        unit, time_format = self._config.timestamp.unit, self._config.timestamp.format
+        if time_format is not None or unit in ("calendar", "days"):
+            local = (EPOCH + timedelta(microseconds=timestamp // 1_000)).astimezone(self._zone)
+            if time_format is not None:
+                return local.strftime(time_format)
+            if unit == "calendar":
+                return int(local.strftime("%Y%m%d%H%M%S"))
+            return SPREADSHEET_EPOCH + (local.replace(tzinfo=UTC) - EPOCH) / timedelta(days=1)
         if unit in ("auto", "rfc3339"):
             return format_timestamp(timestamp)
         whole, rest = divmod(timestamp, UNIT_NANOSECONDS[unit])
@@ -213,6 +222,8 @@ def publish(
     Else Kafka sets it: a topic's retention would soon delete messages as old as their readings.
     ConnectError where the topic is missing or may not be written.
     """
+    if not config.topic:
+        raise ConnectError("input.topic: needed to publish; topics and topic_pattern name several")
     info = clients.topics([config.topic])[config.topic]
     if info is None:
         raise ConnectError(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kafka import TopicPartition
@@ -61,17 +61,24 @@ class Origin:
 
     `built_from`: the state began empty at that offset, and output at `start` (before it lies the
     warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
-    of the partition has; nothing where it is not told.
+    of the partition has; nothing where it is not told. `partitions`: how many the topic had when
+    the group began to read it, `born`: when that was, in milliseconds; 0 where they are not told.
     """
 
     built_from: int | None = None
     start: int = 0
     snapshot: int | None = None
     life: str = ""
+    partitions: int = 0
+    born: int = 0
 
     def encode(self) -> str:
         """The metadata of an offset."""
-        told = {"life": self.life} if self.life else {}
+        told: dict[str, str | int] = {"life": self.life} if self.life else {}
+        if self.partitions:
+            told["partitions"] = self.partitions
+        if self.born:
+            told["born"] = self.born
         if self.snapshot is not None:
             return json.dumps({"snapshot": self.snapshot, **told})
         return json.dumps({"from": self.built_from, "start": self.start, **told})
@@ -87,10 +94,11 @@ class Origin:
             return cls()
         numbers = {name: value for name, value in found.items() if type(value) is int}
         life = str(found.get("life", ""))
+        told = cls(life=life, partitions=numbers.get("partitions", 0), born=numbers.get("born", 0))
         if "snapshot" in numbers:
-            return cls(snapshot=numbers["snapshot"], life=life)
+            return replace(told, snapshot=numbers["snapshot"])
         if "from" in numbers:
-            return cls(built_from=numbers["from"], start=numbers.get("start", 0), life=life)
+            return replace(told, built_from=numbers["from"], start=numbers.get("start", 0))
         return cls()
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 
 from titans_stream.durations import DAY, MILLISECOND, SECOND, Duration, format_duration
 from titans_stream.stream.codec.fields import parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.times import Timestamp, ZoneName, parse_timestamp
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339"]
+ValueType = Literal["number", "boolean", "state"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339", "calendar", "days"]
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 
@@ -32,6 +42,20 @@ def _path(value: str) -> str:
     return value
 
 
+def checked_format(value: str) -> str:
+    """`value` if it is a format of strptime that holds a date, else ValueError."""
+    example = datetime(2031, 12, 30, 23, 58, 57)
+    try:
+        read = datetime.strptime(example.strftime(value), value)
+    except (ValueError, re.error) as error:
+        raise ValueError(f"{value!r}: {error}") from error
+    if read.year != example.year:
+        raise ValueError(f"{value!r}: names no year; a format such as '%d.%m.%Y %H:%M' is needed")
+    return value
+
+
+TimeFormat = Annotated[str, AfterValidator(checked_format)]
+
 FieldPath = Annotated[
     str,
     Field(min_length=1, description="a field of the message; a.b is field b of object a"),
@@ -47,8 +71,42 @@ class TimestampConfig(BaseModel):
     field: FieldPath | None = Field(default=None)
     unit: TimeUnit = Field(
         default="auto",
-        description="auto: text is RFC 3339; numbers are s, ms, us or ns since 1970 by their size",
+        description="auto: text is RFC 3339; numbers are s, ms, us or ns since 1970 by their size, "
+        "or the digits of a date; calendar: digits, YYYY to YYYYMMDDhhmmss; days: of a spreadsheet",
     )
+    format: TimeFormat | None = Field(
+        default=None,
+        description="of text, as in Python's strptime, e.g. '%d.%m.%Y %H:%M'; none: RFC 3339",
+    )
+
+    @model_validator(mode="after")
+    def _format_of_text(self) -> TimestampConfig:
+        if self.format is not None and (self.field is None or self.unit != "auto"):
+            raise ValueError("format: needs a field, and no unit beside it")
+        return self
+
+
+class ValueConfig(BaseModel):
+    """What a value's field holds beside numbers and null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: ValueType = Field(
+        description="number: in text, too; boolean: truth values as 1 and 0; state: text by name"
+    )
+    states: dict[str, FiniteFloat] = Field(
+        default={}, description="for type state: the number of each, e.g. {open: 1, closed: 0}"
+    )
+
+    @model_validator(mode="after")
+    def _states_of_state(self) -> ValueConfig:
+        if (self.type == "state") != bool(self.states):
+            raise ValueError("states: needed for type state, and only there")
+        return self
+
+
+def _value_config(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
 
 
 def _timestamp_config(value: object) -> object:
@@ -66,6 +124,16 @@ def _start(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    if not value:
+        raise ValueError("a regular expression is needed")
+    return value
+
+
 def _template(value: str) -> str:
     SeriesTemplate(value)
     return value
@@ -76,12 +144,41 @@ def _group_template(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The topics of an input: by name, or all whose whole name a regular expression matches."""
+
+    names: tuple[str, ...] = ()
+    pattern: str | None = None
+
+    @property
+    def regex(self) -> str | None:
+        """The expression that matches names from their beginning to their end."""
+        return None if self.pattern is None else rf"(?:{self.pattern})\Z"
+
+    def has(self, topic: str) -> bool:
+        """Whether a topic is one of them."""
+        if self.regex is None:
+            return topic in self.names
+        return re.match(self.regex, topic) is not None
+
+    @property
+    def text(self) -> str:
+        """The topics in words."""
+        return ", ".join(self.names) if self.pattern is None else f"all like {self.pattern}"
+
+
 class InputConfig(BaseModel):
     """Which topic is read, and what a reading is in its messages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    topic: Topic
+    topic: Topic | Literal[""] = Field(default="", description="the topic")
+    topics: tuple[Topic, ...] = Field(default=(), description="several topics")
+    topic_pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        default=None,
+        description="a regular expression: all topics whose whole name it matches, later ones too",
+    )
     group_id: str = Field(
         default="",
         max_length=249,
@@ -110,6 +207,23 @@ class InputConfig(BaseModel):
         default=None,
         description="a field that holds an array of readings; '.': the message is the array",
     )
+    lenient: bool = Field(
+        default=False,
+        description="read numbers and truth values in text, times as numbers in text, and JSON "
+        "after a byte-order mark or a schema registry's header",
+    )
+    types: dict[
+        FieldPath,
+        Annotated[
+            ValueConfig, BeforeValidator(_value_config, json_schema_input_type=str | ValueConfig)
+        ],
+    ] = Field(
+        default={},
+        description="by value field: number, boolean, or {type: state, states: {open: 1}}",
+    )
+    missing_values: tuple[FiniteFloat | str, ...] = Field(
+        default=(), description="numbers or texts that stand for a missing value, e.g. -999"
+    )
     timestamp: Annotated[
         TimestampConfig,
         BeforeValidator(_timestamp_config, json_schema_input_type=str | TimestampConfig),
@@ -129,11 +243,25 @@ class InputConfig(BaseModel):
 
     @model_validator(mode="after")
     def _one_or_several(self) -> InputConfig:
+        if bool(self.topic) + bool(self.topics) + (self.topic_pattern is not None) != 1:
+            raise ValueError("exactly one of topic, topics and topic_pattern is needed")
+        if len(set(self.topics)) != len(self.topics):
+            raise ValueError("topics: a topic is named twice")
         if (self.value is None) == (not self.values):
             raise ValueError("exactly one of value and values is needed")
         if len(set(self.values)) != len(self.values):
             raise ValueError("values: a field is named twice")
+        unknown = sorted(self.types.keys() - set(self.value_names))
+        if unknown:
+            raise ValueError(f"types: {unknown[0]!r} is no field of value or values")
         return self
+
+    @property
+    def subscription(self) -> Subscription:
+        """The topics that are read."""
+        return Subscription(
+            self.topics or ((self.topic,) if self.topic else ()), self.topic_pattern
+        )
 
     @property
     def value_names(self) -> tuple[str, ...]:

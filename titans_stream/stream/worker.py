@@ -18,6 +18,7 @@ from titans_stream.records import Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
+from titans_stream.stream.group_check import check_group
 from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
@@ -25,6 +26,7 @@ from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
+from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
 
@@ -108,8 +110,8 @@ class Worker:
                 loop = self._connect(stack)
                 self._to(WorkerState.RUNNING)
                 input = self._settings.input
-                log.info("reading %s as group %s", input.topic, input.group_id)
-                loop.run(input.topic)
+                log.info("reading %s as group %s", input.subscription.text, input.group_id)
+                loop.run(input.subscription)
         except StoppedError:
             log.info("stopped before Kafka could be reached")
         finally:
@@ -120,12 +122,19 @@ class Worker:
         settings = self._settings
         topics = named_topics(settings.input, settings.output)
         check_topics(self._clients, topics, self._signals.stop)
+        check_group(
+            self._clients,
+            settings.input.group_id,
+            settings.input.subscription.has,
+            self._signals.stop,
+        )
         limits = output_limits(self._clients, topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)
         outbox = Outbox(output, topics, limits, self._model, self.metrics)
         consumer = self._clients.consumer(settings.input.group_id)
         stack.callback(_close_quietly, consumer)
+        numbers = PartitionNumbers(settings.input.topic or None)
         assignment = Assignment(
             consumer,
             self._engine,
@@ -133,9 +142,10 @@ class Worker:
             settings.input,
             settings.state.snapshot_interval / SECOND,
             self.metrics,
+            numbers.number,
         )
-        codec = codec_for(settings.input)
-        parts = Parts(consumer, assignment, codec, self._engine, outbox, output, self.metrics)
+        processor = Processor(codec_for(settings.input), self._engine, numbers, self.metrics)
+        parts = Parts(consumer, assignment, processor, self._engine, outbox, output, self.metrics)
         return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
 
     def _open_output(self) -> Output:
@@ -162,11 +172,16 @@ def _close_quietly(consumer: Consumer) -> None:
 
 
 def named_topics(input: InputConfig, output: OutputConfig) -> dict[str, str]:
-    """All topics that a worker uses, by the name of their setting."""
-    topics = {"input.topic": input.topic}
+    """All topics that a worker uses and that have a name, by the name of their setting."""
+    topics = {"input.topic": input.topic} if input.topic else {}
+    topics |= {f"input.topics[{i}]": topic for i, topic in enumerate(input.topics)}
     topics |= {f"output.{name}": topic for name, topic in output.topics.items()}
-    topics.setdefault("output.dead_letter", f"{input.topic}.dead-letter")
+    topics.setdefault("output.dead_letter", f"{input.topic or input.group_id}.dead-letter")
     return topics
+
+
+def _is_input(setting: str) -> bool:
+    return setting.startswith("input.")
 
 
 def check_topics(
@@ -175,14 +190,14 @@ def check_topics(
     """What there is to know of the topics, given by the name of their setting.
 
     ConnectError naming setting and topic where one is missing or may not be used. The input topic
-    (`input.topic`) may appear within some seconds.
+    may appear within some seconds.
     """
     deadline = Deadline(_TOPIC_PATIENCE)
     waiting = stop if stop is not None else threading.Event()
     while True:
         found = clients.topics(topics.values())
         missing = [name for name, topic in topics.items() if found[topic] is None]
-        if missing != ["input.topic"] or deadline.expired:
+        if not missing or not all(map(_is_input, missing)) or deadline.expired:
             break
         if waiting.wait(0.5):
             raise StoppedError("stopped")
@@ -192,7 +207,7 @@ def check_topics(
         )
     known = {topic: info for topic, info in found.items() if info is not None}
     for name, topic in topics.items():
-        operation = "READ" if name == "input.topic" else "WRITE"
+        operation = "READ" if _is_input(name) else "WRITE"
         if not known[topic].allows(operation):
             raise ConnectError(f"{name}: no permission to {operation.lower()} topic {topic}")
     return known
@@ -203,7 +218,7 @@ def output_limits(clients: KafkaClients, topics: dict[str, str]) -> dict[str, in
 
     ConnectError for a topic whose messages are too small for any use.
     """
-    names = {topic: name for name, topic in topics.items() if name != "input.topic"}
+    names = {topic: name for name, topic in topics.items() if not _is_input(name)}
     limits = clients.message_limits(names)
     for topic, limit in limits.items():
         if limit < LEAST_LIMIT:

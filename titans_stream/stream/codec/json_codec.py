@@ -16,9 +16,10 @@ import numpy as np
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.codec import Decoded
-from titans_stream.stream.codec.json_plain import PlainDecoder, Problems
+from titans_stream.stream.codec.json_plain import PlainDecoder, Problems, unwrapped
 from titans_stream.stream.codec.json_typed import TypedWay, typed_way
-from titans_stream.stream.codec.timestamps import TimestampReader
+from titans_stream.stream.codec.timestamps import CALENDAR_SINCE, TimestampReader
+from titans_stream.stream.codec.values import missing_numbers
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone
@@ -51,12 +52,20 @@ class JsonCodec:
 
     def __init__(self, config: InputConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._read_time = TimestampReader(config.timestamp.unit, load_zone(config.timezone))
+        self._read_time = TimestampReader(
+            config.timestamp.unit,
+            load_zone(config.timezone),
+            time_format=config.timestamp.format,
+            calendar=config.min_timestamp >= CALENDAR_SINCE,
+            lenient=config.lenient,
+        )
         self._plain = PlainDecoder(config, self._read_time)
         self._typed = typed_way(config, self._plain)
         self._earliest = config.min_timestamp
         self._several = len(config.value_names) > 1
         self._grouped = config.group is not None
+        self._unwrap = config.lenient
+        self._missing = missing_numbers(config)
 
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
         """See `Codec`."""
@@ -68,7 +77,10 @@ class JsonCodec:
                 self._decode_plain(message, now, columns, dead)
         else:
             self._decode_typed(self._typed, messages, now, columns, dead)
-        return Decoded(columns.readings(), dead)
+        readings = columns.readings()
+        if len(self._missing):
+            readings.value[np.isin(readings.value, self._missing)] = np.nan
+        return Decoded(readings, dead)
 
     def _decode_plain(
         self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
@@ -103,7 +115,7 @@ class JsonCodec:
         read_time, latest = self._read_time, self._plain.latest
         needs_message, earliest = names.needs_message, self._earliest
         for message in messages:
-            raw = message.value
+            raw = unwrapped(message.value) if self._unwrap else message.value
             try:
                 if raw is None or not (raw.isascii() or raw.decode()):
                     raise ValueError("no value")
@@ -120,10 +132,10 @@ class JsonCodec:
                 )
                 if not earliest <= timestamp <= latest(message, now):
                     raise ValueError("out of range")
+                value = get_value(document)
             except (ValueError, RecursionError):
                 self._decode_plain(message, now, columns, dead)
                 continue
-            value = get_value(document)
             if columns.group is not None:
                 if self._several:
                     columns.group += group

@@ -6,8 +6,8 @@ It knows every shape of message and finds the reason of every failure. The typed
 
 from __future__ import annotations
 
+import codecs
 import json
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from titans_stream.stream.codec.fields import (
     parse_path,
 )
 from titans_stream.stream.codec.timestamps import TimestampReader
+from titans_stream.stream.codec.values import ReadValue, plain_number, value_readers
 from titans_stream.stream.messages import LOG_APPEND_TIME, RawMessage
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import TimeRangeError
@@ -37,6 +38,13 @@ MOST_PROBLEMS = 5
 """So many problems of a message are named; the others are counted."""
 _ABSURD = 3_650 * DAY
 """So far ahead of the present is no clock, but another unit."""
+_JSON_BEGINS = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
+"""Text in ASCII begins with one of these bytes."""
+_MAGIC = b"\0"
+_HEADER = 5
+"""A schema registry's serializers write a byte 0 and the schema's number in four bytes."""
+_OPENING = (b"{", b"[")
+_AVRO = b"Obj\1"
 _LONGEST_INTEGER = 400
 """More digits than any float has; such a number is read as infinite."""
 
@@ -67,6 +75,11 @@ class PlainDecoder:
         self._template = config.series_template
         self._group_template = config.group_template
         self._values = [(name, parse_path(name)) for name in config.value_names]
+        self.read_values: dict[str, ReadValue] = value_readers(config) or dict.fromkeys(
+            config.value_names, plain_number
+        )
+        """How the value of each field is read."""
+        self._unwrap = config.lenient
         self._needs_object = all(path for _, path in self._values)
         self._items = None if config.items is None else parse_path(config.items)
         self._time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
@@ -106,7 +119,7 @@ class PlainDecoder:
         self, message: RawMessage, problems: Problems
     ) -> Iterator[tuple[str, Callable[[Path], Any]]]:
         """For each reading of the message: its place in words, and how its fields are found."""
-        document = parse_json(message.value)
+        document = parse_json(unwrapped(message.value) if self._unwrap else message.value)
         if self._items is None:
             self._check_object("", document)
             yield "", lambda path: find(document, path)
@@ -157,11 +170,16 @@ class PlainDecoder:
             try:
                 series = self.series(message, name, needed)
                 group = self.group(message, name, needed)
-                readings.append(
-                    (series, timestamp, _number(path, _present(find_field, path)), group)
-                )
+                value = _present(find_field, path)
+                readings.append((series, timestamp, self._value(name, path, value), group))
             except UnusableError as problem:
                 problems.add(problem, prefix)
+
+    def _value(self, name: str, path: Path, value: object) -> float:
+        try:
+            return self.read_values[name](value)
+        except UnusableError as problem:
+            raise UnusableError(problem.reason, f"{format_path(path)}: {problem.detail}") from None
 
     def series(self, message: RawMessage, value_name: str, field: Callable[[Path], object]) -> str:
         """The series id of a value; UnusableError where it cannot be rendered."""
@@ -213,6 +231,44 @@ def _sent(message: RawMessage, now: int) -> str:
     )
 
 
+def unwrapped(value: bytes | None) -> bytes | None:
+    """The JSON after a byte-order mark, or after the header of a schema registry."""
+    if value is None:
+        return None
+    if value.startswith(codecs.BOM_UTF8):
+        return value[len(codecs.BOM_UTF8) :]
+    if value[:1] == _MAGIC and value[_HEADER : _HEADER + 1] in _OPENING:
+        return value[_HEADER:]
+    return value
+
+
+def _refuse_foreign(value: bytes) -> None:
+    """UnusableError for what begins like no text: another format, or JSON behind a mark."""
+    if value.startswith(codecs.BOM_UTF8):
+        raise UnusableError(
+            Reason.BYTE_ORDER_MARK,
+            "begins with a byte-order mark: input.lenient: true reads what follows",
+        )
+    if value.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UnusableError(Reason.BYTE_ORDER_MARK, "text in UTF-16: JSON in UTF-8 is needed")
+    if value[:1] == _MAGIC and len(value) > _HEADER:
+        number = int.from_bytes(value[1:_HEADER], "big")
+        told = f"begins with the header of a schema registry (schema {number}): "
+        if value[_HEADER : _HEADER + 1] in _OPENING:
+            raise UnusableError(
+                Reason.SCHEMA_REGISTRY, told + "input.lenient: true reads the JSON that follows"
+            )
+        raise UnusableError(
+            Reason.SCHEMA_REGISTRY,
+            told + "Avro and Protobuf are not supported yet, have it converted to JSON",
+        )
+    raise UnusableError(
+        Reason.BINARY_MESSAGE,
+        f"begins with byte {value[0]:#04x} and is no JSON: Avro, Protobuf and packed data are "
+        "not supported yet",
+    )
+
+
 def parse_json(value: bytes | None) -> Any:
     """The JSON document of a message's bytes.
 
@@ -221,6 +277,8 @@ def parse_json(value: bytes | None) -> Any:
     """
     if not value:
         raise UnusableError(Reason.EMPTY_MESSAGE, "the message has no value")
+    if value[0] not in _JSON_BEGINS or value.startswith(_AVRO):
+        _refuse_foreign(value)
     try:
         return msgspec.json.decode(value)
     except (ValueError, RecursionError):
@@ -278,22 +336,3 @@ def _needed(find_field: Callable[[Path], Any], path: Path) -> Any:
     if value is None:
         raise UnusableError(Reason.MISSING_FIELD, f"{format_path(path)}: null")
     return value
-
-
-def _number(path: Path, value: object) -> float:
-    if value is None:
-        return math.nan
-    if type(value) is not float and type(value) is not int:
-        raise UnusableError(
-            Reason.WRONG_TYPE,
-            f"{format_path(path)}: a number or null is needed, not {json_type(value)}",
-        )
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if math.isinf(number):
-        raise UnusableError(
-            Reason.VALUE_NOT_FINITE, f"{format_path(path)}: beyond the range of a 64-bit float"
-        )
-    return number

@@ -17,12 +17,14 @@ import msgspec
 from titans_stream.stream.codec.fields import Path, parse_path
 from titans_stream.stream.codec.json_plain import PlainDecoder
 from titans_stream.stream.codec.series_template import SeriesTemplate
+from titans_stream.stream.codec.values import ReadValue, value_readers
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 
 _ID = str | int
 _TIME = str | int | float
 _VALUE = float | None
+_LENIENT_VALUE = float | str | bool | None
 _MOST_CACHED = 200_000
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
@@ -83,7 +85,7 @@ class TypedWay:
 
     `parse` raises ValueError or RecursionError for a message that does not fit. `get_fields` gives
     the fields of series and group id, one alone or several as a tuple; `get_value` the value, or
-    the tuple of several.
+    the tuple of several, and raises ValueError for one that is none.
     """
 
     parse: Callable[[bytes], Any]
@@ -116,7 +118,10 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
     time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
     values = [parse_path(name) for name in config.value_names]
     tree: Tree = {}
-    wanted = [(path, _ID) for path in fields] + [(path, _VALUE) for path in values]
+    readers = value_readers(config)
+    kind = _VALUE if readers is None else _LENIENT_VALUE
+    wanted: list[tuple[Path, Any]] = [(path, _ID) for path in fields]
+    wanted += [(path, kind) for path in values]
     if time is not None:
         wanted.append((time, _TIME))
     if not all(_plant(tree, path, kind) for path, kind in wanted):
@@ -127,7 +132,7 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
         parse=msgspec.json.Decoder(structure).decode,
         get_fields=_getter([attributes[path] for path in fields]),
         get_time=None if time is None else attrgetter(attributes[time]),
-        get_value=_getter([attributes[path] for path in values]),
+        get_value=_value_getter([attributes[path] for path in values], readers),
         names=Names(config, plain.series),
         groups=None if config.group is None else Names(config, plain.group),
     )
@@ -158,3 +163,16 @@ def _structure(tree: Tree, path: Path, prefix: str, attributes: dict[Path, str])
 
 def _getter(attributes: list[str]) -> Callable[[Any], Any]:
     return attrgetter(*attributes) if attributes else lambda _: None
+
+
+def _value_getter(
+    attributes: list[str], readers: dict[str, ReadValue] | None
+) -> Callable[[Any], Any]:
+    get = _getter(attributes)
+    if readers is None:
+        return get
+    if len(readers) == 1:
+        (read,) = readers.values()
+        return lambda document: read(get(document))
+    each = tuple(readers.values())
+    return lambda document: [read(value) for read, value in zip(each, get(document), strict=True)]

@@ -21,6 +21,7 @@ from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAs
 
 from titans_stream.printable import redacted
 from titans_stream.stream.kafka.batches import install
+from titans_stream.stream.kafka.compression import check_compression, compression_error
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
@@ -44,6 +45,17 @@ _RETRY_BACKOFF_MS = 25
 """kafka-python waits this long on the way into each transaction and group, even without errors."""
 
 Client = TypeVar("Client")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupUse:
+    """What a consumer group is used for: the topics that each member subscribes to, and those for
+    which it has committed offsets. `settled`: no rebalance is under way, in which members do not
+    tell their topics."""
+
+    subscriptions: tuple[frozenset[str], ...]
+    committed: frozenset[str]
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +151,32 @@ class KafkaClients:
                 found[topic["name"]] = TopicInfo(partitions, told or None)
         return found
 
+    def topic_names(self) -> list[str]:
+        """The names of all topics that this user may see."""
+        with self._admin() as admin, translated("list topics"):
+            return sorted(admin.list_topics())
+
+    def group_use(self, group_id: str) -> GroupUse:
+        """What a group is used for, as far as the broker tells this user."""
+        subscriptions: list[frozenset[str]] = []
+        committed: set[str] = set()
+        settled = True
+        with self._admin() as admin:
+            with suppress(kafka_errors.KafkaError):
+                group = admin.describe_groups([group_id])[group_id]
+                settled = "Rebalance" not in str(group.get("group_state"))
+                for member in group.get("members", ()):
+                    metadata = member.get("member_metadata")
+                    if isinstance(metadata, dict) and metadata.get("topics"):
+                        subscriptions.append(frozenset(metadata["topics"]))
+            with suppress(kafka_errors.KafkaError):
+                for partition, found in admin.list_group_offsets({group_id: None})[
+                    group_id
+                ].items():
+                    if found.offset >= 0:
+                        committed.add(partition.topic)
+        return GroupUse(tuple(subscriptions), frozenset(committed), settled)
+
     def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """Bytes of the largest message that producer and topic take, by topic."""
         sendable: int = self._config.client_settings("producer").get(
@@ -166,6 +204,7 @@ class KafkaClients:
         """Build a client, as often as it takes."""
         given = self._config.client_settings(kind)
         _check_user(given)
+        check_compression(self._config.producer.compression_type)
         deadline = None if self._patience is None else Deadline(self._patience)
         pause, most = 1.0, _BOOTSTRAP_SECONDS
         while True:
@@ -208,6 +247,18 @@ class KafkaClients:
 
 
 class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    def poll(self, timeout_ms: float, max_records: int) -> dict[Any, list[Any]]:
+        """Poll, and finish a join that an earlier poll began.
+
+        Where new partitions or topics are the cause of a join, kafka-python 3.0 forgets it if a
+        poll ends before it: the member has no assignment then and sends no heartbeats.
+        """
+        coordinator = self._coordinator
+        if coordinator is not None and coordinator.rejoining:
+            coordinator.request_rejoin()
+        found: dict[Any, list[Any]] = super().poll(timeout_ms, max_records)
+        return found
+
     def commit_within(self, offsets: Mapping[Any, Any], timeout_ms: float) -> Awaitable[Any]:
         """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""
         waiting: Awaitable[Any] = self._manager.wait_for(self.commit_async(offsets), timeout_ms)
@@ -331,7 +382,7 @@ def user_error(error: BaseException) -> ConnectError | None:
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
         return ConnectError(f"authentication failed: {_described(error)}")
     if isinstance(error, kafka_errors.UnsupportedCodecError):
-        return ConnectError(" ".join(map(str, error.args)))
+        return compression_error(error)
     if isinstance(error, kafka_errors.InvalidTransactionTimeoutError):
         return ConnectError(
             "kafka.producer.transaction_timeout_ms: more than the broker's "

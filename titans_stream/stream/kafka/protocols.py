@@ -6,7 +6,7 @@ member a kafka.structs.ConsumerGroupMetadata.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -16,8 +16,12 @@ class Consumer(Protocol):
     def topics(self) -> set[str]:
         """All topics, fetched anew with their partitions."""
 
-    def subscribe(self, topics: list[str], *, listener: Any) -> None:
-        """Join the group for these topics; `listener` hears of rebalances."""
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        """The partitions of a topic as last heard; None where it is not known."""
+
+    def subscribe(self, topics: Sequence[str], *, pattern: str | None, listener: Any) -> None:
+        """Join the group for these topics, or for those that a regular expression matches the
+        beginning of; `listener` hears of rebalances."""
 
     def unsubscribe(self) -> None:
         """Leave the group."""

@@ -1,0 +1,90 @@
+"""What `check` says of the readings it decoded: dropped ones, unusable messages, sentinels."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from titans_stream.commands.check_readings import look_at, tell
+from titans_stream.stream.codec.json_codec import JsonCodec
+from titans_stream.stream.inspect import MessageReport
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.settings import InputConfig
+
+START = 1_772_366_400
+CONFIG = InputConfig(topic="in", series="{s}", value="v", timestamp="t")
+
+
+def reports(rows: list[tuple[str, int, Any]], partition: int = 0) -> list[MessageReport]:
+    """One report for each (series, seconds after START, value)."""
+    codec = JsonCodec(CONFIG, clock=lambda: (START + 10**6) * 10**9)
+    found = []
+    for offset, (series, second, value) in enumerate(rows):
+        content = json.dumps({"s": series, "v": value, "t": START + second}).encode()
+        message = RawMessage("in", partition, offset, START * 1000, None, content)
+        decoded = codec.decode([message])
+        dead = decoded.dead[0] if decoded.dead else None
+        found.append(MessageReport(message, decoded.readings, dead))
+    return found
+
+
+def test_readings_that_would_be_dropped_are_counted() -> None:
+    rows = [
+        ("a", 0, 1.0),
+        ("a", 5, 2.0),
+        ("a", 5, 2.0),
+        ("a", 5, 3.0),
+        ("a", 1, 4.0),
+        ("a", 6, 5.0),
+    ]
+    looked = look_at(reports([*rows, ("b", 0, 6.0), ("b", 1, "x")]), 0)
+    assert (looked.messages, looked.readings, looked.unusable) == (8, 7, {"wrong-type": 1})
+    assert (looked.same, looked.twice, looked.late) == (1, 1, 1)
+    assert look_at(reports(rows), 4 * 10**9).late == 0
+    assert look_at(reports(rows), 3 * 10**9).late == 1
+
+
+def test_partitions_have_series_of_their_own_and_are_taken_in_their_order() -> None:
+    one, two = reports([("a", 5, 1.0), ("a", 6, 2.0)]), reports([("a", 1, 1.0)], partition=1)
+    looked = look_at([*reversed(one), *two], 0)
+    assert (looked.same, looked.late) == (0, 0)
+
+
+def told(rows: list[tuple[str, int, Any]], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    tell(look_at(reports(rows), 0))
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_few_dropped_readings_are_told_and_many_warned_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows: list[tuple[str, int, Any]] = [("a", i, float(i % 7)) for i in range(40)]
+    out, err = told([*rows, rows[-1]], capsys)
+    assert out == (
+        "readings   the last 41 messages hold 41 readings of 1 series; 0 messages cannot be used; "
+        "1 readings would be dropped (1 duplicate, 0 late)\n"
+    )
+    assert err == ""
+    _, err = told(rows[::-1], capsys)
+    assert "39 of 40 readings are late" in err
+    assert "engine.max_out_of_orderness" in err
+    _, err = told([("a", i // 10, float(i)) for i in range(40)], capsys)
+    assert "36 of 40 readings have the time of an earlier one of their series (0 its value" in err
+    _, err = told([*rows, *[("a", 50 + i, "x") for i in range(10)]], capsys)
+    assert err == "warning: 10 of 50 messages cannot be used: wrong-type 10\n"
+
+
+def test_a_value_that_may_be_missing_is_named_with_its_setting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows: list[tuple[str, int, Any]] = []
+    for i in range(60):
+        rows += [("a", i, -999 if i % 9 == 4 else 20 + i % 7), ("b", i, 20 + i % 7)]
+    _, err = told(rows, capsys)
+    assert err == (
+        "warning: -999 lies far outside the rest and recurs in a: if it stands for a missing "
+        "value, set input.missing_values: [-999]\n"
+    )

@@ -1,0 +1,150 @@
+"""From messages of any topics to what the engine makes of them.
+
+The engine knows partitions by number. Where a connector reads one topic these are Kafka's own;
+where it reads several, each partition of each topic has a number made from its name, which is the
+same in every worker: alerts and snapshots are kept apart by it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from kafka import TopicPartition
+
+from titans_stream.records import (
+    Alert,
+    DeadLetter,
+    Engine,
+    Forecast,
+    Int32,
+    Readings,
+    Results,
+    Scores,
+    Source,
+)
+from titans_stream.stream.codec.codec import Codec
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What messages came to; `scores` by input topic."""
+
+    readings: int
+    alerts: list[Alert]
+    forecasts: list[Forecast]
+    scores: list[tuple[str, Scores]]
+    dead: list[DeadLetter]
+
+
+class PartitionNumbers:
+    """The engine's numbers of partitions. `topic`: the only one; None where there are several."""
+
+    def __init__(self, topic: str | None) -> None:
+        self.topic = topic
+        self._numbers: dict[TopicPartition, int] = {}
+        self._names: dict[int, TopicPartition] = {}
+
+    def number(self, partition: TopicPartition) -> int:
+        """The number of a partition."""
+        if self.topic is not None:
+            return int(partition.partition)
+        if partition not in self._numbers:
+            number = zlib.crc32(f"{partition.topic}/{partition.partition}".encode()) >> 1
+            while number in self._names:
+                number = (number + 1) % 2**31
+            self._numbers[partition], self._names[number] = number, partition
+        return self._numbers[partition]
+
+    def name(self, number: int) -> TopicPartition:
+        """The partition of a number that was given."""
+        if self.topic is not None:
+            return TopicPartition(self.topic, number)
+        return self._names[number]
+
+
+class Processor:
+    """Decodes messages and has the engine process them."""
+
+    def __init__(
+        self, codec: Codec, engine: Engine, numbers: PartitionNumbers, metrics: Metrics
+    ) -> None:
+        self._codec = codec
+        self._engine = engine
+        self._numbers = numbers
+        self._metrics = metrics
+
+    def replay(self, messages: Sequence[RawMessage]) -> list[Alert]:
+        """Process messages of one partition for the sake of the state; the alerts that come of it.
+
+        Counted as time of recovery.
+        """
+        with self._metrics.timed("recover"):
+            readings = self._codec.decode(messages).readings
+            number = self._numbers.number(TopicPartition(*messages[0][:2]))
+            readings.partition[:] = number
+            return self._engine.process(readings).alerts
+
+    def process(self, messages: Sequence[RawMessage]) -> Processed:
+        """Process messages, topic by topic."""
+        done = Processed(0, [], [], [], [])
+        count = 0
+        for topic, found in groupby(messages, attrgetter("topic")):
+            with self._metrics.timed("decode"):
+                decoded = self._codec.decode(list(found))
+            readings = decoded.readings
+            if self._numbers.topic is None:
+                self._number(readings, topic)
+            with self._metrics.timed("engine"):
+                results = self._engine.process(readings)
+            count += len(readings)
+            done.dead.extend(decoded.dead)
+            self._add(results, done)
+        return replace(done, readings=count)
+
+    def _number(self, readings: Readings, topic: str) -> None:
+        original = readings.partition.copy()
+        for partition in np.unique(original).tolist():
+            number = self._numbers.number(TopicPartition(topic, partition))
+            readings.partition[original == partition] = number
+
+    def _add(self, results: Results, done: Processed) -> None:
+        if self._numbers.topic is not None:
+            done.alerts.extend(results.alerts)
+            done.forecasts.extend(results.forecasts)
+            done.scores.append((self._numbers.topic, results.scores))
+            return
+        done.alerts.extend(replace(x, source=self._source(x.source)) for x in results.alerts)
+        done.forecasts.extend(replace(x, source=self._source(x.source)) for x in results.forecasts)
+        done.scores.extend(self._by_topic(results.scores))
+
+    def _source(self, source: Source) -> Source:
+        name = self._numbers.name(source.partition)
+        return Source(name.topic, name.partition, source.offset)
+
+    def _by_topic(self, scores: Scores) -> Iterator[tuple[str, Scores]]:
+        names = {n: self._numbers.name(n) for n in np.unique(scores.partition).tolist()}
+        for topic in sorted({name.topic for name in names.values()}):
+            mine = [number for number, name in names.items() if name.topic == topic]
+            rows = np.flatnonzero(np.isin(scores.partition, mine))
+            part = _rows(scores, rows)
+            partition: Int32 = np.array(
+                [names[number].partition for number in part.partition.tolist()], np.int32
+            )
+            yield topic, replace(part, partition=partition)
+
+
+def _rows(scores: Scores, rows: Any) -> Scores:
+    columns: dict[str, Any] = {}
+    for item in fields(Scores):
+        column = getattr(scores, item.name)
+        texts = isinstance(column, list)
+        columns[item.name] = [column[row] for row in rows] if texts else column[rows]
+    return Scores(**columns)
