@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.commands.outputs import Dropped
+from titans_stream.commands.outputs import Account
 from titans_stream.durations import format_duration
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.rhythm import FIRST_FORECAST
@@ -72,7 +72,7 @@ class FileForecasts:
     make: MakeEngine
     config: ForecastConfig
     expire_after: int
-    dropped: Dropped = field(default_factory=Dropped)
+    account: Account = field(default_factory=Account)
     _learned: dict[str, _Learned] = field(default_factory=dict)
 
     def turns(self, chunks: Iterable[CsvReadings]) -> Iterator[Forecast]:
@@ -107,7 +107,7 @@ class FileForecasts:
     def _counted(self, results: Results) -> list[Forecast]:
         """The forecasts; the readings are taken down as the engine judged them."""
         scores = results.scores
-        self.dropped.count(scores)
+        self.account.count(scores)
         taken = ~np.isin(scores.status, (Status.DUPLICATE, Status.LATE))
         for name, time, value, is_taken in zip(
             scores.series,

@@ -15,8 +15,10 @@ import numpy as np
 
 from titans_stream.calendar_features import COLUMNS, calendar_features
 from titans_stream.engine.clock import LocalTime
+from titans_stream.files.column_choice import choose_columns
 from titans_stream.files.csv_file import CsvFile
-from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns
+from titans_stream.files.csv_readings import ReadingsOfCsv
+from titans_stream.files.dialect import Dialect
 from titans_stream.recipe_settings import CsvData, DataConfig, SyntheticData
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
@@ -180,7 +182,7 @@ def _read_csv(config: CsvData) -> Iterable[Series]:
 
 
 def _read_file(path: Path, config: CsvData, clock: LocalTime | None) -> Iterable[Series]:
-    file = CsvFile(path, config.delimiter)
+    file = CsvFile(path, Dialect(config.delimiter))
     columns = choose_columns(file, config.timestamp, config.values, config.series)
     parts: dict[str, list[tuple[Int64, Float64]]] = {}
     for chunk in ReadingsOfCsv(file, columns, load_zone(config.timezone)):
