@@ -93,7 +93,7 @@ def test_the_decimal_sign_can_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["12,34,567", "1,23,4", "1.2.3", "1,,5", "12 34,5", "5 %", "1_0"])
 def test_what_is_no_number_in_any_notation(cell: str, tmp_path: Path) -> None:
     path = written(tmp_path, f"t;x\n0,5;1\n{cell};2\n")
-    with pytest.raises(ValueError, match="row 2, column t: .* is not a number"):
+    with pytest.raises(ValueError, match=r"row 2, column t: .* is not a number"):
         read(path)
 
 
@@ -106,7 +106,7 @@ def test_encodings_are_found(encoding: str, tmp_path: Path) -> None:
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, "time,°C\n2026-03-01,1.5\n", "cp1252")
-    with pytest.raises(ValueError, match="not text in UTF-8: .*; --encoding names another one"):
+    with pytest.raises(ValueError, match=r"not text in UTF-8: .*; --encoding names another one"):
         read(path)
     assert_values(read(path, Dialect(encoding="cp1252"), "time")[0], **{"°C": [1.5]})
     with pytest.raises(ValueError, match="--encoding: there is none called 'klingon'"):
@@ -127,7 +127,7 @@ def test_separator_line_packed_file_and_comments(tmp_path: Path) -> None:
 
 def test_comment_lines_without_the_option_name_it(tmp_path: Path) -> None:
     path = written(tmp_path, "# made by a logger\ntime,t\n2026-03-01,1\n")
-    with pytest.raises(ValueError, match="row 1 has 2 fields, .*; --comment '#' leaves out the"):
+    with pytest.raises(ValueError, match=r"row 1 has 2 fields, .*; --comment '#' leaves out the"):
         read(path, Dialect(delimiter=","))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from titans_stream.files.dialect import Dialect
@@ -69,6 +69,26 @@ def add_csv_arguments(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="end with exit code 0 though more than a tenth of the readings was left out",
     )
+
+
+def add_duplicates(parser: argparse._ActionsContainer) -> None:
+    """Add `--duplicates`, with the choices that the engine has."""
+    from titans_stream.engine.settings import EngineConfig
+
+    setting = EngineConfig.model_fields.get("duplicates")
+    if setting is not None:
+        parser.add_argument(
+            "--duplicates",
+            choices=get_args(setting.annotation),
+            help="several readings of a series with one time; default: the engine's setting, "
+            f"{setting.default}",
+        )
+
+
+def chosen_duplicates(args: argparse.Namespace) -> dict[str, Any]:
+    """The engine setting that the arguments give, if any."""
+    chosen = getattr(args, "duplicates", None)
+    return {} if chosen is None else {"duplicates": chosen}
 
 
 def dialect(args: argparse.Namespace) -> Dialect:

@@ -16,7 +16,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.csv_arguments import add_csv_arguments
+from titans_stream.commands.csv_arguments import (
+    add_csv_arguments,
+    add_duplicates,
+    chosen_duplicates,
+)
 from titans_stream.commands.outputs import note, refuse_overwriting
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--plot", metavar="FILE.png", type=Path, help="draw history, median and fan"
     )
     add_csv_arguments(parser)
+    add_duplicates(parser)
     parser.add_argument(
         "--model", metavar="URI", default="base", help="base, a folder, or models:/NAME@ALIAS"
     )
@@ -106,13 +111,17 @@ def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> Fi
     from titans_stream.engine.build import EngineSetup, build_engine
     from titans_stream.engine.settings import EngineConfig
     from titans_stream.lifecycle.loading import load_model
+    from titans_stream.times import load_zone
 
     model = load_model(args.model)
-    settings = EngineConfig(timezone=args.timezone or "UTC")
+    settings = EngineConfig(timezone=args.timezone or "UTC", **chosen_duplicates(args))
     return FileForecasts(
         lambda config: build_engine(model, EngineSetup(settings, forecast=config, calendar=timed)),
         config,
         settings.expire_after,
+        load_zone(settings.timezone),
+        timed,
+        getattr(settings, "duplicates", "drop"),
     )
 
 
@@ -129,7 +138,7 @@ def _forecasts(
     if every is not None:
         made = source.turns(chunks)
     else:
-        made = source.last(LastReadings.of(readings), chunks)
+        made = source.last(LastReadings.of(readings, source.duplicates), chunks)
     return made if plot is None else plot.forecasts(made)
 
 

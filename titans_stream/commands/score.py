@@ -19,7 +19,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.csv_arguments import add_csv_arguments
+from titans_stream.commands.csv_arguments import (
+    add_csv_arguments,
+    add_duplicates,
+    chosen_duplicates,
+)
 from titans_stream.commands.outputs import note, refuse_overwriting
 from titans_stream.commands.replay import add_constants
 
@@ -43,6 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--connector", metavar="YAML", type=Path, help="take names of series, alert and engine "
         "settings, and the model, from a connector",
     )  # fmt: skip
+    add_duplicates(parser)
     add_constants(parser)
     parser.add_argument("--model", metavar="URI", help="base, a folder, or models:/NAME@ALIAS")
     parser.add_argument(
@@ -104,6 +109,7 @@ def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -
     engine = EngineConfig() if connector is None else connector.engine
     if args.timezone:
         engine = engine.model_copy(update={"timezone": args.timezone})
+    engine = engine.model_copy(update=chosen_duplicates(args))
     if args.budget is not None:
         changed = {"false_alarms_per_series_per_day": args.budget}
         alerts = AlertConfig.model_validate({**alerts.model_dump(), **changed})
