@@ -310,6 +310,17 @@ def test_empty_rows_at_the_end_are_counted(tmp_path: Path) -> None:
     assert about_rows(file) == ["2 rows at the end were left out: they are empty"]
 
 
+def test_what_acts_on_a_terminal_is_written_out(tmp_path: Path) -> None:
+    path = written(tmp_path, 'v,"na\nme"\n1,x\n"\x1b[2J\n",y\n')
+    file = CsvFile(path)
+    columns = choose_columns(file, None, (), None)
+    assert about_columns(file, columns.left_out, ()) == [
+        r'left out: na\nme: "x" in row 1 is not a number'
+    ]
+    with pytest.raises(ValueError, match=r'column v: "\\x1b\[2J\\n" is not a number'):
+        file.read().numbers("v")
+
+
 # ---------------------------------------------------------------- the command
 
 

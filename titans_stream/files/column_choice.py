@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.numbers import is_missing, is_number
+from titans_stream.files.shown import shown
 from titans_stream.files.times_of_cells import is_calendar_time
 
 TIME_NAMES = ("timestamp", "time", "datetime", "date", "ts")
@@ -91,9 +92,9 @@ def value_columns(file: CsvFile, taken: Collection[str]) -> tuple[list[str], dic
 
 def told(left_out: dict[str, str], most: int = 12) -> str:
     """Columns with the reason of each, for a person."""
-    shown = [f"{name}: {reason}" for name, reason in list(left_out.items())[:most]]
-    more = len(left_out) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    lines = [f"{shown(name)}: {reason}" for name, reason in list(left_out.items())[:most]]
+    more = len(left_out) - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more else "")
 
 
 def _reason(file: CsvFile, name: str, numeric: Sequence[str]) -> str | None:
@@ -107,11 +108,9 @@ def _reason(file: CsvFile, name: str, numeric: Sequence[str]) -> str | None:
     if at < 0:
         return "it is empty"
     if name not in numeric:
-        shown = cells[at].strip()
-        shown = shown if len(shown) <= 30 else shown[:27] + "..."
-        return f'"{shown}" in row {at + 1} is not a number'
+        return f'"{shown(cells[at].strip(), 30)}" in row {at + 1} is not a number'
     if _is_time_of_numbers(name, cells, name == file.header[0]):
-        return f"it looks like times, which --timestamp {name} would use"
+        return f"it looks like times, which --timestamp {shown(name)} would use"
     return None
 
 

@@ -22,6 +22,7 @@ from titans_stream.files.dialect import Dialect
 from titans_stream.files.header import check_header
 from titans_stream.files.numbers import NumberReader
 from titans_stream.files.parquet_rows import ParquetRows, is_parquet
+from titans_stream.files.shown import shown
 from titans_stream.files.text_lines import TextLines
 from titans_stream.files.times_of_cells import EXPECTED, Notation, notation
 from titans_stream.records import Float64, Int64
@@ -98,7 +99,7 @@ class CsvChunk:
         except ValueError as error:
             if str(error).startswith("--"):
                 raise
-            raise ValueError(f"{self.file}: column {column}: {error}") from None
+            raise ValueError(f"{self.file}: column {shown(column)}: {error}") from None
         out = np.empty(len(self), dtype=np.int64)
         for i, cell in enumerate(cells):
             try:
@@ -110,9 +111,8 @@ class CsvChunk:
     def error(self, column: str, i: int, what: str) -> ValueError:
         """An error about the cell in place `i` of this chunk."""
         cell = self.columns[column][i] if column in self.columns else self.texts(column)[i]
-        shown = cell if len(cell) <= 40 else cell[:37] + "..."
         return ValueError(
-            f'{self.file}: row {self.first_row + i}, column {column}: "{shown}" {what}'
+            f'{self.file}: row {self.first_row + i}, column {shown(column)}: "{shown(cell)}" {what}'
         )
 
 
@@ -291,4 +291,4 @@ def _fit(sample: Sequence[str], delimiter: str, name: str) -> tuple[bool, int]:
 
 def _names(names: Sequence[str], most: int = 12) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(shown, names[:most])) + more

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from titans_stream.files.numbers import is_missing, read_number
+from titans_stream.files.shown import shown
 from titans_stream.files.times_of_cells import is_calendar_time
 
 
@@ -24,8 +25,8 @@ def check_header(
         data = _data_cell(cells, first)
         if data is not None:
             raise ValueError(
-                f'{name}: the first line holds data ("{data}"), no names: --no-header where there '
-                "are no names, --header where these are the names"
+                f'{name}: the first line holds data ("{shown(data)}"), no names: --no-header where '
+                "there are no names, --header where these are the names"
             )
     twice = next((cell for cell in header if header.count(cell) > 1), None)
     if twice is not None:

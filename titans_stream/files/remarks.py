@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,9 @@ import numpy as np
 from titans_stream.files.column_choice import CsvColumns, time_parts, told
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.order import OrderOfTimes
+from titans_stream.files.shown import shown
+
+log = logging.getLogger(__name__)
 
 _MOST_WORDS = 5
 _LEAST_ROWS = 3
@@ -44,19 +48,25 @@ def about_rows(file: CsvFile) -> list[str]:
     for (column, text), count in numbers.words.items():
         by_column.setdefault(column, Counter())[text] += count
     for column, texts in by_column.items():
-        said = ", ".join(f'{n:,} "{text}"' for text, n in texts.most_common(_MOST_WORDS))
+        said = ", ".join(f'{n:,} "{shown(text)}"' for text, n in texts.most_common(_MOST_WORDS))
         more = f" and {len(texts) - _MOST_WORDS} other texts" if len(texts) > _MOST_WORDS else ""
-        lines.append(f"taken as missing in {column}: {said}{more}")
+        lines.append(f"taken as missing in {shown(column)}: {said}{more}")
     for (column, number), count in numbers.sentinels.items():
-        lines.append(f"taken as missing in {column}: {count:,} times {number:g}")
+        lines.append(f"taken as missing in {shown(column)}: {count:,} times {number:g}")
     for column, notation in file.cells.times.items():
         if notation.said is not None:
-            lines.append(f"column {column} {notation.said}")
+            lines.append(f"column {shown(column)} {notation.said}")
     if file.comments:
         lines.append(f"{file.comments:,} lines were left out as comments")
     if file.empty_rows:
         lines.append(f"{file.empty_rows:,} rows at the end were left out: they are empty")
     return lines
+
+
+def log_remarks(file: CsvFile, left_out: Iterable[tuple[str, str]] = ()) -> None:
+    """Log what `about_columns` and `about_rows` say, where nobody prints it."""
+    for line in [*about_columns(file, left_out, file.header), *about_rows(file)]:
+        log.warning("%s: %s", file.path.name, line)
 
 
 def about_order(file: CsvFile, order: OrderOfTimes) -> list[str]:
@@ -72,7 +82,7 @@ def about_order(file: CsvFile, order: OrderOfTimes) -> list[str]:
     rounded = sorted(file.cells.rounded)
     if rounded:
         lines.append(
-            f"times of column {rounded[0]} were rounded by a spreadsheet "
+            f"times of column {shown(rounded[0])} were rounded by a spreadsheet "
             f'("{file.first.texts(rounded[0])[0]}"); export them with all digits'
         )
     return lines
@@ -98,10 +108,10 @@ def several_series(file: CsvFile, columns: CsvColumns, order: OrderOfTimes) -> s
         if not len(names) >= 2 or rows.min() < _LEAST_ROWS or len(names) > len(distinct):
             continue
         if len(np.unique(np.char.add(np.char.add(times, "\n"), cells))) == len(times):
-            shown = ", ".join(names[:3].tolist()) + (", ..." if len(names) > 3 else "")
+            listed = _listed(names.tolist(), 3)
             return (
-                f"most times stand there {often} times, once for each {name} ({shown}): "
-                f"--series {name} tells these series apart"
+                f"most times stand there {often} times, once for each {shown(name)} ({listed}): "
+                f"--series {shown(name)} tells these series apart"
             )
     back = f"; times run backwards in row {order.first_earlier}" if order.earlier else ""
     return (
@@ -112,4 +122,4 @@ def several_series(file: CsvFile, columns: CsvColumns, order: OrderOfTimes) -> s
 
 def _listed(names: Sequence[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(shown, names[:most])) + more
