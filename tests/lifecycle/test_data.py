@@ -109,9 +109,7 @@ def test_csv_problems(tmp_path: Path) -> None:
         load_data(from_csv(files=[str(short)]), 0)
 
 
-def test_what_is_not_learned_from_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_not_learned_from_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "d.csv"
     cells = [f"{i},5" if i % 10 else "Ausfall" for i in range(450)]
     lines = [f"{1 + i // 24:02d}.03.26 {i % 24}:00;{cell};x" for i, cell in enumerate(cells)]
