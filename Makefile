@@ -7,12 +7,13 @@ PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 NODES ?= 1
+FUZZ_SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA_DIR := .kafka
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format kafka kafka-stop schemas wheel clean
+.PHONY: help install demo test test-all fuzz lint format kafka kafka-stop schemas wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,6 +41,9 @@ test: $(VENV)/.installed-test ## all tests but the long ones, with a real Kafka 
 
 test-all: $(VENV)/.installed-test ## every test, the long ones too
 	@scripts/with-kafka.sh $(BIN)/python -m pytest --timeout 3600 $(ARGS)
+
+fuzz: $(VENV)/.installed-test ## made messages, files, settings and snapshots for FUZZ_SECONDS (600)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout 7200 $(ARGS)
 
 lint: $(VENV)/.installed-test ## ruff and mypy
 	$(BIN)/ruff check titans_stream tests benchmarks

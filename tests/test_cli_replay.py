@@ -236,8 +236,11 @@ def test_what_a_worker_will_drop_is_the_last_line(
         text = CONNECTOR.format(servers=broker.bootstrap, folder=tmp_path / "state")
         text = text.replace("ts, start", "ts, min_timestamp: 1970-01-01, start")
         path.write_text(text + f"engine: {{max_out_of_orderness: {bound}}}\n", encoding="utf-8")
-        assert cli.main(["replay", str(data), str(path)]) == 0
-    last = capsys.readouterr().err.splitlines()[-1]
+        assert cli.main(["replay", str(data), str(path)]) == 2
+        err = capsys.readouterr().err
+        assert cli.main(["replay", str(data), str(path), "--allow-dropped", "--sort"]) == 0
+        assert " (0 late) " in capsys.readouterr().err or bound == "5m"
+    last = err.splitlines()[-1]
     connector = load_connector(path)
     engine = connector_engine(connector, load_model("base"))
     chunks = ConnectorRows(CsvFile(data), connector.input).readings()
@@ -249,7 +252,9 @@ def test_what_a_worker_will_drop_is_the_last_line(
     assert last == (
         f"warning: {duplicate + late:,} of {2 * len(ahead):,} readings come out of order, and a "
         f"worker drops them: their series had the same time ({duplicate:,} duplicate) or a later "
-        f"one ({late:,} late) already; is each series told apart?"
+        f"one ({late:,} late) already; is each series told apart? --sort publishes them in order "
+        "of time, and a worker waits for order with engine.max_out_of_orderness; exit code 2, "
+        "though all is written (--allow-dropped: 0)"
     )
 
 

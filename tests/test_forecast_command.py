@@ -12,6 +12,7 @@ import pytest
 from titans_stream import cli
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import EngineSetup, build_engine
+from titans_stream.engine.settings import EngineConfig
 from titans_stream.files import csv_file
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.artifacts import base_model
@@ -47,9 +48,9 @@ def timed(path: Path, values: Float64) -> Path:
     return write(path, ["at", *"abcdefgh"[: values.shape[1]]], rows)
 
 
-def run_forecast(path: Path, *arguments: str) -> list[dict[str, str]]:
+def run_forecast(path: Path, *arguments: str, code: int = 0) -> list[dict[str, str]]:
     out = path.with_suffix(".forecasts")
-    assert cli.main(["forecast", str(path), "--out", str(out), "--quiet", *arguments]) == 0
+    assert cli.main(["forecast", str(path), "--out", str(out), "--quiet", *arguments]) == code
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -231,11 +232,11 @@ def test_many_dropped_rows_are_the_last_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows: list[list[object]] = [
-        [name, format_timestamp(BEGIN + i * HOUR), i % 7] for i in range(60) for name in "abc"
+        [name, format_timestamp(BEGIN + i * HOUR), i % 7] for i in range(60) for name in "aaa"
     ]
     path = write(tmp_path / "d.csv", ["id", "at", "v"], rows)
     for every in ([], ["--every", "20"]):
-        run_forecast(path, "--timestamp", "at", "--value", "v", "--horizon", "1", *every)
+        run_forecast(path, "--timestamp", "at", "--value", "v", "--horizon", "1", *every, code=2)
         last = capsys.readouterr().err.splitlines()[-1]
         assert last.startswith("warning: 120 of 180 readings were dropped: their series had the")
 
@@ -310,3 +311,61 @@ def test_errors_are_one_line_and_leave_no_file(
     assert err.startswith(f"titans-stream forecast: {line}")
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]
+
+
+def test_business_days_step_over_the_weekend(tmp_path: Path) -> None:
+    days = [day for day in range(120) if day % 7 < 5]  # 2 March 2026 is a Monday
+    begin = BEGIN + 24 * HOUR
+    rows: list[list[object]] = [
+        [format_timestamp(begin + day * 24 * HOUR)[:10], np.sin(day)] for day in days
+    ]
+    path = write(tmp_path / "d.csv", ["at", "v"], rows)
+    found = run_forecast(path, "--timestamp", "at", "--horizon", "4")
+    assert [row["origin"][:10] for row in found] == ["2026-06-29"] * 4, "a Monday"
+    assert [row["timestamp"] for row in found] == [
+        f"2026-{day}T00:00:00Z" for day in ("06-30", "07-01", "07-02", "07-03")
+    ]
+    week = run_forecast(path, "--timestamp", "at", "--horizon", "1w")
+    assert [row["timestamp"][5:10] for row in week] == ["06-30", "07-01", "07-02", "07-03", "07-06"]
+    every = run_forecast(path, "--timestamp", "at", "--horizon", "1", "--every", "5")
+    assert {(row["origin"][:10], row["timestamp"][:10]) for row in every} >= {
+        ("2026-05-08", "2026-05-11"),
+        ("2026-06-26", "2026-06-29"),
+    }
+
+
+@pytest.mark.skipif(
+    "duplicates" not in EngineConfig.model_fields,
+    reason="until engine.expire_after scales with a series' interval",
+)
+def test_months_step_to_the_first(tmp_path: Path) -> None:
+    """Months of 31 days at most, as long as they do not end a series."""
+    rows: list[list[object]] = [
+        [f"{1999 + i // 12}-{i % 12 + 1:02d}-01", 100 + i % 12] for i in range(320)
+    ]
+    path = write(tmp_path / "d.csv", ["month", "v"], rows)
+    out = tmp_path / "o.csv"
+    code = cli.main(["forecast", str(path), "--timestamp", "month", "--horizon", "12", "--out",
+                     str(out)])  # fmt: skip
+    assert code == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        found = [row["timestamp"] for row in csv.DictReader(file)]
+    months = [(2025, 9 + i) if i < 4 else (2026, i - 3) for i in range(12)]
+    assert found == [f"{year}-{month:02d}-01T00:00:00Z" for year, month in months]
+
+
+@pytest.mark.parametrize("options", [[], ["--every", "50"]])
+def test_a_file_that_is_newest_first_gives_the_same_forecasts(
+    options: list[str], tmp_path: Path
+) -> None:
+    path = timed(tmp_path / "d.csv", cycles(200, 2))
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    backwards = tmp_path / "b.csv"
+    backwards.write_text("\n".join([header, *rows[::-1]]) + "\n", encoding="utf-8")
+    arguments = ["--timestamp", "at", "--horizon", "3", *options]
+    found, expected = run_forecast(backwards, *arguments), run_forecast(path, *arguments)
+    key = ("series_id", "origin", "step")
+    assert sorted(found, key=lambda row: [row[name] for name in key]) == sorted(
+        expected, key=lambda row: [row[name] for name in key]
+    )
+    assert len(found) == 6 * (4 if options else 1)

@@ -45,9 +45,9 @@ def write(path: Path, header: list[str], rows: list[list[object]], delimiter: st
     return path
 
 
-def run_score(path: Path, *arguments: str) -> list[dict[str, str]]:
+def run_score(path: Path, *arguments: str, code: int = 0) -> list[dict[str, str]]:
     out = path.with_suffix(".scores")
-    assert cli.main(["score", str(path), "--out", str(out), "--quiet", *arguments]) == 0
+    assert cli.main(["score", str(path), "--out", str(out), "--quiet", *arguments]) == code
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -205,8 +205,8 @@ def test_missing_values_keep_their_rows(tmp_path: Path) -> None:
 def test_duplicates_are_marked(tmp_path: Path) -> None:
     times = ["2026-03-01 00:00", "2026-03-01 00:05", "2026-03-01 00:05", "2026-03-01 00:01"]
     path = write(tmp_path / "d.csv", ["t", "v"], [[t, 1.0] for t in times])
-    scored = run_score(path, "--timestamp", "t")
-    assert [row["status"] for row in scored] == ["warming_up", "warming_up", "duplicate", "late"]
+    scored = run_score(path, "--timestamp", "t", code=2)
+    assert [row["status"] for row in scored] == [*["warming_up"] * 2, "duplicate", "warming_up"]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -347,13 +347,24 @@ def test_a_connector_names_the_series_as_its_worker_does(
 def test_many_dropped_rows_are_the_last_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, path, _ = machines(tmp_path)
-    run_score(path, "--timestamp", "at", "--value", "v")
-    assert capsys.readouterr().err.splitlines()[-1] == (
+    rows: list[list[object]] = [
+        [format_timestamp(BEGIN + i * MINUTE), 1.5] for i in range(20) for _ in range(60)
+    ]
+    path = write(tmp_path / "d.csv", ["at", "v"], rows)
+    assert len(run_score(path, "--timestamp", "at", code=2)) == 1_200, "all is written"
+    line = (
         "warning: 1,180 of 1,200 readings were dropped: their series had the same time (1,180 "
-        "duplicate) or a later one (0 late) already; is each series told apart?"
+        "duplicate) or a later one (0 late) already; are series told apart (--series), and are the "
+        "times fine enough?"
     )
-    few = write(tmp_path / "e.csv", ["t", "v"], [[60 * max(i, 1), 1.0] for i in range(10)])
+    assert capsys.readouterr().err == (
+        f"{line}; exit code 2, though all is written (--allow-dropped: 0)\n"
+    )
+    run_score(path, "--timestamp", "at", "--allow-dropped")
+    assert capsys.readouterr().err == f"{line}\n"
+    few = write(
+        tmp_path / "e.csv", ["t", "v"], [[1_772_323_200 + 60 * max(i, 1), 1.0] for i in range(10)]
+    )
     run_score(few, "--timestamp", "t")
     assert capsys.readouterr().err == "", "one in ten is not more than a tenth"
 
@@ -376,17 +387,20 @@ ERRORS = {
     "text in a value column": (
         numbered("n,cpu,host", 17, "abc"),
         [],
-        'd.csv: row 17, column cpu: "abc" is not a number',
+        'd.csv: row 17, column cpu: "abc" is not a number'
+        "; --na takes such a text as a missing value",
     ),
     "underscores are no digits": (
         numbered("n,cpu,host", 3, "1_000"),
         [],
-        'd.csv: row 3, column cpu: "1_000" is not a number',
+        'd.csv: row 3, column cpu: "1_000" is not a number'
+        "; --na takes such a text as a missing value",
     ),
     "decimal comma": (
         "n;cpu\n1;0,5\n",
-        ["--value", "cpu"],
-        'd.csv: row 1, column cpu: "0,5" is not a number',
+        ["--value", "cpu", "--decimal", "."],
+        'd.csv: row 1, column cpu: "0,5" is not a number'
+        "; --na takes such a text as a missing value",
     ),
     "missing column": (
         "time,cpu_load\n1,2\n",
@@ -408,21 +422,24 @@ ERRORS = {
     "no header": (
         "1,2\n3,4\n",
         [],
-        "d.csv: the first line must name the columns, but it holds numbers",
+        "d.csv: the first line must name the columns, but it holds numbers: --no-header where "
+        "there are no names, --header where these are the names",
     ),
-    "no numbers": ("a,b\nx,y\n", [], "d.csv: no column holds numbers; name one with --value"),
+    "no numbers": ("a,b\nx,y\n", [],
+        "d.csv: no column holds numbers; name one with --value "
+        '(a: "x" in row 1 is not a number; b: "y" in row 1 is not a number)'),
     "header twice": ("a,a\n1,2\n", [], "d.csv: the header names column 'a' twice"),
     "bad time": (
         "t,v\n2026-03-01,1\n01/03/2026,2\n",
         ["--timestamp", "t"],
         'd.csv: row 2, column t: "01/03/2026" is not a time such as 2026-03-01T12:00:00Z or '
-        "seconds since 1970",
+        "seconds since 1970; --time-format describes others",
     ),
     "missing time": (
         "t,v\n2026-03-01,1\n,2\n",
         ["--timestamp", "t"],
         'd.csv: row 2, column t: "" is not a time such as 2026-03-01T12:00:00Z or seconds since '
-        "1970",
+        "1970; --time-format describes others",
     ),
     "missing series": (
         "s,v\nx,1\n,2\n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -46,12 +46,29 @@ class CsvData(BaseModel):
     files: tuple[str, ...] = Field(
         min_length=1, description="paths or globs, relative to the working directory"
     )
-    timestamp: str | None = Field(default=None, description="column of times")
+    timestamp: str | None = Field(default=None, description="column of times, or `date,time`")
     values: tuple[str, ...] = Field(
         default=(), description="columns of values; none named: all that are numeric"
     )
     series: str | None = Field(default=None, description="column of series names (long format)")
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="found out where not given"
+    )
+    header: bool | None = Field(default=None, description="false: the first line holds data")
+    comment: str | None = Field(
+        default=None, min_length=1, description="lines that begin so are left out"
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="decimal sign; found out where not given"
+    )
+    na: tuple[str, ...] = Field(default=(), description="cells that say so have no value")
+    missing_values: tuple[float, ...] = Field(
+        default=(), description="numbers that stand for no value, such as -999"
+    )
+    time_format: str | None = Field(
+        default=None, description="as `--time-format` of the command score"
+    )
+    encoding: str | None = Field(default=None, description="such as cp1252; UTF-8 is known")
     length: int = Field(default=2_000, ge=64, description="readings per piece")
     first_readings: int | None = Field(
         default=None, ge=64, description="so many of each series are used; default: all"

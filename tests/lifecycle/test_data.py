@@ -107,3 +107,25 @@ def test_csv_problems(tmp_path: Path) -> None:
     short.write_text("a\n1\n2\n3\n")
     with pytest.raises(ValueError, match="data: no series of 64 readings is left for training"):
         load_data(from_csv(files=[str(short)]), 0)
+
+
+def test_what_is_not_learned_from_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "d.csv"
+    cells = [f"{i},5" if i % 10 else "Ausfall" for i in range(450)]
+    lines = [f"{1 + i // 24:02d}.03.26 {i % 24}:00;{cell};x" for i, cell in enumerate(cells)]
+    path.write_text("Zeit;Wert;Ort\n" + "\n".join(lines) + "\n")
+    settings = {"timestamp": "Zeit", "time_format": "%d.%m.%y %H:%M", "na": ["Ausfall"]}
+    loaded = load_data(from_csv(files=[str(path)], length=200, **settings), 0)
+    assert loaded.training[0].value[:2].tolist() == [1.5, 2.5]
+    assert [record.getMessage() for record in caplog.records] == [
+        'd.csv: left out: Ort: "x" in row 1 is not a number',
+        "d.csv: the comma is the decimal sign of Wert (--decimal tells)",
+        'd.csv: taken as missing in Wert: 45 "Ausfall"',
+        "d.csv/Wert: 45 of 450 values are missing",
+    ]
+    caplog.clear()
+    load_data(from_csv(files=[str(path)], length=150, **settings), 0)
+    assert caplog.records[-1].getMessage() == (
+        "d.csv/Wert: 24 of 405 values are left out: what pieces of data.csv.length "
+        "(150) leave over is shorter than 64"
+    )

@@ -15,12 +15,12 @@ from functools import cache
 
 import numpy as np
 
+from titans_stream.files.column_choice import TIME_NAMES, time_parts, value_columns
 from titans_stream.files.csv_file import CsvChunk, CsvFile
-from titans_stream.files.csv_readings import ASSUMED_INTERVAL, TIME_NAMES, CsvReadings
+from titans_stream.files.csv_readings import ASSUMED_INTERVAL, CsvReadings
 from titans_stream.records import Readings
 from titans_stream.stream.codec.fields import UnusableError, format_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
-from titans_stream.stream.codec.timestamps import TimestampReader
 from titans_stream.stream.publisher import Row, series_fields
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone
@@ -93,7 +93,7 @@ class ConnectorRows:
         columns = columns or FileColumns()
         self._file = file
         self._config = config
-        self._read_time = TimestampReader("auto", load_zone(columns.zone or config.timezone))
+        self._zone = load_zone(columns.zone or config.timezone)
         self._time = self._time_column(columns.timestamp)
         self._series = None if columns.series is None else file.column(columns.series)
         needed = _names(config.series_template)
@@ -111,6 +111,8 @@ class ConnectorRows:
             raise ValueError(self._missing(lacking, "group"))
         self._direct += [n for n in of_group if n not in self._constants]
         self._from_whole_name = len(self._open) == len(needed) > 1
+        self.left_out: list[tuple[str, str]] = []
+        """Columns that nobody named and that hold no values, with the reason."""
         self._whole = {} if columns.values else self._whole_names()
         if not self._whole:
             self._values = self._value_columns(columns.values)
@@ -123,7 +125,7 @@ class ConnectorRows:
 
     def _time_column(self, given: str | None) -> str | None:
         if given is not None:
-            return self._file.column(given)
+            return self._file.time_column(given)
         wanted, header = self._config.timestamp.field, self._file.header
         if wanted in header:
             return wanted
@@ -159,12 +161,9 @@ class ConnectorRows:
             return {self._file.column(name): fields[0] for name in given}
         if fields[0] in self._file.header:
             return {fields[0]: fields[0]}
-        used = {self._time, self._series, *self._direct}
-        found = [name for name in self._file.numeric_columns() if name not in used]
-        if not found:
-            raise ValueError(
-                f"{self._file.path.name}: no column holds numbers; name one with --value"
-            )
+        used = {*time_parts(self._file, self._time), self._series, *self._direct}
+        found, left_out = value_columns(self._file, [name for name in used if name is not None])
+        self.left_out = list(left_out.items())
         return dict.fromkeys(found, fields[0])
 
     def _check_names(self) -> None:
@@ -248,7 +247,7 @@ class ConnectorRows:
         n = len(chunk)
         times = [0] * n
         if self._time is not None:
-            times = chunk.times(self._time, self._read_time).tolist()
+            times = chunk.times(self._time, self._zone).tolist()
         direct = {name: chunk.columns[name] for name in self._direct}
         ids = None if self._series is None else chunk.columns[self._series]
         parts = self._parts(chunk)

@@ -1,14 +1,27 @@
-"""The arguments that say how a CSV file is read."""
+"""The arguments that say how a file of readings is read."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from titans_stream.files.dialect import Dialect
 
 
 def add_csv_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add the arguments that say how a CSV file is read."""
+    """Add the arguments that say how a file is read."""
     parser.add_argument(
-        "--timestamp", metavar="COL", help="column of times (RFC 3339, or s, ms, us, ns since 1970)"
+        "--timestamp",
+        metavar="COL",
+        help="column of times, or DATE,TIME for two (RFC 3339, s, ms, us, ns since 1970, "
+        "DD.MM.YYYY and others)",
+    )
+    parser.add_argument(
+        "--time-format",
+        metavar="FORMAT",
+        help="of the times: such as '%%d/%%m/%%Y %%H:%%M', or s, ms, us, ns (since 1970), or days "
+        "(a spreadsheet's)",
     )
     parser.add_argument(
         "--value",
@@ -24,6 +37,81 @@ def add_csv_arguments(parser: argparse._ActionsContainer) -> None:
         "--delimiter", metavar="D", help="default: the one of comma, semicolon and tab that fits"
     )
     parser.add_argument("--timezone", metavar="ZONE", help="of times without offset; default UTC")
+    parser.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line names the columns; without names they are 'column 1', ...",
+    )
+    parser.add_argument("--comment", metavar="TEXT", help="leave out lines that begin so")
+    parser.add_argument(
+        "--decimal", choices=[".", ","], help="decimal sign; default: found out for each column"
+    )
+    parser.add_argument(
+        "--na",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="a cell that says so has no value; repeat for several; common ones are known",
+    )
+    parser.add_argument(
+        "--missing-values",
+        metavar="N[,N...]",
+        type=_numbers,
+        action="append",
+        default=[],
+        help="numbers that stand for no value, such as -999",
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of the text, such as cp1252; default: UTF-8 or UTF-16"
+    )
+    parser.add_argument(
+        "--allow-dropped",
+        action="store_true",
+        help="end with exit code 0 though more than a tenth of the readings was left out",
+    )
+
+
+def add_duplicates(parser: argparse._ActionsContainer) -> None:
+    """Add `--duplicates`, with the choices that the engine has."""
+    from titans_stream.engine.settings import EngineConfig
+
+    setting = EngineConfig.model_fields.get("duplicates")
+    if setting is not None:
+        parser.add_argument(
+            "--duplicates",
+            choices=get_args(setting.annotation),
+            help="several readings of a series with one time; default: the engine's setting, "
+            f"{setting.default}",
+        )
+
+
+def chosen_duplicates(args: argparse.Namespace) -> dict[str, Any]:
+    """The engine setting that the arguments give, if any."""
+    chosen = getattr(args, "duplicates", None)
+    return {} if chosen is None else {"duplicates": chosen}
+
+
+def dialect(args: argparse.Namespace) -> Dialect:
+    """What the arguments say. ValueError where the delimiter is not one character."""
+    from titans_stream.files.dialect import Dialect
+
+    return Dialect(
+        delimiter=delimiter(args.delimiter),
+        header=args.header,
+        comment=args.comment or None,
+        decimal=args.decimal,
+        na=tuple(args.na),
+        missing_values=tuple(number for numbers in args.missing_values for number in numbers),
+        time_format=args.time_format,
+        encoding=args.encoding,
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"numbers are needed, not {text!r}") from None
 
 
 def delimiter(text: str | None) -> str | None:

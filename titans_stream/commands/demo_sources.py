@@ -14,8 +14,10 @@ import psutil
 from kafka.errors import KafkaError
 
 from titans_stream.durations import SECOND
+from titans_stream.files.column_choice import choose_columns, likely_time
 from titans_stream.files.csv_file import CsvFile
-from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
+from titans_stream.files.csv_readings import ReadingsOfCsv
+from titans_stream.files.dialect import Dialect
 from titans_stream.stream.kafka.protocols import Producer
 from titans_stream.synthetic import START, SyntheticSeries, generate_labelled
 from titans_stream.times import format_timestamps, load_zone, parse_timestamp
@@ -202,7 +204,7 @@ def csv_messages(
 
     ValueError, at once, where it holds no readings.
     """
-    file = CsvFile(path, delimiter)
+    file = CsvFile(path, Dialect(delimiter))
     columns = choose_columns(file, timestamp, values, series)
     guess = likely_time(file, columns)
     if guess is not None:

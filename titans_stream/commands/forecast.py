@@ -16,11 +16,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
+from titans_stream.commands.csv_arguments import (
+    add_csv_arguments,
+    add_duplicates,
+    chosen_duplicates,
+)
 from titans_stream.commands.outputs import note, refuse_overwriting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from titans_stream.commands.forecast_plot import ForecastPlot
     from titans_stream.commands.forecasting import FileForecasts
@@ -48,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--plot", metavar="FILE.png", type=Path, help="draw history, median and fan"
     )
     add_csv_arguments(parser)
+    add_duplicates(parser)
     parser.add_argument(
         "--model", metavar="URI", default="base", help="base, a folder, or models:/NAME@ALIAS"
     )
@@ -57,32 +62,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Forecast the file."""
     from titans_stream.commands.csv_output import ForecastWriter, output_file
+    from titans_stream.commands.file_source import file_source
     from titans_stream.engine.rhythm import FIRST_FORECAST
-    from titans_stream.files.csv_file import CsvFile
-    from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
-    from titans_stream.times import load_zone
 
     started = time.monotonic()
     refuse_overwriting({"--out": args.out, "--plot": args.plot}, [args.data])
-    file = CsvFile(args.data, delimiter(args.delimiter))
-    columns = choose_columns(file, args.timestamp, args.value, args.series)
-    timed = columns.timestamp is not None
+    timed = args.timestamp is not None
     config = _forecast_config(args, timed)
-    zone = load_zone(args.timezone or "UTC")
-    source = _source(args, config, timed)
     plot = _plot(args.plot, timed)
-    guess = likely_time(file, columns)
-    if guess is not None and not args.quiet:
-        note(f"note: rows are counted; use their times with --timestamp {guess}")
+    file = file_source(args, "rows are counted")
+    source = _source(args, config, timed)
     made: Counter[str] = Counter()
     with output_file(args.out) as out:
         writer = ForecastWriter(out, config.quantiles, timed)
-        found = _forecasts(source, args, lambda: ReadingsOfCsv(file, columns, zone), plot)
+        found = _forecasts(source, args.every, file.readings, plot)
         for forecast in found:
             writer.write(forecast)
             made[forecast.series_id] += 1
         if not made:
-            source.dropped.warn()
+            _note(file.remarks(source.account))
+            source.account.end(allowed=True, remedy=file.remedy)
             raise ValueError(
                 f"{args.data.name}: no series has the {FIRST_FORECAST} values that a forecast "
                 f"needs ({'; '.join(source.reasons(made))})"
@@ -90,14 +89,20 @@ def run(args: argparse.Namespace) -> int:
     if plot is not None:
         plot.draw(args.plot)
     if not args.quiet:
+        _note(file.remarks(source.account))
         note(
             f"{made.total():,} forecasts of {len(made):,} series, "
+            f"{source.account.readings:,} values, {source.account.rest('warming_up')}"
             f"{time.monotonic() - started:.1f} s"
         )
         for line in source.reasons(made):
             note(line)
-    source.dropped.warn()
-    return 0
+    return source.account.end(args.allow_dropped, remedy=file.remedy)
+
+
+def _note(lines: Iterable[str]) -> None:
+    for line in lines:
+        note(f"note: {line}")
 
 
 def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> FileForecasts:
@@ -106,30 +111,34 @@ def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> Fi
     from titans_stream.engine.build import EngineSetup, build_engine
     from titans_stream.engine.settings import EngineConfig
     from titans_stream.lifecycle.loading import load_model
+    from titans_stream.times import load_zone
 
     model = load_model(args.model)
-    settings = EngineConfig(timezone=args.timezone or "UTC")
+    settings = EngineConfig(timezone=args.timezone or "UTC", **chosen_duplicates(args))
     return FileForecasts(
         lambda config: build_engine(model, EngineSetup(settings, forecast=config, calendar=timed)),
         config,
         settings.expire_after,
+        load_zone(settings.timezone),
+        timed,
+        getattr(settings, "duplicates", "drop"),
     )
 
 
 def _forecasts(
     source: FileForecasts,
-    args: argparse.Namespace,
-    read: Callable[[], Iterable[CsvReadings]],
+    every: int | None,
+    readings: Iterable[CsvReadings],
     plot: ForecastPlot | None,
 ) -> Iterator[Forecast]:
-    """In the order in which the service would make them; `plot` watches. `read` reads the file."""
+    """In the order in which the service would make them; `plot` watches."""
     from titans_stream.commands.forecasting import LastReadings
 
-    chunks = read() if plot is None else plot.readings(read())
-    if args.every is not None:
+    chunks = readings if plot is None else plot.readings(readings)
+    if every is not None:
         made = source.turns(chunks)
     else:
-        made = source.last(LastReadings.of(read()), chunks)
+        made = source.last(LastReadings.of(readings, source.duplicates), chunks)
     return made if plot is None else plot.forecasts(made)
 
 

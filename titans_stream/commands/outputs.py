@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MANY = 0.1
 """Share of readings that may be dropped before a run says so."""
+BAD_INPUT = 2
+"""Exit code where more than that was dropped."""
+_REMEDY = "are series told apart (--series), and are the times fine enough?"
 
 
 def say(text: str) -> None:
@@ -59,10 +62,13 @@ def _identity(path: str | Path) -> Hashable:
 
 
 @dataclass
-class Dropped:
-    """Readings of a run that were taken for nothing, beside all of them."""
+class Account:
+    """What became of the readings of a run; each one is counted once."""
 
     readings: int = 0
+    scored: int = 0
+    warming_up: int = 0
+    missing: int = 0
     duplicate: int = 0
     late: int = 0
 
@@ -71,15 +77,39 @@ class Dropped:
         from titans_stream.records import Status
 
         self.readings += len(scores)
-        self.duplicate += int((scores.status == Status.DUPLICATE).sum())
-        self.late += int((scores.status == Status.LATE).sum())
+        for status in Status:
+            number = int((scores.status == status).sum())
+            setattr(self, status.label, getattr(self, status.label) + number)
 
-    def warn(self, what: str = "were dropped") -> None:
-        """Note it where they are many; a run's last line."""
-        dropped = self.duplicate + self.late
-        if dropped > MANY * self.readings:
-            note(
-                f"warning: {dropped:,} of {self.readings:,} readings {what}: their series had "
-                f"the same time ({self.duplicate:,} duplicate) or a later one ({self.late:,} "
-                "late) already; is each series told apart?"
-            )
+    @property
+    def dropped(self) -> int:
+        """Readings that were taken for nothing."""
+        return self.duplicate + self.late
+
+    @property
+    def many_dropped(self) -> bool:
+        """Whether more than `MANY` of the readings were."""
+        return self.dropped > MANY * self.readings
+
+    def rest(self, *without: str) -> str:
+        """Those that were not scored, by what became of them, each with a comma behind it."""
+        names = [n for n in ("warming_up", "missing", "duplicate", "late") if n not in without]
+        return "".join(
+            f"{getattr(self, name):,} {name.replace('_', ' ')}, "
+            for name in names
+            if getattr(self, name)
+        )
+
+    def end(self, allowed: bool, what: str = "were dropped", remedy: str | None = None) -> int:
+        """The run's exit code; where many readings were dropped its last line says so."""
+        if not self.many_dropped:
+            return 0
+        text = (
+            f"warning: {self.dropped:,} of {self.readings:,} readings {what}: their series had "
+            f"the same time ({self.duplicate:,} duplicate) or a later one ({self.late:,} late) "
+            f"already; {remedy or _REMEDY}"
+        )
+        if not allowed:
+            text += "; exit code 2, though all is written (--allow-dropped: 0)"
+        note(text)
+        return 0 if allowed else BAD_INPUT

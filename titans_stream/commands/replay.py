@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
-from titans_stream.commands.outputs import Dropped, note
+from titans_stream.commands.csv_arguments import add_csv_arguments, dialect
+from titans_stream.commands.outputs import Account, note
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
@@ -35,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
     add_csv_arguments(parser)
     add_constants(parser)
+    parser.add_argument(
+        "--sort", action="store_true", help="publish in order of time, not as the rows stand"
+    )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--rate", metavar="N", type=_positive, help="messages per second")
     pace.add_argument(
@@ -81,29 +84,45 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
     from titans_stream.config import load_connector
     from titans_stream.files.csv_file import CsvFile
+    from titans_stream.files.remarks import about_columns, about_rows
 
     connector = load_connector(args.connector)
-    file = CsvFile(args.data, delimiter(args.delimiter))
-    rows = iter(ConnectorRows(file, connector.input, FileColumns.of(args)))
+    file = CsvFile(args.data, dialect(args))
+    source = ConnectorRows(file, connector.input, FileColumns.of(args))
+    rows = _in_order(source) if args.sort else iter(source)
     first = list(islice(rows, _CHECKED))
     _check(first, connector.input)
 
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.publisher import Pace, publish
 
-    dropped = Dropped()
+    account = Account()
     published = publish(
         KafkaClients(connector.kafka, patience=PATIENCE),
         connector.input,
-        _counted(chain(first, rows), connector, dropped),
+        _counted(chain(first, rows), connector, account),
         Pace(args.rate, args.speedup),
     )
     note(
         f"{published.readings:,} readings in {published.messages:,} messages to topic "
         f"{connector.input.topic}, {published.seconds:.1f} s"
     )
-    dropped.warn("come out of order, and a worker drops them")
-    return 0
+    for line in [*about_columns(file, source.left_out, file.header), *about_rows(file)]:
+        note(f"note: {line}")
+    return account.end(
+        args.allow_dropped,
+        "come out of order, and a worker drops them",
+        "is each series told apart? --sort publishes them in order of time, and a worker waits for "
+        "order with engine.max_out_of_orderness",
+    )
+
+
+def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
+    """By time; those of one time as they stand, from the end in a file that is newest first."""
+    found = list(rows)
+    if found and found[0].timestamp > found[-1].timestamp:
+        found.reverse()
+    return iter(sorted(found, key=lambda row: row.timestamp))
 
 
 @dataclass(slots=True)
@@ -121,38 +140,38 @@ class _Clock:
     late: int = 0
     run: int = 0
 
-    def take(self, time: int, dropped: Dropped) -> None:
+    def take(self, time: int, account: Account) -> None:
         """Take a reading; those that are dropped now are counted."""
         if self.newest is not None and time <= self.newest - self.bound:
-            self._judge(time, dropped)
+            self._judge(time, account)
             return
         at = bisect_left(self.waiting, time)
         if self.waiting[at : at + 1] == [time]:
-            dropped.duplicate += 1
+            account.duplicate += 1
             return
         self.waiting.insert(at, time)
         self.newest = self.waiting[-1] if self.newest is None else max(self.newest, time)
         released = bisect_right(self.waiting, self.newest - self.bound)
         for each in self.waiting[:released]:
-            self._judge(each, dropped)
+            self._judge(each, account)
         del self.waiting[:released]
 
-    def _judge(self, time: int, dropped: Dropped) -> None:
+    def _judge(self, time: int, account: Account) -> None:
         from titans_stream.engine.order import CLOCK_STEP
 
         if time == self.last:
-            dropped.duplicate += 1
+            account.duplicate += 1
             return
         if self.last is not None and time < self.last:
             self.run = self.run + 1 if self.run == 0 or time > self.late else 1
             self.late = time
             if self.run < CLOCK_STEP:
-                dropped.late += 1
+                account.late += 1
                 return
         self.last, self.run = time, 0
 
 
-def _counted(rows: Iterable[Row], connector: Connector, dropped: Dropped) -> Iterator[Row]:
+def _counted(rows: Iterable[Row], connector: Connector, account: Account) -> Iterator[Row]:
     """Hand rows on; what a worker of the connector will drop is counted when they go out."""
     from titans_stream.commands.connector_rows import SeriesNames
     from titans_stream.stream.codec.fields import UnusableError
@@ -162,14 +181,14 @@ def _counted(rows: Iterable[Row], connector: Connector, dropped: Dropped) -> Ite
     for row in rows:
         fields = tuple(row.fields.items())
         for value_name in row.values:
-            dropped.readings += 1
+            account.readings += 1
             try:
                 series, _ = names.of(fields, value_name)
             except UnusableError:
                 continue  # the worker says so in a dead letter
             if series not in clocks:
                 clocks[series] = _Clock(connector.engine.max_out_of_orderness)
-            clocks[series].take(row.timestamp, dropped)
+            clocks[series].take(row.timestamp, account)
         yield row
 
 

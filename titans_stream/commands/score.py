@@ -19,15 +19,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
+from titans_stream.commands.csv_arguments import (
+    add_csv_arguments,
+    add_duplicates,
+    chosen_duplicates,
+)
 from titans_stream.commands.outputs import note, refuse_overwriting
 from titans_stream.commands.replay import add_constants
 
 if TYPE_CHECKING:
+    from titans_stream.commands.file_source import FileSource
     from titans_stream.commands.scoring import ScoredChunk, Tally
     from titans_stream.config import Connector
     from titans_stream.engine.build import EngineSetup
-    from titans_stream.files.csv_readings import CsvReadings
 
 SHOWN_EPISODES = 100
 
@@ -43,6 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--connector", metavar="YAML", type=Path, help="take names of series, alert and engine "
         "settings, and the model, from a connector",
     )  # fmt: skip
+    add_duplicates(parser)
     add_constants(parser)
     parser.add_argument("--model", metavar="URI", help="base, a folder, or models:/NAME@ALIAS")
     parser.add_argument(
@@ -67,45 +72,31 @@ def run(args: argparse.Namespace) -> int:
     if args.group == "":
         raise ValueError("--group: a name is needed")
     connector = None if args.connector is None else load_connector(args.connector)
-    readings, timed = _readings(args, connector)
+    source = _source(args, connector)
+    timed = source.timed
     model = load_model(args.model or (BASE_MODEL if connector is None else connector.model))
     scorer = FileScorer(build_engine(model, _setup(args, connector, timed)))
     with output_file(args.out) as out:
         writer = ScoreWriter(out)
-        chunks = scorer.run(readings)
+        chunks = scorer.run(source.readings)
         for chunk in chunks if args.quiet else _with_progress(chunks, started):
             writer.write(chunk.scores, None if timed else chunk.row.tolist())
     if not args.quiet:
+        for line in source.remarks(scorer.tally.account):
+            note(f"note: {line}")
         _report(scorer.tally, timed, time.monotonic() - started)
-    scorer.tally.dropped.warn()
-    return 0
+    return scorer.tally.account.end(args.allow_dropped, remedy=source.remedy)
 
 
-def _readings(
-    args: argparse.Namespace, connector: Connector | None
-) -> tuple[Iterable[CsvReadings], bool]:
-    """The file's readings, and whether it has times."""
-    from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
-    from titans_stream.files.csv_file import CsvFile
-    from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns, likely_time
-    from titans_stream.times import load_zone
+def _source(args: argparse.Namespace, connector: Connector | None) -> FileSource:
+    """What the file holds, read as the arguments and the connector say."""
+    from titans_stream.commands.file_source import connector_source, file_source
 
-    zone = load_zone(args.timezone or "UTC")
-    file = CsvFile(args.data, delimiter(args.delimiter))
-    if connector is not None:
-        config = connector.input
-        if args.group is not None:
-            config = config.model_copy(update={"group": None})
-        rows = ConnectorRows(file, config, FileColumns.of(args))
-        return rows.readings(args.group), rows.timed
-    if args.set:
-        raise ValueError("--set: fields are those of a --connector")
-    columns = choose_columns(file, args.timestamp, args.value, args.series)
-    guess = likely_time(file, columns)
-    if guess is not None and not args.quiet:
-        note(f"note: rows are taken as 5 minutes apart; use their times with --timestamp {guess}")
-    group = None if args.group is None else lambda series: args.group
-    return ReadingsOfCsv(file, columns, zone, group), columns.timestamp is not None
+    if connector is None:
+        if args.set:
+            raise ValueError("--set: fields are those of a --connector")
+        return file_source(args, "rows are taken as 5 minutes apart", args.group)
+    return connector_source(args, connector.input, args.group)
 
 
 def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -> EngineSetup:
@@ -118,6 +109,7 @@ def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -
     engine = EngineConfig() if connector is None else connector.engine
     if args.timezone:
         engine = engine.model_copy(update={"timezone": args.timezone})
+    engine = engine.model_copy(update=chosen_duplicates(args))
     if args.budget is not None:
         changed = {"false_alarms_per_series_per_day": args.budget}
         alerts = AlertConfig.model_validate({**alerts.model_dump(), **changed})
@@ -147,6 +139,7 @@ def _report(tally: Tally, timed: bool, seconds: float) -> None:
     if len(episodes) > SHOWN_EPISODES:
         note(f"and {len(episodes) - SHOWN_EPISODES:,} more alerts")
     note(
-        f"{tally.dropped.readings:,} values of {tally.series:,} series, {tally.scored:,} scored, "
-        f"{len(episodes):,} alerts, {seconds:.1f} s"
+        f"{tally.account.readings:,} values of {tally.series:,} series, "
+        f"{tally.account.scored:,} scored, {tally.account.rest()}{len(episodes):,} alerts, "
+        f"{seconds:.1f} s"
     )

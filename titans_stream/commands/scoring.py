@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.commands.outputs import Dropped
+from titans_stream.commands.outputs import Account
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.files.csv_readings import CsvReadings
-from titans_stream.records import Alert, Int64, Results, Scores, Status, concatenate
+from titans_stream.records import Alert, Int64, Results, Scores, concatenate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,8 @@ class ScoredChunk:
 class Tally:
     """What a run came to; `episodes` holds the latest message of each, in order of onset."""
 
-    scored: int = 0
     series: int = 0
-    dropped: Dropped = field(default_factory=Dropped)
+    account: Account = field(default_factory=Account)
     episodes: dict[str, Alert] = field(default_factory=dict)
     opened_at: dict[str, int] = field(default_factory=dict)
     """Row in which each episode's first message was sent."""
@@ -37,8 +36,8 @@ class Tally:
 class FileScorer:
     """Feeds chunks of readings to an engine and gives them back scored, in input order.
 
-    Offsets must count the readings from 0 without a gap. Where the engine waits for order, scores
-    are kept until all those before them are there.
+    Offsets must count the readings from 0 without a gap, in any order. Scores are kept until all
+    those before them are there.
     """
 
     def __init__(self, engine: StreamEngine) -> None:
@@ -51,10 +50,18 @@ class FileScorer:
     def run(self, chunks: Iterable[CsvReadings]) -> Iterator[ScoredChunk]:
         """Score all chunks; each call of `next` gives the next scores."""
         for chunk in chunks:
-            self._row = np.concatenate((self._row, chunk.row))
+            self._note_rows(chunk)
             yield from self._done(self._engine.process(chunk.readings))
         yield from self._done(self._engine.flush())
         assert not len(self._row)
+
+    def _note_rows(self, chunk: CsvReadings) -> None:
+        """Keep the rows of readings, by offset; in a sorted file offsets come in any order."""
+        at = chunk.readings.offset - self._first
+        lacking = int(at.max(initial=-1)) + 1 - len(self._row)
+        if lacking > 0:
+            self._row = np.concatenate((self._row, np.zeros(lacking, np.int64)))
+        self._row[at] = chunk.row
 
     def _done(self, results: Results) -> Iterator[ScoredChunk]:
         """Take results; those of the readings from `_first` on without a gap go on."""
@@ -71,8 +78,7 @@ class FileScorer:
 
     def _count(self, results: Results) -> None:
         tally = self.tally
-        tally.dropped.count(results.scores)
-        tally.scored += int(np.count_nonzero(results.scores.status == Status.SCORED))
+        tally.account.count(results.scores)
         tally.series = self._engine.series_count()
         for alert in results.alerts:
             row = int(self._row[alert.source.offset - self._first])

@@ -16,6 +16,7 @@ import pandas as pd
 from titans_stream.durations import DAY
 from titans_stream.evaluation.telemetry import TIMES, numeric_columns
 from titans_stream.files.csv_file import CsvFile
+from titans_stream.files.remarks import log_remarks
 from titans_stream.records import Float64, Int64
 
 HORIZONS = (96, 192, 336, 720)
@@ -177,6 +178,8 @@ def load_wide_csv(path: Path, split: Sequence[float] = SPLIT) -> ForecastSet:
     columns = numeric_columns(table, [name for name in file.named if name != time])
     if not columns:
         raise ValueError(f"{path.name}: no column holds numbers")
+    kept = {*columns, time}
+    log_remarks(file, [(n, "not all of it is numbers") for n in file.header if n not in kept])
     times = None if time is None else table.times(time)
     return ForecastSet(
         name=path.stem,

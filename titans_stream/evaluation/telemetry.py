@@ -23,6 +23,7 @@ import numpy as np
 
 from titans_stream.evaluation.protocol import LabelledSeries, runs
 from titans_stream.files.csv_file import CsvChunk, CsvFile
+from titans_stream.files.remarks import log_remarks
 from titans_stream.records import Float64
 
 SKIP_ROWS = 400
@@ -48,9 +49,11 @@ def load_series(path: Path, name: str | None = None) -> LabelledSeries | None:
         evaluated = np.arange(rows) >= min(SKIP_ROWS, rows // 2)
     flags = table.known_numbers(label) > 0
     first = int(evaluated.argmax()) if evaluated.any() else rows
+    values = _values(table, [c for c in file.named if c not in (label, time, *IGNORED)])
+    log_remarks(file)
     return LabelledSeries(
         name=name or path.stem,
-        values=_values(table, [c for c in file.named if c not in (label, time, *IGNORED)]),
+        values=values,
         timestamp=None if time is None else table.times(time),
         windows=runs(flags),
         evaluated=evaluated,

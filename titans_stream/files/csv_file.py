@@ -1,29 +1,55 @@
-"""Reads CSV text in chunks of columns and names the row where something is wrong.
+"""Reads tables of text in chunks of columns and names the row where something is wrong.
 
-Rows are counted from 1, the first one after the header; blank lines are left out of the count.
+CSV in whatever form it comes, packed or not, and Parquet. Rows are counted from 1, the first one
+after the header; blank lines and those that are no rows (comments) are left out of the count.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from datetime import UTC, tzinfo
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from titans_stream.files.dialect import Dialect
+from titans_stream.files.header import check_header
+from titans_stream.files.numbers import NumberReader
+from titans_stream.files.parquet_rows import ParquetRows, is_parquet
+from titans_stream.files.shown import shown
+from titans_stream.files.text_lines import TextLines
+from titans_stream.files.times_of_cells import EXPECTED, Notation, notation
 from titans_stream.records import Float64, Int64
-from titans_stream.stream.codec.timestamps import TimestampReader
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (";", ",", "\t")
 CHUNK_CELLS = 250_000
 """Cells read at a time, whatever the number of columns."""
 _SNIFFED_ROWS = 20
-_MISSING = frozenset({"", "nan", "-nan", "na", "n/a", "null", "none"})
+
+
+class Cells:
+    """How the cells of one file are read: numbers, and times by column."""
+
+    def __init__(self, dialect: Dialect, comma_separated: bool) -> None:
+        self.numbers = NumberReader(dialect, comma_separated)
+        self.times: dict[str, Notation] = {}
+        self.rounded: set[str] = set()
+        """Columns of times that a spreadsheet has rounded, such as 1.76723E+12."""
+        self._time_format = dialect.time_format
+
+    def time_of(self, column: str, cells: Sequence[str], zone: tzinfo) -> Notation:
+        """The notation of a column's times, found when its first cells are seen."""
+        if column not in self.times:
+            self.times[column] = notation(cells, self._time_format, zone)
+            if any("E+" in cell.upper() for cell in cells[:_SNIFFED_ROWS]):
+                self.rounded.add(column)
+        return self.times[column]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,7 @@ class CsvChunk:
     file: str
     first_row: int
     columns: dict[str, list[str]]
+    cells: Cells
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -42,122 +69,130 @@ class CsvChunk:
 
         ValueError names the row of the first cell that is not a number.
         """
-        found = _floats(self.columns[column])
-        if found is None:
-            found = [self._number(column, i) for i in range(len(self))]
-        return np.array(found, dtype=np.float64)
+        values, wrong = self.cells.numbers.read(column, self.columns[column], strict=True)
+        if wrong is not None:
+            raise self.error(
+                column, wrong, "is not a number; --na takes such a text as a missing value"
+            )
+        return values
 
     def known_numbers(self, column: str) -> Float64:
         """[R] values of a column, NaN where a cell is not a number."""
-        cells = self.columns[column]
-        found = _floats(cells) or [float(cell) if is_number(cell) else math.nan for cell in cells]
-        return np.array(found, dtype=np.float64)
+        return self.cells.numbers.read(column, self.columns[column], strict=False)[0]
 
-    def _number(self, column: str, i: int) -> float:
-        cell = self.columns[column][i].strip()
-        if is_missing(cell):
-            return math.nan
-        if not is_number(cell):
-            raise self.error(column, i, "is not a number")
-        return float(cell)
+    def texts(self, column: str) -> list[str]:
+        """[R] stripped cells; `a,b` for those of several columns, joined by a space."""
+        if column in self.columns:
+            return [cell.strip() for cell in self.columns[column]]
+        parts = [self.columns[name] for name in column.split(",")]
+        return [" ".join(map(str.strip, cells)).strip() for cells in zip(*parts, strict=True)]
 
-    def times(self, column: str, read: Callable[[object], int] | None = None) -> Int64:
-        """[R] nanoseconds of a column; `read` None: times without offset are in UTC.
+    def times(self, column: str, zone: tzinfo = UTC) -> Int64:
+        """[R] nanoseconds of a column, or of several (`date,time`).
 
-        ValueError names the row of the first cell that is no time.
+        Times without offset are in `zone`. ValueError names the row of the first cell that is no
+        time, or the column where its notation cannot be known.
         """
-        read = read or TimestampReader()
+        cells = self.texts(column)
+        try:
+            read = self.cells.time_of(column, cells, zone).read
+        except ValueError as error:
+            if str(error).startswith("--"):
+                raise
+            raise ValueError(f"{self.file}: column {shown(column)}: {error}") from None
         out = np.empty(len(self), dtype=np.int64)
-        for i, cell in enumerate(self.columns[column]):
+        for i, cell in enumerate(cells):
             try:
-                out[i] = read(_time_cell(cell.strip()))
+                out[i] = read(cell)
             except ValueError:
-                raise self.error(
-                    column, i, "is not a time such as 2026-03-01T12:00:00Z or seconds since 1970"
-                ) from None
+                raise self.error(column, i, f"{EXPECTED}; --time-format describes others") from None
         return out
 
     def error(self, column: str, i: int, what: str) -> ValueError:
         """An error about the cell in place `i` of this chunk."""
-        cell = self.columns[column][i]
-        shown = cell if len(cell) <= 40 else cell[:37] + "..."
+        cell = self.columns[column][i] if column in self.columns else self.texts(column)[i]
         return ValueError(
-            f'{self.file}: row {self.first_row + i}, column {column}: "{shown}" {what}'
+            f'{self.file}: row {self.first_row + i}, column {shown(column)}: "{shown(cell)}" {what}'
         )
 
 
-def _floats(cells: list[str]) -> list[float] | None:
-    """All cells, if each is a number that Python reads; faster than a look at each."""
-    if "_" in "".join(cells):  # float() would take 1_000
-        return None
-    try:
-        return list(map(float, cells))
-    except ValueError:
-        return None
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
-    return cell.lower() in _MISSING
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell and not is_missing(cell.strip())
-
-
-def _time_cell(cell: str) -> object:
-    """A number where the cell is one, so that the reader's unit applies; else its text."""
-    if cell[4:5] == "-" and cell[:4].isdecimal():
-        return cell
-    if cell.isdecimal() and cell.isascii():
-        return int(cell)
-    return float(cell) if is_number(cell) else cell
-
-
 class CsvFile:
-    """A CSV file with a header. `delimiter` None: the one of DELIMITERS that fits.
+    """A table of text: CSV, packed by gzip or not, or Parquet.
 
     A column without a name, such as an index, is called `column N` in `header`, is not in `named`
-    and never taken by itself.
+    and never taken by itself; in a file without header all columns are called so.
     ValueError, naming the file, where it cannot be read, is empty, or its header is none.
     """
 
-    def __init__(self, path: Path, delimiter: str | None = None) -> None:
+    def __init__(self, path: Path, dialect: Dialect | None = None) -> None:
         self.path = path
         self._name = path.name
-        self.delimiter = delimiter or _sniff(self._lines(), self._name)
+        dialect = dialect or Dialect()
+        self._dialect = dialect
+        self._parquet = ParquetRows(path) if is_parquet(path) else None
+        self._text = None if self._parquet is not None else TextLines(path, dialect)
+        self.delimiter = self._delimiter()
+        self._without_header = dialect.header is False and self._parquet is None
+        self.empty_rows = 0
+        """Rows at the end without a single cell that says anything; they are left out."""
         rows = self._rows()
-        header = next(rows, None)
         first = next(rows, None)
-        if header is None:
-            raise ValueError(f"{self._name}: the file is empty")
-        names = [name.strip() for name in header]
-        self.named = [name for name in names if name]
-        self.header = [name or f"column {i + 1}" for i, name in enumerate(names)]
-        _check_header(self._name, self.header)
+        second = first if self._without_header else next(rows, None)
         if first is None:
+            raise ValueError(f"{self._name}: the file is empty")
+        names = [] if self._without_header else [name.strip() for name in first]
+        self.header = [
+            name or f"column {i + 1}" for i, name in enumerate(names or [""] * len(first))
+        ]
+        self.named = list(self.header) if self._without_header else [n for n in names if n]
+        if not self._without_header:
+            checked = second if dialect.header is None and self._parquet is None else None
+            check_header(self._name, names, self.header, checked)
+        if second is None:
             raise ValueError(f"{self._name}: there are no rows after the header")
+        self.cells = Cells(dialect, self.delimiter == ",")
+
+    @property
+    def annotated(self) -> bool:
+        """Whether this is InfluxDB's annotated CSV."""
+        return self._text is not None and self._text.annotated
+
+    @property
+    def comments(self) -> int:
+        """Lines that were left out as comments when the file was last read."""
+        return 0 if self._text is None else self._text.comments
 
     def column(self, name: str) -> str:
-        """`name` if there is such a column, else ValueError with the one that may be meant."""
+        """`name` if there is such a column, else ValueError with the one that may be meant.
+
+        In a file without header a number will do.
+        """
         if name in self.header:
             return name
+        if self._without_header and f"column {name}" in self.header:
+            return f"column {name}"
         close = difflib.get_close_matches(name, self.header, n=1, cutoff=0.6)
         meant = f"did you mean {close[0]!r}?" if close else f"there are: {_names(self.header)}"
         raise ValueError(f"{self._name}: there is no column {name!r}; {meant}")
 
+    def time_column(self, name: str) -> str:
+        """A column of times, or several as `date,time`. ValueError as `column`."""
+        if name in self.header or "," not in name:
+            return self.column(name)
+        return ",".join(self.column(part.strip()) for part in name.split(","))
+
+    @cached_property
+    def first(self) -> CsvChunk:
+        """The first rows."""
+        return next(self.chunks())
+
     def numeric_columns(self) -> list[str]:
-        """The columns whose first cell that is not empty holds a number.
+        """The columns whose first cell that is not missing holds a number.
 
         Only the first chunk is looked at. A cell of text further down is an error of the file.
         """
-        chunk = next(self.chunks())
-        return [name for name in self.named if _starts_with_number(chunk.columns[name])]
+        columns, numbers = self.first.columns, self.cells.numbers
+        return [name for name in self.named if numbers.starts_with_number(name, columns[name])]
 
     def read(self) -> CsvChunk:
         """All rows at once."""
@@ -165,30 +200,56 @@ class CsvFile:
 
     def chunks(self, cells: int = CHUNK_CELLS) -> Iterator[CsvChunk]:
         """All rows, at most `cells` cells at a time, but one row at least."""
+        self.cells.numbers.words.clear()
+        self.cells.numbers.sentinels.clear()
         rows = max(1, cells // len(self.header))
-        source = islice(self._rows(), 1, None)
+        source = islice(self._rows(), 0 if self._without_header else 1, None)
         first_row = 1
         while block := list(islice(source, rows)):
-            yield CsvChunk(self._name, first_row, self._columns(block, first_row))
+            yield CsvChunk(self._name, first_row, self._columns(block, first_row), self.cells)
             first_row += len(block)
 
     def _columns(self, block: list[list[str]], first_row: int) -> dict[str, list[str]]:
         width = len(self.header)
         if any(len(row) != width for row in block):
             block = [self._fitted(row, first_row + i) for i, row in enumerate(block)]
-        return dict(zip(self.header, map(list, zip(*block, strict=True)), strict=True))
+        columns = dict(zip(self.header, map(list, zip(*block, strict=True)), strict=True))
+        self.cells.numbers.learn(columns)
+        return columns
 
     def _fitted(self, row: list[str], number: int) -> list[str]:
         width = len(self.header)
         if len(row) < width or any(cell.strip() for cell in row[width:]):
+            comment = row[0].startswith("#") or self.header[0].startswith("#")
             raise ValueError(
                 f"{self._name}: row {number} has {len(row)} fields, the header has {width}"
+                + ("; --comment '#' leaves out the lines that begin so" if comment else "")
             )
         return row[:width]
 
     def _rows(self) -> Iterator[list[str]]:
-        """Header and rows; blank lines count only where a line is a single cell."""
-        reader = csv.reader(self._lines(), delimiter=self.delimiter)
+        """Header and rows; those at the end of a table that are empty are held back."""
+        self.empty_rows = 0
+        empty: list[list[str]] = []
+        header: list[str] | None = None
+        for row in self._parquet or self._text_rows():
+            if header is None:
+                header = row
+            elif self.annotated and row == header:
+                continue
+            elif len(row) > 1 and not any(map(str.strip, row)):
+                empty.append(row)
+                continue
+            if empty:
+                yield from empty
+                empty = []
+            yield row
+        self.empty_rows = len(empty)
+
+    def _text_rows(self) -> Iterator[list[str]]:
+        """Blank lines count only where a line is a single cell."""
+        assert self._text is not None
+        reader = csv.reader(self._text, delimiter=self.delimiter)
         single = False
         number = 0
         while True:
@@ -204,25 +265,18 @@ class CsvFile:
             single = single or (number == 1 and len(row) == 1)
             yield row or [""]
 
-    def _lines(self) -> Iterator[str]:
-        try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                yield from file
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self._name}: not text in UTF-8: {error.reason}") from None
-        except OSError as error:
-            raise ValueError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+    def _delimiter(self) -> str:
+        if self._text is None:
+            return ","
+        return self._dialect.delimiter or self._text.separator or _sniff(self._text, self._name)
 
 
-def _starts_with_number(cells: Iterable[str]) -> bool:
-    first = next((cell for cell in cells if not is_missing(cell.strip())), "")
-    return is_number(first)
+def _sniff(lines: TextLines, name: str) -> str:
+    """The delimiter that splits the first rows into most fields, as many in each.
 
-
-def _sniff(lines: Iterator[str], name: str) -> str:
-    """The delimiter that splits the first rows into most fields, as many in each."""
-    first = next(lines, "")
-    sample = list(chain([first], islice(lines, _SNIFFED_ROWS)))
+    A semicolon before a comma: that one may be a decimal sign.
+    """
+    sample = list(islice(lines, 1 + _SNIFFED_ROWS))
     return max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter, name))
 
 
@@ -235,14 +289,6 @@ def _fit(sample: Sequence[str], delimiter: str, name: str) -> tuple[bool, int]:
     return header > 1 and all(width >= header for width in widths), header
 
 
-def _check_header(name: str, header: list[str]) -> None:
-    if all(is_number(cell) for cell in header):
-        raise ValueError(f"{name}: the first line must name the columns, but it holds numbers")
-    twice = next((cell for cell in header if header.count(cell) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{name}: the header names column {twice!r} twice")
-
-
 def _names(names: Sequence[str], most: int = 12) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(shown, names[:most])) + more

@@ -1,9 +1,9 @@
-"""Turns a CSV file into readings: which column is the time, which are values, whose they are."""
+"""Turns the columns of a file into readings."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import chain, repeat
@@ -11,45 +11,12 @@ from itertools import chain, repeat
 import numpy as np
 
 from titans_stream.durations import SECOND
+from titans_stream.files.column_choice import CsvColumns
 from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.records import Float64, Int64, Readings
-from titans_stream.stream.codec.timestamps import TimestampReader
 
 ASSUMED_INTERVAL = 300 * SECOND
 """Time between the readings of a series in a file without times."""
-TIME_NAMES = ("timestamp", "time", "datetime", "date", "ts")
-
-
-@dataclass(frozen=True, slots=True)
-class CsvColumns:
-    """The columns in use. `series` names the column of series ids of a file in long format.
-
-    Without it each value column is a series of its own name. With several value columns a long
-    format's ids are `id/column`. `timestamp` None: the file has no times.
-    """
-
-    timestamp: str | None
-    values: tuple[str, ...]
-    series: str | None
-
-
-def choose_columns(
-    file: CsvFile, timestamp: str | None, values: Sequence[str], series: str | None
-) -> CsvColumns:
-    """Check the named columns; no values named: all numeric columns that are nothing else.
-
-    ValueError for a column that is not there or named twice, and where no column is numeric.
-    """
-    taken = [file.column(name) for name in (timestamp, series) if name is not None]
-    chosen = [file.column(name) for name in values]
-    for name in (*taken, *chosen):
-        if (*taken, *chosen).count(name) > 1:
-            raise ValueError(f"{file.path.name}: column {name!r} is used twice")
-    if not chosen:
-        chosen = [name for name in file.numeric_columns() if name not in taken]
-    if not chosen:
-        raise ValueError(f"{file.path.name}: no column holds numbers; name one with --value")
-    return CsvColumns(timestamp, tuple(chosen), series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +32,10 @@ class CsvReadings:
 
 
 class ReadingsOfCsv:
-    """Iterates over a file's readings in chunks. `zone` is that of times without offset.
+    """Iterates over a file's readings in chunks; each iteration reads it anew.
 
-    `group` gives the group id of a series; None: there are no groups.
+    `zone` is that of times without offset. `group` gives the group id of a series; None: there are
+    no groups.
     """
 
     def __init__(
@@ -79,12 +47,14 @@ class ReadingsOfCsv:
     ) -> None:
         self._file = file
         self._columns = columns
-        self._read_time = TimestampReader("auto", zone)
+        self._zone = zone
         self._group = None if group is None else functools.cache(group)
         self._count = 0
         self._rows_of: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[CsvReadings]:
+        self._count = 0
+        self._rows_of.clear()
         for chunk in self._file.chunks():
             yield self._readings(chunk)
 
@@ -120,7 +90,7 @@ class ReadingsOfCsv:
     def _times(self, chunk: CsvChunk) -> Int64:
         """[R]; without a column of times, each series counts its own rows."""
         if self._columns.timestamp is not None:
-            return chunk.times(self._columns.timestamp, self._read_time)
+            return chunk.times(self._columns.timestamp, self._zone)
         if self._columns.series is None:
             rows = np.arange(chunk.first_row - 1, chunk.first_row - 1 + len(chunk))
             return rows * ASSUMED_INTERVAL
@@ -130,10 +100,3 @@ class ReadingsOfCsv:
             out[i] = seen.get(series, 0)
             seen[series] = seen.get(series, 0) + 1
         return out * ASSUMED_INTERVAL
-
-
-def likely_time(file: CsvFile, columns: CsvColumns) -> str | None:
-    """A column that looks like the time by its name, where none was given."""
-    if columns.timestamp is not None:
-        return None
-    return next((name for name in file.header if name.lower() in TIME_NAMES), None)

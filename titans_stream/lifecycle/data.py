@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +16,17 @@ import numpy as np
 
 from titans_stream.calendar_features import COLUMNS, calendar_features
 from titans_stream.engine.clock import LocalTime
+from titans_stream.files.column_choice import choose_columns
 from titans_stream.files.csv_file import CsvFile
-from titans_stream.files.csv_readings import ReadingsOfCsv, choose_columns
+from titans_stream.files.csv_readings import ReadingsOfCsv
+from titans_stream.files.dialect import Dialect
+from titans_stream.files.remarks import log_remarks
 from titans_stream.recipe_settings import CsvData, DataConfig, SyntheticData
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
 from titans_stream.times import load_zone
+
+log = logging.getLogger(__name__)
 
 SHORTEST = 64
 """A series or piece with fewer readings is left out."""
@@ -105,11 +111,23 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
     if config.csv is not None:
         for series in _read_csv(config.csv):
             first = _part(series, slice(0, config.csv.first_readings))
+            before = _readings_in(data)
             _split(first, config.csv.length, config.validation_share, data, whole)
+            lost = len(first.value) - (_readings_in(data) - before)
+            if lost:
+                log.warning(
+                    "%s: %s of %s values are left out: what pieces of data.csv.length "
+                    "(%s) leave over is shorter than %s",
+                    series.name, f"{lost:,}", f"{len(first.value):,}", config.csv.length, SHORTEST,
+                )  # fmt: skip
     for name, part in (("training", data.training), ("validation", data.validation)):
         if not part:
             raise ValueError(f"data: no series of {SHORTEST} readings is left for {name}")
     return data
+
+
+def _readings_in(data: TrainingData) -> int:
+    return sum(len(one.value) for part in (data.training, data.validation) for one in part)
 
 
 def stack(series: Sequence[Series]) -> tuple[Float64, Float64]:
@@ -180,7 +198,7 @@ def _read_csv(config: CsvData) -> Iterable[Series]:
 
 
 def _read_file(path: Path, config: CsvData, clock: LocalTime | None) -> Iterable[Series]:
-    file = CsvFile(path, config.delimiter)
+    file = CsvFile(path, _dialect(config))
     columns = choose_columns(file, config.timestamp, config.values, config.series)
     parts: dict[str, list[tuple[Int64, Float64]]] = {}
     for chunk in ReadingsOfCsv(file, columns, load_zone(config.timezone)):
@@ -189,9 +207,23 @@ def _read_file(path: Path, config: CsvData, clock: LocalTime | None) -> Iterable
             rows = names == name
             part = (chunk.readings.timestamp[rows], chunk.readings.value[rows])
             parts.setdefault(name, []).append(part)
+    log_remarks(file, columns.left_out)
     for name, pieces in parts.items():
         timestamp, value = (np.concatenate(column) for column in zip(*pieces, strict=True))
+        missing = int(np.count_nonzero(~np.isfinite(value)))
+        if missing:
+            log.warning(
+                "%s/%s: %s of %s values are missing", path.name, name, f"{missing:,}",
+                f"{len(value):,}",
+            )  # fmt: skip
         yield _series(f"{path.name}/{name}", CSV_FAMILY, value, timestamp, clock)
+
+
+def _dialect(config: CsvData) -> Dialect:
+    return Dialect(
+        config.delimiter, config.header, config.comment, config.decimal, config.na,
+        config.missing_values, config.time_format, config.encoding,
+    )  # fmt: skip
 
 
 def _split(

@@ -1,0 +1,1 @@
+"""Made input of every kind, for as long as FUZZ_SECONDS says."""

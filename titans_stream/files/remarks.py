@@ -1,0 +1,125 @@
+"""What a person should know of how a file was read, as lines."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from titans_stream.files.column_choice import CsvColumns, time_parts, told
+from titans_stream.files.csv_file import CsvFile
+from titans_stream.files.order import OrderOfTimes
+from titans_stream.files.shown import shown
+
+log = logging.getLogger(__name__)
+
+_MOST_WORDS = 5
+_LEAST_ROWS = 3
+"""Rows of each series that a column must tell apart before it is proposed."""
+_REPEATED = 1.5
+"""Readings per time from which a file may hold several series."""
+
+
+def about_columns(
+    file: CsvFile, left_out: Iterable[tuple[str, str]], used: Sequence[str]
+) -> list[str]:
+    """Columns that are not taken, and how numbers in the columns `used` are read."""
+    lines = []
+    reasons = dict(left_out)
+    if reasons:
+        lines.append(f"left out: {told(reasons)}")
+    decimals = file.cells.numbers.decimals
+    commas = [name for name in used if decimals.get(name) == ","]
+    points = [name for name in used if decimals.get(name) == "."]
+    if commas:
+        lines.append(f"the comma is the decimal sign of {_listed(commas)} (--decimal tells)")
+    if points:
+        lines.append(f"commas separate thousands in {_listed(points)} (--decimal tells)")
+    return lines
+
+
+def about_rows(file: CsvFile) -> list[str]:
+    """What was taken as missing or left out, and how times were read; after the file was read."""
+    lines = []
+    numbers = file.cells.numbers
+    by_column: dict[str, Counter[str]] = {}
+    for (column, text), count in numbers.words.items():
+        by_column.setdefault(column, Counter())[text] += count
+    for column, texts in by_column.items():
+        said = ", ".join(f'{n:,} "{shown(text)}"' for text, n in texts.most_common(_MOST_WORDS))
+        more = f" and {len(texts) - _MOST_WORDS} other texts" if len(texts) > _MOST_WORDS else ""
+        lines.append(f"taken as missing in {shown(column)}: {said}{more}")
+    for (column, number), count in numbers.sentinels.items():
+        lines.append(f"taken as missing in {shown(column)}: {count:,} times {number:g}")
+    for column, notation in file.cells.times.items():
+        if notation.said is not None:
+            lines.append(f"column {shown(column)} {notation.said}")
+    if file.comments:
+        lines.append(f"{file.comments:,} lines were left out as comments")
+    if file.empty_rows:
+        lines.append(f"{file.empty_rows:,} rows at the end were left out: they are empty")
+    return lines
+
+
+def log_remarks(file: CsvFile, left_out: Iterable[tuple[str, str]] = ()) -> None:
+    """Log what `about_columns` and `about_rows` say, where nobody prints it."""
+    for line in [*about_columns(file, left_out, file.header), *about_rows(file)]:
+        log.warning("%s: %s", file.path.name, line)
+
+
+def about_order(file: CsvFile, order: OrderOfTimes) -> list[str]:
+    """Whether the readings were sorted, and whether their times are what they were."""
+    lines = []
+    if order.newest_first:
+        lines.append("the newest readings stand first; they are taken in order of time")
+    elif order.earlier:
+        lines.append(
+            f"{order.earlier:,} readings are earlier than the one before them (the first in row "
+            f"{order.first_earlier}); they are taken in order of time"
+        )
+    rounded = sorted(file.cells.rounded)
+    if rounded:
+        lines.append(
+            f"times of column {shown(rounded[0])} were rounded by a spreadsheet "
+            f'("{file.first.texts(rounded[0])[0]}"); export them with all digits'
+        )
+    return lines
+
+
+def several_series(file: CsvFile, columns: CsvColumns, order: OrderOfTimes) -> str | None:
+    """The remedy where a file without `--series` seems to hold the readings of several; or None.
+
+    Only its first rows are looked at.
+    """
+    if columns.series is not None or columns.timestamp is None or not (order.same or order.earlier):
+        return None
+    times = np.array(file.first.texts(columns.timestamp))
+    distinct, count = np.unique(times, return_counts=True)
+    if len(times) < _REPEATED * len(distinct):
+        return None
+    often = int(np.median(count))
+    for name in file.header:
+        if name in time_parts(file, columns.timestamp):
+            continue
+        cells = np.array(file.first.texts(name))
+        names, rows = np.unique(cells, return_counts=True)
+        if not len(names) >= 2 or rows.min() < _LEAST_ROWS or len(names) > len(distinct):
+            continue
+        if len(np.unique(np.char.add(np.char.add(times, "\n"), cells))) == len(times):
+            listed = _listed(names.tolist(), 3)
+            return (
+                f"most times stand there {often} times, once for each {shown(name)} ({listed}): "
+                f"--series {shown(name)} tells these series apart"
+            )
+    back = f"; times run backwards in row {order.first_earlier}" if order.earlier else ""
+    return (
+        f"most times stand there {often} times with other values{back}: if the file holds several "
+        "series, --series COL tells them apart; if the times are coarse, finer ones are needed"
+    )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
