@@ -22,20 +22,21 @@ from titans_stream.detection.explain import causes, make_alert
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.blank import blank, blank_scores, bounded
 from titans_stream.engine.clock import LocalTime
+from titans_stream.engine.columns import Columns
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
 from titans_stream.engine.order import (
+    ANEW,
     DEFAULT_INTERVAL,
     UNCONFIRMED,
     Arrivals,
-    Columns,
     Judgements,
     OrderSettings,
-    ReorderBuffer,
     judge,
     segments,
 )
+from titans_stream.engine.reorder import ReorderBuffer
 from titans_stream.engine.rows import Rows, Slots
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
@@ -113,15 +114,16 @@ class StreamEngine:
         self._local_time = LocalTime(config.timezone)
         self._settings = alert_settings(alerts)
         self._limits = OrderSettings(
-            float(config.expected_interval or 0), config.gap_factor, config.expire_after
-        )
+            float(config.expected_interval or 0), config.gap_factor, config.expire_after,
+            config.duplicates in ("keep-order", "spread"),
+        )  # fmt: skip
         self._detector = detector or Detector(model.weights)
         self._forecaster = OneStepForecaster(model.weights)
         specs = series_state() | ({} if forecast is None else forecast_state())
         self._slots = Slots(specs, config.slots, fresh_series(), later=LATER)
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._series = SeriesTable(self._admit)
-        self._order = ReorderBuffer(config.max_out_of_orderness)
+        self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
         self._groups = Groups(self._limits, alerts, self._series.name, model.ref, topic)
         self._forecasts: SeriesForecasts | None = None
         if forecast is not None:
@@ -229,7 +231,7 @@ class StreamEngine:
             missing = judged.status == Status.MISSING
             values = np.where(missing, np.nan, bounded(columns.value))
             frame, more = self._groups.run(
-                columns, values, scores, judged.expired, batch.cause, self._rules.arrays["rule"]
+                columns, values, scores, judged, batch.cause, self._rules.arrays["rule"]
             )
             frames.append(frame)
             alerts += more
@@ -255,7 +257,7 @@ class StreamEngine:
             forecasts.extend(
                 self._forecasts.run(
                     columns, batch.slots[at], batch.judged.status[at], batch.judged.interval[at],
-                    self._seconds(columns.timestamp), self._slots.arrays,
+                    batch.judged.rank[at], self._seconds(columns.timestamp), self._slots.arrays,
                 )
             )  # fmt: skip
         at = first + np.flatnonzero((status == Status.SCORED) & believed)
@@ -328,21 +330,25 @@ class StreamEngine:
     ) -> list[tuple[int, Alert]]:
         """Series that were silent for too long start anew with the readings held for them.
 
-        `at` are the readings that confirm it. Clocks go on; an open episode ends.
+        `at` are the readings that confirm it. Clocks go on; an open episode ends. A series with
+        an interval that long keeps its state and takes the held reading in.
         """
         arrays, slots = self._slots.arrays, batch.slots[at]
-        open_ = np.flatnonzero(arrays["episode"]["open"][slots] == 1.0)
+        anew = judged.expired[at] == ANEW
+        open_ = np.flatnonzero(anew & (arrays["episode"]["open"][slots] == 1.0))
         ended = self._alerts_of(
             batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
             arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
         )  # fmt: skip
-        self._slots.reset(slots, keep=clock_state())
+        self._slots.reset(slots[anew], keep=clock_state())
         held = batch.columns.take(at)
         held.timestamp, held.value = judged.held_time[at], judged.held_value[at]
-        status = np.where(np.isfinite(held.value), Status.SCORED, Status.MISSING).astype(np.int8)
-        interval = np.full(len(at), self._limits.expected_interval or DEFAULT_INTERVAL)
-        nothing = np.zeros(len(at), np.int8)
-        first = Judgements(status, nothing, interval, nothing, held.timestamp, held.value)
+        first = Judgements.empty(len(at))
+        first.status[:] = np.where(np.isfinite(held.value), Status.SCORED, Status.MISSING)
+        default = self._limits.expected_interval or DEFAULT_INTERVAL
+        first.interval[:] = np.where(anew, default, judged.interval[at])
+        for nothing in (first.gap, first.rank, first.expired):
+            nothing[:] = 0
         opened = self._learn(self._batch(held, slots, first), 0, len(at), forecasts)
         return [
             *zip(at[open_].tolist(), ended, strict=True),
