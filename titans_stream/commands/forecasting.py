@@ -11,6 +11,7 @@ import numpy as np
 from titans_stream.commands.outputs import Dropped
 from titans_stream.durations import format_duration
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.order import EXPIRE_INTERVALS
 from titans_stream.engine.rhythm import FIRST_FORECAST
 from titans_stream.files.csv_readings import CsvReadings
 from titans_stream.forecasting.settings import ForecastConfig
@@ -60,6 +61,8 @@ class _Learned:
     values: int = 0
     last: int | None = None
     paused: bool = False
+    step: int = 0
+    """Nanoseconds between its two last readings."""
 
 
 @dataclass
@@ -118,8 +121,11 @@ class FileForecasts:
         ):
             one = self._learned.setdefault(name, _Learned())
             if is_taken:
-                if one.last is not None and time - one.last > self.expire_after:
+                step = 0 if one.last is None else time - one.last
+                longest = max(self.expire_after, EXPIRE_INTERVALS * one.step)
+                if one.values > 1 and step > longest:
                     one.values, one.paused = 0, True
+                one.step = step
                 one.values += value
                 one.last = time
         return results.forecasts

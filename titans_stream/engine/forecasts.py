@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from titans_stream.engine import rhythm
 from titans_stream.engine.blank import bounded
-from titans_stream.engine.model import Model
 from titans_stream.engine.columns import Columns
+from titans_stream.engine.model import Model
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi.forecaster import Forecasts, MultiStepForecaster
 from titans_stream.forecasting.settings import ForecastConfig

@@ -245,6 +245,11 @@ class Groups:
             self._members.reserve(uid + 1)
             self._members.reset(np.array([uid]))
 
+    def has_member(self, uid: int) -> bool:
+        """Whether a series is or was a member of a group."""
+        members = self._members.arrays["member"]["group"]
+        return self._used and uid < len(members) and bool(members[uid] >= 0)
+
     def names(self, partition: int) -> list[str]:
         """The ids of a partition's groups."""
         return self._table.members(partition)[0]

@@ -108,18 +108,24 @@ class Slots:
                 self._uid[slot] = -1
                 self._slot[uid] = -1
 
-    def export(self, uids: Int64) -> dict[str, Array]:
-        """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh."""
+    def export(self, uids: Int64, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh.
+
+        `names` are the arrays to copy, all of them without.
+        """
         self._reserve(int(uids.max(initial=-1)) + 1)
         slots = self._slot[uids]
         here, elsewhere = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
         out = {}
         for name, first in self._fresh.items():
+            if names is not None and name not in names:
+                continue
             out[name] = np.repeat(first, len(uids), axis=0)
             out[name][here] = self.arrays[name][slots[here]]
         for i in elsewhere.tolist():
-            for name, row in self._spilled.get(int(uids[i]), {}).items():
-                out[name][i] = row
+            row = self._spilled.get(int(uids[i]), {})
+            for name in out.keys() & row.keys():
+                out[name][i] = row[name]
         return out
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:

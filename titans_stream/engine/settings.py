@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from titans_stream.durations import DAY, Duration
 
 Duplicates = Literal["keep-order", "drop", "keep-last", "spread"]
+WhenFull = Literal["refuse", "replace-idle"]
 
 
 class EngineConfig(BaseModel):
@@ -27,6 +28,15 @@ class EngineConfig(BaseModel):
     )
     slots: int = Field(
         default=100_000, ge=1, description="series kept in slots; idle ones beyond are spilled"
+    )
+    max_series: int = Field(
+        default=100_000, ge=1, description="most series of one partition; see when_full"
+    )
+    when_full: WhenFull = Field(
+        default="refuse",
+        description="what becomes of a new series of a full partition: refuse makes its readings "
+        "dead letters, unless a series with fewer than 50 readings has been idle for long; "
+        "replace-idle forgets the one of those that is idle longest",
     )
     max_out_of_orderness: Duration = Field(default=0)
     duplicates: Duplicates = Field(

@@ -48,6 +48,7 @@ from titans_stream.stream.messages import RawMessage, raw_messages
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.recovery import Progress
+from titans_stream.stream.refusals import refusals
 from titans_stream.stream.settings import DeliveryConfig
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Loop:
         self._commit_timeout = commit_timeout
         self._begun = 0.0
         self._next_report = 0.0
+        self._warned_at = 0
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
@@ -261,6 +263,9 @@ class Loop:
             self._outbox.scores(results.scores)
             self._outbox.forecasts(results.forecasts)
             self._outbox.dead_letters(decoded.dead)
+            if results.refused is not None:
+                letters = refusals(messages, decoded.readings, results.refused)
+                self._outbox.dead_letters(letters)
         metrics.counts["messages"] += len(messages)
         metrics.counts["readings"] += len(decoded.readings)
 
@@ -296,8 +301,18 @@ class Loop:
             self._next_report = now + _REPORT_SECONDS
             self._assignment.note_lag()
             self._metrics.series = self._engine.series_count()
+            self._warn_of_series()
             if self._signals.heartbeat is not None:
                 self._signals.heartbeat()
+
+    def _warn_of_series(self) -> None:
+        """Say that the series look like a mistake, and again when they are twice as many."""
+        count = self._metrics.series
+        if count >= 2 * self._warned_at:
+            warning = self._engine.series_warning()
+            if warning:
+                self._warned_at = count
+                log.warning("%s", warning)
 
     def _commit_by_consumer(self, offsets: Offsets, deadline: Deadline) -> None:
         try:
