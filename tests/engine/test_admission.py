@@ -86,7 +86,7 @@ def test_a_series_with_an_open_episode_stays() -> None:
 def test_members_of_groups_stay() -> None:
     one = limited(2, when_full="replace-idle")
     one.process(dataclasses.replace(of(["a"]), group=["asset"]))
-    one.process(dataclasses.replace(of(["b", "c"], 1), group=["", ""]))
+    one.process(of(["b", "c"], 1))
     assert one.snapshot(0).meta["series"] == ["a", "c"]
 
 

@@ -23,7 +23,7 @@ from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
 from titans_stream.engine.reorder import ReorderBuffer
-from titans_stream.engine.scoring import Context, Scoring
+from titans_stream.engine.scoring import YOUNG_RESIDENT, Context, Scoring
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.snapshot import pack, state_schema, unpack
@@ -107,6 +107,7 @@ class StreamEngine:
         return {
             "device": "cpu",
             "series": len(self._series),
+            "young": len(self._scoring.young),
             "resident": self._slots.resident,
             "spilled": self._slots.spilled,
             "spills": self._slots.spills,
@@ -174,12 +175,10 @@ class StreamEngine:
 
     def _may_go(self, uid: int) -> bool:
         """Whether a series can be forgotten: no group counts on it, no episode of it is open."""
-        one = np.array([uid])
-        episode = self._slots.export(one, ["episode"])["episode"]
-        return not self._groups.has_member(uid) and bool(episode["open"][0] == 0.0)
+        return not (self._groups.has_member(uid) or self._scoring.has_open_episode(uid))
 
     def _forget(self, partition: int, uid: int) -> None:
-        self._slots.drop(np.array([uid]))
+        self._scoring.forget(np.array([uid]))
         self._order.forget(uid)
         self._series.remove(partition, [self._series.name(uid)])
 
@@ -203,10 +202,10 @@ class StreamEngine:
         )  # fmt: skip
 
     def _fitting(self, columns: Columns) -> list[Columns]:
-        """Cut a call so that no part touches more series than there are slots."""
+        """Cut a call so that no part touches more series than may be in slots at once."""
         if len(columns) == 0:
             return []
-        slots = self._slots.limit
+        slots = min(self._slots.limit, YOUNG_RESIDENT)
         if len(columns) <= slots or len(np.unique(columns.uid)) <= slots:
             return [columns]
         return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]
@@ -240,7 +239,7 @@ class StreamEngine:
         """
         names, uids = self._series.members(partition)
         arrivals, admission = self._admission.export(partition, uids)
-        arrays = self._slots.export(uids) | self._groups.export(partition, uids) | arrivals
+        arrays = self._scoring.export(uids) | self._groups.export(partition, uids) | arrivals
         waiting = {
             name: self._order.export(int(uid), self._groups.name)
             for name, uid in zip(names, uids, strict=True)
@@ -256,11 +255,12 @@ class StreamEngine:
         """
         names, arrays, waiting, groups = unpack(self._schema, snapshot)
         if self._scoring.forecasts is not None and snapshot.schema != self._schema:
-            arrays |= {n: plain(s.rows(len(names))) for n, s in forecast_state().items()}
+            warm = len(names) - len(arrays.get("young", ()))
+            arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
         self.release(partition)
         uids = np.array([self._series.add(partition, name) for name in names], np.int64)
         try:
-            self._slots.load(uids, arrays)
+            self._scoring.load(uids, arrays)
             self._groups.load(partition, groups, uids, arrays)
             self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
         except ValueError:
@@ -273,7 +273,7 @@ class StreamEngine:
     def release(self, partition: int) -> None:
         """Forget a partition."""
         names, uids = self._series.members(partition)
-        self._slots.drop(uids)
+        self._scoring.forget(uids)
         for uid in uids.tolist():
             self._order.forget(uid)
         self._series.remove(partition, names)

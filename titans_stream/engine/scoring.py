@@ -6,10 +6,11 @@ forecast, each reading before it is learned, then the second stage and the episo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from titans_stream.calendar_features import calendar_features
 from titans_stream.detection import episodes
@@ -32,7 +33,7 @@ from titans_stream.engine.order import (
     judge,
     segments,
 )
-from titans_stream.engine.rows import Rows, Slots
+from titans_stream.engine.rows import Array, Rows, Slots
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.state import (
     LATER,
@@ -44,6 +45,7 @@ from titans_stream.engine.state import (
     rule_of,
     series_state,
 )
+from titans_stream.engine.young import Kept, Young
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import ArraySpec
@@ -58,6 +60,9 @@ from titans_stream.records import (
     Source,
     Status,
 )
+
+YOUNG_RESIDENT = 4_096
+"""Young series in slots at most; the others have their readings kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,9 @@ class Scoring:
         self._forecaster = OneStepForecaster(model.weights)
         specs = series_state() | ({} if forecast is None else forecast_state())
         self.slots = Slots(specs, config.slots, fresh_series(), later=LATER)
+        self.young = Young()
+        self._keeps_young = detector is None
+        self.slots.home = self
         self.rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self.forecasts: SeriesForecasts | None = None
         if forecast is not None:
@@ -122,6 +130,8 @@ class Scoring:
         """A uid is given out to a new series."""
         self.rules.reserve(uid + 1)
         self.rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
+        if self._keeps_young:
+            self.young.admit(uid)
 
     def run(
         self, columns: Columns, forecasts: list[Forecast]
@@ -142,7 +152,95 @@ class Scoring:
             if starting:
                 alerts += self._start_anew(batch, np.array(starting), judged, forecasts)
             alerts += self._learn(batch, first, last, forecasts)
+        self._vacate_young()
         return batch, alerts
+
+    def forget(self, uids: Int64) -> None:
+        """Forget series."""
+        self.slots.drop(uids)
+        self.young.forget(uids)
+
+    def has_open_episode(self, uid: int) -> bool:
+        """Whether an episode of a series is open."""
+        one = np.array([uid])
+        if self.young.has(one)[0]:
+            self.bring_home(one)
+            episode = self.young.export(one)["young_episode"]
+        else:
+            episode = self.slots.export(one, ["episode"])["episode"]
+        return bool(episode["open"][0] == 1.0)
+
+    def export(self, uids: Int64) -> dict[str, Array]:
+        """Copy out the state of series; `young` has the places of those that have a row only."""
+        young = self.young.has(uids)
+        self.bring_home(uids[young])
+        return {
+            "young": np.flatnonzero(young),
+            **self.young.export(uids[young]),
+            **self.slots.export(uids[~young]),
+        }
+
+    def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
+        """Put what `export` gave in place; states of earlier releases have no young series."""
+        places = np.asarray(arrays.get("young", np.empty(0, np.int64)))
+        if ((places < 0) | (places >= len(uids))).any() or len(np.unique(places)) < len(places):
+            raise ValueError("state: array 'young' names what is not there")
+        warm = np.delete(uids, places)
+        self.slots.load(warm, arrays)
+        self.young.forget(warm)
+        if len(places):
+            self.young.load(uids[places], arrays)
+
+    # --- young series
+
+    def _vacate_young(self) -> None:
+        """Leave no more than YOUNG_RESIDENT young series in slots: those with most readings."""
+        if len(self.young) <= YOUNG_RESIDENT:
+            return
+        uids, slots, touched = self.slots.residents()
+        young = np.flatnonzero(self.young.has(uids))
+        if len(young) > YOUNG_RESIDENT:
+            order = np.lexsort((touched[young], self.young.counts(uids[young])))
+            self.slots.vacate(slots[young[order[: len(young) - YOUNG_RESIDENT * 3 // 4]]])
+
+    def leave(self, uids: Int64, slots: Int64) -> npt.NDArray[np.bool_]:
+        """As `Home.leave`, of young series."""
+        young = self.young.has(uids)
+        self.young.carry_in(uids[young], slots[young], self.slots.arrays)
+        return young
+
+    def enter(self, uids: Int64, slots: Int64) -> None:
+        """As `Home.enter`, of young series: their readings are replayed."""
+        young = self.young.has(uids)
+        uids, slots = uids[young], slots[young]
+        if len(uids) == 0:
+            return
+        arrays = self.slots.arrays
+        self.young.carry_out(uids, slots, arrays)
+        kept = self.young.kept(uids)
+        if len(kept.row) == 0:
+            return
+        missing, seconds = np.isnan(kept.value), self._seconds(kept.time)
+        if self.forecasts is not None:
+            n = len(kept.row)
+            status = np.where(missing, Status.MISSING, Status.SCORED).astype(np.int8)
+            columns = Columns(
+                uids[kept.row], kept.time, kept.value, np.zeros(n, np.int32), np.zeros(n, np.int64),
+                np.zeros(n, np.int8), np.full(n, -1),
+            )  # fmt: skip
+            self.forecasts.run(
+                columns, slots[kept.row], status, kept.pace, kept.rank, seconds, arrays
+            )
+        at, values = slots[kept.row[~missing]], bounded(kept.value[~missing])
+        calendar = calendar_features(seconds[~missing])
+        self._detector.run(arrays, at, values, calendar)
+        self._forecaster.run(arrays, at, values, calendar)
+
+    def bring_home(self, uids: Int64) -> None:
+        """Bring the rows of young series up to date, whether they are in slots or not."""
+        slots = self.slots.slots_of(uids)
+        here = slots >= 0
+        self.young.carry_in(uids[here], slots[here], self.slots.arrays)
 
     def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> Batch:
         names = [self._context.name(uid) for uid in columns.uid.tolist()]
@@ -157,8 +255,9 @@ class Scoring:
         """Forecasts and scores of readings `first` to `last`; their alerts by reading."""
         status = batch.judged.status[first:last]
         believed = batch.judged.expired[first:last] != UNCONFIRMED
+        at = first + np.flatnonzero(is_taken(status) & believed)
+        self._keep(batch, at)
         if self.forecasts is not None:
-            at = first + np.flatnonzero(is_taken(status) & believed)
             columns = batch.columns.take(at)
             forecasts.extend(
                 self.forecasts.run(
@@ -168,6 +267,13 @@ class Scoring:
             )  # fmt: skip
         at = first + np.flatnonzero((status == Status.SCORED) & believed)
         return self._step(batch, at) if len(at) else []
+
+    def _keep(self, batch: Batch, at: Int64) -> None:
+        """Keep the readings at `at` of young series."""
+        columns, judged = batch.columns, batch.judged
+        value = np.where(judged.status[at] == Status.MISSING, np.nan, columns.value[at])
+        kept = Kept(at, columns.timestamp[at], value, judged.interval[at], judged.rank[at])
+        self.young.keep(columns.uid[at], kept)
 
     def _step(self, batch: Batch, take: Int64) -> list[tuple[int, Alert]]:
         """Detector, forecaster, second stage and episodes for the readings at `take`."""
@@ -246,6 +352,7 @@ class Scoring:
             arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
         )  # fmt: skip
         self.slots.reset(slots[anew], keep=clock_state())
+        self.young.restart(batch.columns.uid[at[anew]])
         held = batch.columns.take(at)
         held.timestamp, held.value = judged.held_time[at], judged.held_value[at]
         first = Judgements.empty(len(at))

@@ -11,8 +11,10 @@
 | member | the series as a member of its group (groups.py) | by uid |
 | waiting readings | reorder buffer (reorder.py) | by uid |
 
-A slot is spilled while its series is idle; what is by uid stays in memory. State outside the
-engine (`export`, snapshots) has the arrays by these names, records as plain columns.
+A young series needs no slot while it is idle: its readings, from which the slot is made anew, and
+what a replay does not give are a row of young.py. Another slot is spilled; what is by uid stays
+in memory. State outside the engine (`export`, snapshots) has the arrays by these names, records
+as plain columns; those of young series are named `young_*`.
 """
 
 from __future__ import annotations
