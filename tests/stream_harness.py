@@ -176,6 +176,9 @@ class ExactEngine:
     def series_count(self) -> int:
         return sum(map(len, self.states.values()))
 
+    def series_warning(self) -> str:
+        return ""
+
 
 def _alert(
     identity: str,

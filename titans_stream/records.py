@@ -63,6 +63,18 @@ class Readings:
     def __len__(self) -> int:
         return len(self.series)
 
+    def take(self, index: Int64) -> Readings:
+        """The readings at `index`, in that order."""
+        places = index.tolist()
+        return Readings(
+            [self.series[i] for i in places],
+            self.timestamp[index],
+            self.value[index],
+            self.partition[index],
+            self.offset[index],
+            None if self.group is None else [self.group[i] for i in places],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -239,6 +251,8 @@ class Results:
     """None where no reading of the call belongs to a group."""
     forecasts: list[Forecast] = field(default_factory=list)
     """In the order of the readings that they follow."""
+    refused: Int64 | None = None
+    """Which readings of the call, by place, were refused: their partition is full of series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +313,9 @@ class Engine(Protocol):
 
     def series_count(self) -> int:
         """Series known, resident or spilled."""
+
+    def series_warning(self) -> str:
+        """A line for people where the series look like a mistake, else nothing."""
 
 
 __all__ = [

@@ -41,7 +41,7 @@ def seconds(scores: Scores) -> list[float]:
 
 
 def test_without_disorder_allowed_nothing_waits() -> None:
-    scores = feed(make(), [0, 1, 2, 2, 1.5, 3])
+    scores = feed(make(), [0, 1, 2, 2, 1.5, 3], [0, 1, 2, 2, 4, 5])
     assert seconds(scores) == [0, 1, 2, 2, 1.5, 3]
     assert labels(scores) == ["warming_up"] * 3 + ["duplicate", "late", "warming_up"]
 
@@ -65,7 +65,7 @@ def test_a_reading_older_than_one_already_released_is_late() -> None:
 
 def test_a_repeat_of_a_waiting_reading_is_a_duplicate() -> None:
     one = make(max_out_of_orderness="5s")
-    scores = feed(one, [0, 1, 1, 9])
+    scores = feed(one, [0, 1, 1, 9], [0.0, 1.0, 1.0, 2.0])
     assert list(zip(seconds(scores), labels(scores), strict=True)) == [
         (1, "duplicate"),
         (0, "warming_up"),

@@ -5,6 +5,8 @@ Every comparison is bitwise: rows are computed one after another by the same ins
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.engine.streams import (
     FLOATS,
+    STEP,
     Stream,
     by_reading,
     concatenate,
@@ -43,6 +46,36 @@ def test_grouping_into_calls_changes_nothing(seed: int, cut_seed: int, bound: in
     same_scores(whole, parts)
     assert whole.alerts == parts.alerts
     assert (whole.scores.status == 0).sum() > 500
+
+
+@relaxed
+@given(
+    seed=seeds,
+    at=st.integers(0, 2400),
+    bound=st.sampled_from([0, 30]),
+    duplicates=st.sampled_from(["keep-order", "drop", "keep-last", "spread"]),
+)
+def test_each_way_to_take_duplicates_keeps_the_invariants(
+    seed: int, at: int, bound: int, duplicates: str
+) -> None:
+    """Batch- and split-invariance, isolation and replay where stamps are coarse."""
+    stream = make_stream(seed, series=4, readings=2400, shuffle=bound > 0)
+    step = 10**10 if bound else STEP
+    coarse = dataclasses.replace(stream, timestamp=stream.timestamp // (7 * step) * 7 * step)
+    settings = {"duplicates": duplicates}
+    whole = run(engine(bound=bound, settings=settings), coarse, [])
+    one = engine(bound=bound, settings=settings)
+    first = run(one, coarse.slice(0, at), cuts_of(at, seed))
+    restarted = engine(bound=bound, settings=settings)
+    restarted.restore(0, one.snapshot(0))
+    rest = run(restarted, coarse.slice(at, 2400), cuts_of(2400 - at, seed))
+    same_scores(whole, concatenate([first, rest]))
+    assert whole.alerts == first.alerts + rest.alerts
+    mine = np.array([name == "s0" for name in coarse.series])
+    alone = run(engine(bound=bound, settings=settings), coarse.where(mine), [])
+    assert by_reading(whole, "s0") == by_reading(alone, "s0")
+    kept = int(np.isin(whole.scores.status, (0, 1, 4)).sum())
+    assert kept > 1300 if duplicates in ("keep-order", "spread") else kept < 800
 
 
 @relaxed

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from titans_stream.engine import rhythm
-from titans_stream.memory.rows import ArraySpec
 
 SECOND = 1_000_000_000
 START = 1_772_366_400 * SECOND
@@ -16,9 +15,7 @@ class Series:
     """One series' turns and rhythm."""
 
     def __init__(self, **settings: float) -> None:
-        self.turns = rhythm.Turns(
-            ArraySpec.of(rhythm.Turn).rows(1), ArraySpec.of(rhythm.Rhythm).rows(1)
-        )
+        self.turns = rhythm.Turns(*(spec.rows(1) for spec in rhythm.state_layout().values()))
         self.settings = {
             "expected": 0.0, "every": 10, "steps": 0, "horizon": 0.0, "most": 10_000, **settings,
         }  # fmt: skip
@@ -134,3 +131,10 @@ def test_a_clock_set_back_is_no_interval() -> None:
     series.take(regular(100))
     interval, _ = series.take(regular(100))
     assert set(interval.tolist()) == {60.0 * SECOND}
+
+
+def test_readings_that_share_a_time_share_the_step_to_the_next() -> None:
+    one = Series(steps=1)
+    times = START + SECOND * (np.arange(100) // 10)
+    interval, _ = one.take(times, pace=0.0)
+    assert interval[30:].tolist() == [SECOND / 10] * 70

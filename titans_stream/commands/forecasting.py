@@ -13,6 +13,7 @@ import numpy as np
 from titans_stream.commands.outputs import Account
 from titans_stream.durations import format_duration
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.order import EXPIRE_INTERVALS
 from titans_stream.engine.rhythm import FIRST_FORECAST
 from titans_stream.files.calendar_steps import next_times
 from titans_stream.files.csv_readings import CsvReadings
@@ -90,21 +91,18 @@ class _Learned:
     values: int = 0
     times: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     paused: bool = False
+    step: int = 0
+    """Nanoseconds between its two last readings."""
 
     def take(self, time: int, is_value: bool, expire_after: int) -> None:
         """Take a reading that was neither late nor a duplicate."""
-        if self.times and time - self.times[-1] > expire_after and not self._is_slow(time):
+        step = time - self.times[-1] if self.times else 0
+        if self.values > 1 and step > max(expire_after, EXPIRE_INTERVALS * self.step):
             self.values, self.paused = 0, True
+        self.step = step
         self.values += is_value
         if not self.times or time > self.times[-1]:
             self.times.append(time)
-
-    def _is_slow(self, time: int) -> bool:
-        """Whether a pause is one of few of the series' own intervals."""
-        if len(self.times) < 2:
-            return True
-        recent = np.array(list(self.times)[-_RECENT:])
-        return time - self.times[-1] <= EXPIRE_INTERVALS * float(np.median(np.diff(recent)))
 
 
 @dataclass

@@ -134,6 +134,8 @@ class _Clock:
     """
 
     bound: int
+    shared: bool
+    """Several readings may have one time; that two of them may be equal is not looked at."""
     newest: int | None = None
     waiting: list[int] = field(default_factory=list)
     last: int | None = None
@@ -146,7 +148,7 @@ class _Clock:
             self._judge(time, account)
             return
         at = bisect_left(self.waiting, time)
-        if self.waiting[at : at + 1] == [time]:
+        if self.waiting[at : at + 1] == [time] and not self.shared:
             account.duplicate += 1
             return
         self.waiting.insert(at, time)
@@ -160,7 +162,7 @@ class _Clock:
         from titans_stream.engine.order import CLOCK_STEP
 
         if time == self.last:
-            account.duplicate += 1
+            account.duplicate += not self.shared
             return
         if self.last is not None and time < self.last:
             self.run = self.run + 1 if self.run == 0 or time > self.late else 1
@@ -187,7 +189,9 @@ def _counted(rows: Iterable[Row], connector: Connector, account: Account) -> Ite
             except UnusableError:
                 continue  # the worker says so in a dead letter
             if series not in clocks:
-                clocks[series] = _Clock(connector.engine.max_out_of_orderness)
+                engine = connector.engine
+                shared = engine.duplicates in ("keep-order", "spread")
+                clocks[series] = _Clock(engine.max_out_of_orderness, shared)
             clocks[series].take(row.timestamp, account)
         yield row
 

@@ -65,6 +65,11 @@ class FileScorer:
 
     def _done(self, results: Results) -> Iterator[ScoredChunk]:
         """Take results; those of the readings from `_first` on without a gap go on."""
+        if results.refused is not None:
+            raise ValueError(
+                f"more than {self._engine.series_count():,} series: raise engine.max_series, or "
+                "name another column with --series"
+            )
         self._count(results)
         scores = concatenate(Scores, [*self._kept, results.scores])
         order = np.argsort(scores.offset)

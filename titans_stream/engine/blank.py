@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from titans_stream.engine.order import Columns, no_columns
+from titans_stream.engine.columns import Columns, no_columns
 from titans_stream.records import Float64, Int8, Scores
 
 VALUE_LIMIT = 1e100

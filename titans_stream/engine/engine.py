@@ -8,78 +8,39 @@ group, so that the division of readings into calls changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
 
 import numpy as np
 
-from titans_stream.calendar_features import calendar_features
-from titans_stream.detection import episodes
-from titans_stream.detection.detector import Detector, Scorer
-from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
-from titans_stream.detection.explain import causes, make_alert
+from titans_stream.detection.detector import Scorer
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine.blank import blank, blank_scores, bounded
-from titans_stream.engine.clock import LocalTime
-from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
+from titans_stream.engine.admission import Admission, series_warning
+from titans_stream.engine.blank import blank_scores, bounded
+from titans_stream.engine.columns import Columns
+from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
-from titans_stream.engine.order import (
-    DEFAULT_INTERVAL,
-    UNCONFIRMED,
-    Arrivals,
-    Columns,
-    Judgements,
-    OrderSettings,
-    ReorderBuffer,
-    judge,
-    segments,
-)
-from titans_stream.engine.rows import Rows, Slots
+from titans_stream.engine.reorder import ReorderBuffer
+from titans_stream.engine.scoring import YOUNG_RESIDENT, Context, Scoring
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.snapshot import pack, state_schema, unpack
-from titans_stream.engine.state import (
-    LATER,
-    alert_settings,
-    clock_state,
-    clocks_of,
-    fresh_series,
-    judged_tables,
-    rule_of,
-    series_state,
-)
-from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.forecasting.settings import ForecastConfig
-from titans_stream.memory.rows import ArraySpec, plain
+from titans_stream.memory.rows import plain
 from titans_stream.records import (
     Alert,
-    Float64,
     Forecast,
     GroupScores,
-    Int8,
     Int64,
     Readings,
-    Records,
     Results,
     Scores,
     Snapshot,
-    Source,
     Status,
     concatenate,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Readings in order, their slots, what became of them and what is said of them."""
-
-    columns: Columns
-    slots: Int64
-    judged: Judgements
-    scores: Scores
-    cause: Int8
 
 
 class StreamEngine:
@@ -106,27 +67,15 @@ class StreamEngine:
                 "use cpu or auto"
             )
         self._config = config
-        self._alerts = alerts
         self._model = model
-        self._topic = topic
-        self._calendar = calendar
-        self._local_time = LocalTime(config.timezone)
-        self._settings = alert_settings(alerts)
-        self._limits = OrderSettings(
-            float(config.expected_interval or 0), config.gap_factor, config.expire_after
-        )
-        self._detector = detector or Detector(model.weights)
-        self._forecaster = OneStepForecaster(model.weights)
-        specs = series_state() | ({} if forecast is None else forecast_state())
-        self._slots = Slots(specs, config.slots, fresh_series(), later=LATER)
-        self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._series = SeriesTable(self._admit)
-        self._order = ReorderBuffer(config.max_out_of_orderness)
-        self._groups = Groups(self._limits, alerts, self._series.name, model.ref, topic)
-        self._forecasts: SeriesForecasts | None = None
-        if forecast is not None:
-            interval = config.expected_interval or 0
-            self._forecasts = SeriesForecasts(forecast, interval, model, topic, self._series.name)
+        context = Context(model, topic, calendar, self._series.name)
+        self._scoring = Scoring(config, alerts, context, forecast, detector)
+        self._slots = self._scoring.slots
+        self._admission = Admission(self._series, config.max_series, config.when_full, self._may_go)
+        self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
+        limits = self._scoring.limits
+        self._groups = Groups(limits, alerts, self._series.name, model.ref, topic)
         self._schema = state_schema(model, config, calendar, forecast is not None)
 
     @property
@@ -142,22 +91,29 @@ class StreamEngine:
     @property
     def state_bytes(self) -> int:
         """Bytes of state per series."""
-        return self._slots.row_bytes + self._rules.row_bytes
+        return self._slots.row_bytes + self._scoring.rules.row_bytes
 
     def series_count(self) -> int:
         """Series known, resident or spilled."""
         return len(self._series)
+
+    def series_warning(self) -> str:
+        """A line for people where most series have a handful of readings, else nothing."""
+        uids = self._series.all()
+        return series_warning(len(uids), self._series.names(self._admission.few(uids)))
 
     def info(self) -> dict[str, int | str]:
         """Figures for people and metrics."""
         return {
             "device": "cpu",
             "series": len(self._series),
+            "young": len(self._scoring.young),
             "resident": self._slots.resident,
             "spilled": self._slots.spilled,
             "spills": self._slots.spills,
             "slots": self._slots.limit,
             "waiting_for_order": self._order.waiting(),
+            "refused_readings": self._admission.refused,
             "on_two_partitions": self._series.on_two_partitions,
             "state_bytes_per_series": self.state_bytes,
             **self._groups.info(),
@@ -165,7 +121,13 @@ class StreamEngine:
 
     def process(self, readings: Readings) -> Results:
         """Score readings in arrival order and learn from them."""
-        uids = self._series.uids(readings.series, readings.partition)
+        if not self._admission.has_room(readings.partition):
+            return self._admit_singly(readings)
+        return self._take(readings, self._series.uids(readings.series, readings.partition))
+
+    def _take(self, readings: Readings, uids: Int64) -> Results:
+        """Process readings of admitted series."""
+        self._admission.note(uids, readings.partition)
         columns = Columns(
             uids,
             readings.timestamp,
@@ -178,6 +140,47 @@ class StreamEngine:
             else self._groups.uids(readings.group, readings.partition),
         )
         return self._process(self._order.push(columns))
+
+    def _admit_singly(self, readings: Readings) -> Results:
+        """Process readings where new series may have to be refused, or to replace others."""
+        done: list[Results] = []
+        taken: list[int] = []
+        uids: list[int] = []
+        refused: list[int] = []
+
+        def go_on() -> None:
+            if taken:
+                part = readings.take(np.array(taken))
+                done.append(self._take(part, np.array(uids, np.int64)))
+            taken.clear()
+            uids.clear()
+
+        for i, (name, partition) in enumerate(
+            zip(readings.series, readings.partition.tolist(), strict=True)
+        ):
+            uid = self._series.find(partition, name)
+            if uid is None and self._admission.is_full(partition):
+                go_on()
+                victim = self._admission.victim(partition)
+                if victim is None:
+                    self._admission.pass_over(partition)
+                    refused.append(i)
+                    continue
+                done.append(self._process(self._order.take(victim)))
+                self._forget(partition, victim)
+            taken.append(i)
+            uids.append(self._series.add(partition, name) if uid is None else uid)
+        go_on()
+        return _joined(done, np.array(refused, np.int64))
+
+    def _may_go(self, uid: int) -> bool:
+        """Whether a series can be forgotten: no group counts on it, no episode of it is open."""
+        return not (self._groups.has_member(uid) or self._scoring.has_open_episode(uid))
+
+    def _forget(self, partition: int, uid: int) -> None:
+        self._scoring.forget(np.array([uid]))
+        self._order.forget(uid)
+        self._series.remove(partition, [self._series.name(uid)])
 
     def flush(self) -> Results:
         """Score what still waits for order; for the end of a finite stream."""
@@ -199,10 +202,10 @@ class StreamEngine:
         )  # fmt: skip
 
     def _fitting(self, columns: Columns) -> list[Columns]:
-        """Cut a call so that no part touches more series than there are slots."""
+        """Cut a call so that no part touches more series than may be in slots at once."""
         if len(columns) == 0:
             return []
-        slots = self._slots.limit
+        slots = min(self._slots.limit, YOUNG_RESIDENT)
         if len(columns) <= slots or len(np.unique(columns.uid)) <= slots:
             return [columns]
         return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]
@@ -211,143 +214,23 @@ class StreamEngine:
         self, columns: Columns, forecasts: list[Forecast]
     ) -> tuple[Scores, list[Alert], list[GroupScores]]:
         """Judge, score and learn; the forecasts that are due are appended to `forecasts`."""
-        n = len(columns)
-        slots = self._slots.place(columns.uid)
-        judged = Judgements.empty(n)
-        arrivals = Arrivals(slots, columns.timestamp, columns.value, columns.duplicate)
-        judge(arrivals, clocks_of(self._slots.arrays), self._limits, judged)
-        batch = self._batch(columns, slots, judged)
-        batch.scores.score[judged.status == Status.WARMING_UP] = 0.0
-        alerts: list[tuple[int, Alert]] = []
-        for first, last, starting in segments(columns.uid, judged.expired):
-            if starting:
-                alerts += self._start_anew(batch, np.array(starting), judged, forecasts)
-            alerts += self._learn(batch, first, last, forecasts)
-        scores = batch.scores
+        batch, alerts = self._scoring.run(columns, forecasts)
+        scores, judged = batch.scores, batch.judged
         frames = []
         if columns.group.max(initial=-1) >= 0:
             missing = judged.status == Status.MISSING
             values = np.where(missing, np.nan, bounded(columns.value))
-            frame, more = self._groups.run(
-                columns, values, scores, judged.expired, batch.cause, self._rules.arrays["rule"]
-            )
+            rules = self._scoring.rules.arrays["rule"]
+            frame, more = self._groups.run(columns, values, scores, judged, batch.cause, rules)
             frames.append(frame)
             alerts += more
         alerts.sort(key=itemgetter(0))
         return scores, [alert for _, alert in alerts], frames
 
-    def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> _Batch:
-        names = self._series.names(columns.uid)
-        return _Batch(
-            columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
-            np.zeros(len(columns), np.int8),
-        )  # fmt: skip
-
-    def _learn(
-        self, batch: _Batch, first: int, last: int, forecasts: list[Forecast]
-    ) -> list[tuple[int, Alert]]:
-        """Forecasts and scores of readings `first` to `last`; their alerts by reading."""
-        status = batch.judged.status[first:last]
-        believed = batch.judged.expired[first:last] != UNCONFIRMED
-        if self._forecasts is not None:
-            at = first + np.flatnonzero(is_taken(status) & believed)
-            columns = batch.columns.take(at)
-            forecasts.extend(
-                self._forecasts.run(
-                    columns, batch.slots[at], batch.judged.status[at], batch.judged.interval[at],
-                    self._seconds(columns.timestamp), self._slots.arrays,
-                )
-            )  # fmt: skip
-        at = first + np.flatnonzero((status == Status.SCORED) & believed)
-        return self._step(batch, at) if len(at) else []
-
-    def _step(self, batch: _Batch, take: Int64) -> list[tuple[int, Alert]]:
-        """Detector, forecaster, second stage and episodes for the readings at `take`."""
-        n = len(take)
-        columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
-        values = bounded(columns.value)
-        calendar = calendar_features(self._seconds(columns.timestamp))
-        arrays = self._slots.arrays
-        statistic, channels = self._detector.run(arrays, slots, values, calendar)
-        band = self._forecaster.run(arrays, slots, values, calendar)
-        cause = causes(channels)
-        batch.cause[take] = cause
-        written = episodes.Events(
-            ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
-            ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
-        )  # fmt: skip
-        readings = episodes.Readings(
-            columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
-            self._rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
-        )  # fmt: skip
-        count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
-        scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
-        scores.surprise[take] = statistic
-        scores.expected[take], scores.lower[take], scores.upper[take] = band.T
-        scores.rarity[take] = written.judgement["rarity"]
-        scores.p_value[take] = written.judgement["p_value"]
-        scores.score[take] = written.judgement["score"]
-        scores.alert[take] = written.alert
-        scores.onset[take] = written.event == episodes.OPENED
-        at = np.flatnonzero(written.event)
-        found = self._alerts_of(
-            columns.take(at), written.event[at], written.episode[:count], written.times[:count]
-        )
-        return list(zip(take[at].tolist(), found, strict=True))
-
-    def _seconds(self, times: Int64) -> Float64:
-        """Local time, NaN where timestamps carry no time of day."""
-        return self._local_time.seconds(times) if self._calendar else np.full(len(times), np.nan)
-
-    def _alerts_of(
-        self, columns: Columns, kinds: Int8, states: Records, times: Records
-    ) -> list[Alert]:
-        """The alerts of events, one for each reading of `columns`."""
-        names = self._series.names(columns.uid)
-        state, time = states.view(np.recarray), times.view(np.recarray)
-        return [
-            make_alert(
-                int(kinds[i]),
-                state[i],
-                time[i],
-                int(columns.timestamp[i]),
-                names[i],
-                self._model.ref,
-                Source(self._topic, int(columns.partition[i]), int(columns.offset[i])),
-            )
-            for i in range(len(columns))
-        ]
-
     def _admit(self, uid: int, series_id: str) -> None:
-        self._rules.reserve(uid + 1)
-        self._rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
+        self._scoring.admit(uid, series_id)
+        self._admission.admit(uid)
         self._groups.forget_member(uid)
-
-    def _start_anew(
-        self, batch: _Batch, at: Int64, judged: Judgements, forecasts: list[Forecast]
-    ) -> list[tuple[int, Alert]]:
-        """Series that were silent for too long start anew with the readings held for them.
-
-        `at` are the readings that confirm it. Clocks go on; an open episode ends.
-        """
-        arrays, slots = self._slots.arrays, batch.slots[at]
-        open_ = np.flatnonzero(arrays["episode"]["open"][slots] == 1.0)
-        ended = self._alerts_of(
-            batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
-            arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
-        )  # fmt: skip
-        self._slots.reset(slots, keep=clock_state())
-        held = batch.columns.take(at)
-        held.timestamp, held.value = judged.held_time[at], judged.held_value[at]
-        status = np.where(np.isfinite(held.value), Status.SCORED, Status.MISSING).astype(np.int8)
-        interval = np.full(len(at), self._limits.expected_interval or DEFAULT_INTERVAL)
-        nothing = np.zeros(len(at), np.int8)
-        first = Judgements(status, nothing, interval, nothing, held.timestamp, held.value)
-        opened = self._learn(self._batch(held, slots, first), 0, len(at), forecasts)
-        return [
-            *zip(at[open_].tolist(), ended, strict=True),
-            *((int(at[i]), alert) for i, alert in opened),
-        ]
 
     def snapshot(self, partition: int) -> Snapshot:
         """Copy out the state of a partition, reorder buffers included.
@@ -355,12 +238,15 @@ class StreamEngine:
         Nothing changes by it: when snapshots are taken must not decide what series remember.
         """
         names, uids = self._series.members(partition)
-        arrays = self._slots.export(uids) | self._groups.export(partition, uids)
+        arrivals, admission = self._admission.export(partition, uids)
+        arrays = self._scoring.export(uids) | self._groups.export(partition, uids) | arrivals
         waiting = {
             name: self._order.export(int(uid), self._groups.name)
             for name, uid in zip(names, uids, strict=True)
         }
-        return pack(self._schema, names, arrays, waiting, self._groups.names(partition))
+        packed = pack(self._schema, names, arrays, waiting, self._groups.names(partition))
+        packed.meta["admission"] = admission
+        return packed
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
         """Put a partition's state in place; ValueError for another schema or a damaged state.
@@ -368,13 +254,15 @@ class StreamEngine:
         Forecasts begin anew where the snapshot has none, or those of other weights.
         """
         names, arrays, waiting, groups = unpack(self._schema, snapshot)
-        if self._forecasts is not None and snapshot.schema != self._schema:
-            arrays |= {n: plain(s.rows(len(names))) for n, s in forecast_state().items()}
+        if self._scoring.forecasts is not None and snapshot.schema != self._schema:
+            warm = len(names) - len(arrays.get("young", ()))
+            arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
         self.release(partition)
         uids = np.array([self._series.add(partition, name) for name in names], np.int64)
         try:
-            self._slots.load(uids, arrays)
+            self._scoring.load(uids, arrays)
             self._groups.load(partition, groups, uids, arrays)
+            self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
         except ValueError:
             self.release(partition)
             raise
@@ -385,8 +273,21 @@ class StreamEngine:
     def release(self, partition: int) -> None:
         """Forget a partition."""
         names, uids = self._series.members(partition)
-        self._slots.drop(uids)
+        self._scoring.forget(uids)
         for uid in uids.tolist():
             self._order.forget(uid)
         self._series.remove(partition, names)
         self._groups.release(partition)
+        self._admission.release(partition)
+
+
+def _joined(parts: Sequence[Results], refused: Int64) -> Results:
+    """One result from those of parts; `refused` are places in the whole."""
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Results(
+        concatenate(Scores, [blank_scores(), *(part.scores for part in parts)]),
+        [alert for part in parts for alert in part.alerts],
+        concatenate(GroupScores, groups) if groups else None,
+        [forecast for part in parts for forecast in part.forecasts],
+        refused if len(refused) else None,
+    )

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from titans_stream.engine import rhythm
 from titans_stream.engine.blank import bounded
+from titans_stream.engine.columns import Columns
 from titans_stream.engine.model import Model
-from titans_stream.engine.order import Columns
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi.forecaster import Forecasts, MultiStepForecaster
 from titans_stream.forecasting.settings import ForecastConfig
@@ -68,12 +68,14 @@ class SeriesForecasts:
         slots: Int64,
         status: Int8,
         paces: Float64,
+        ranks: Int64,
         seconds: Float64,
         arrays: Mapping[str, npt.NDArray[Any]],
     ) -> list[Forecast]:
         """Take N readings in order, all of them `is_taken`, of the series in slots [N].
 
-        paces [N] are the learned intervals in nanoseconds, seconds [N] local time, NaN where
+        paces [N] are the learned intervals in nanoseconds, ranks [N] number the readings of a
+        timestamp, which follow one another by such an interval; seconds [N] local time, NaN where
         there is none. The state is updated in place.
         """
         n = len(columns)
@@ -83,23 +85,24 @@ class SeriesForecasts:
         rhythm.take_turns(
             slots, columns.timestamp, values, paces, turns, self._schedule, interval, steps
         )
-        made = self._forecaster.run(
-            arrays, slots, values, seconds, interval, columns.timestamp, steps
-        )
-        return [self._record(columns, interval, made, i) for i in range(len(made.at))]
+        times: Int64 = columns.timestamp + np.rint(ranks * paces).astype(np.int64)
+        made = self._forecaster.run(arrays, slots, values, seconds, interval, times, steps)
+        return [self._record(columns, times, interval, made, i) for i in range(len(made.at))]
 
-    def _record(self, columns: Columns, interval: Float64, made: Forecasts, i: int) -> Forecast:
+    def _record(
+        self, columns: Columns, times: Int64, interval: Float64, made: Forecasts, i: int
+    ) -> Forecast:
+        """The record of forecast i; `times` [N] are those at which readings count as made."""
         at = int(made.at[i])
         inside = slice(int(made.first[i]), int(made.first[i + 1]))
-        origin = int(columns.timestamp[at])
         ahead = np.arange(1, 1 + inside.stop - inside.start) * interval[at]
-        times: Int64 = origin + np.rint(ahead).astype(np.int64)
+        targets: Int64 = times[at] + np.rint(ahead).astype(np.int64)
         quantiles = made.quantiles[:, inside].tolist()
         period = float(made.period[i])
         return Forecast(
             series_id=self._name(int(columns.uid[at])),
-            origin=format_timestamp(origin),
-            timestamps=format_timestamps(times),
+            origin=format_timestamp(int(columns.timestamp[at])),
+            timestamps=format_timestamps(targets),
             median=made.median[inside].tolist(),
             quantiles=dict(zip(self._levels, quantiles, strict=True)),
             period=period if np.isfinite(period) else None,

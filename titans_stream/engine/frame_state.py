@@ -31,6 +31,16 @@ class Sums(Record):
     peak_filled: float
 
 
+class FrameStamp(Record):
+    """The frames that share the stamp of the newest one."""
+
+    time: int
+    """The stamp, NEVER: no frame yet."""
+    count: int
+    before: int
+    """How many shared the stamp before; 0: not known."""
+
+
 class FrameChannel(Record):
     """A member's reading in a frame."""
 
@@ -81,11 +91,15 @@ class Counts(Record):
 
 
 class Batch(NamedTuple):
-    """N readings in order. `group` is -1 where there is none; `band` [N, 3]."""
+    """N readings in order. `group` is -1 where there is none; `band` [N, 3].
+
+    `rank` numbers the readings of a stamp, and `time` is the stamp plus that.
+    """
 
     uid: Int64
     group: Int64
     time: Int64
+    rank: Int64
     value: Float64
     status: Int8
     expired: Int8
@@ -110,6 +124,8 @@ class State(NamedTuple):
     clock: Records
     jump: Records
     pace: Records
+    """Of stamps."""
+    stamp: Records
     sums: Records
     channels: Records
     peak: Records

@@ -5,6 +5,9 @@ through the group's own second stage and episodes. A frame closes when each live
 reported (frame_clock.py), or when a reading of the group with a later time arrives; both follow
 from the readings alone, in their order. One reading after another; a group's state has
 a fixed size and holds no more of its members than the channels that an alert names.
+
+Where members share a stamp among several readings, their first ones are a frame, their second
+ones the next, and so on: inside, frame k of a stamp is k nanoseconds after it.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from titans_stream.engine.order import (
     UNCONFIRMED,
     interval_of,
     learn_interval,
+    silence_limit,
 )
 from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec
@@ -56,11 +60,28 @@ _NO_EPISODE = ArraySpec.of(Episode).rows(1)
 
 
 @njit()
-def _begin(s: State, limits: Limits, g: int, time: int) -> None:
+def _interval(s: State, limits: Limits, g: int) -> float:
+    """Nanoseconds from frame to frame of a group."""
+    expected = limits.order.expected_interval
+    return interval_of(s.pace[g], expected) / (
+        1.0 if expected > 0.0 else float(max(s.stamp[g].before, 1))
+    )
+
+
+@njit()
+def _begin(s: State, limits: Limits, g: int, time: int, rank: int) -> None:
     """Open a frame at `time`; no other is open."""
-    clock, sums, pace = s.clock[g], s.sums[g], s.pace[g]
-    if clock.closed != NEVER:
-        learn_interval(pace, float(time - clock.closed))
+    clock, sums, pace, stamp = s.clock[g], s.sums[g], s.pace[g], s.stamp[g]
+    stamped = time - rank
+    if stamp.time == NEVER:
+        stamp.time = clock.closed
+    if clock.closed == NEVER or stamped != stamp.time:
+        if clock.closed != NEVER and stamped > stamp.time:
+            learn_interval(pace, float(stamped - stamp.time))
+            stamp.before = stamp.count
+        stamp.time = stamped
+        stamp.count = 0
+    stamp.count += 1
     frame_clock.begin(clock, time)
     sums.positive = 0.0
     sums.filled = 0.0
@@ -80,6 +101,7 @@ def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
     jump.ahead = time
     pace.interval = 0.0
     pace.count = 0.0
+    s.stamp[g].before = 0
     s.kept.tail[g] = s.judged.tail[g]
     kept, histogram = s.kept.histogram[g], s.judged.histogram[g]
     for j in range(tail.BINS):
@@ -166,9 +188,10 @@ def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> 
     judged = judged_of(s.judged, g, s.rule[g])
     if judged.episode.open == 1.0 or judged.rule.enabled == 0.0:
         return
+    time = b.time[i] - b.rank[i]
     reading = Reading(
-        b.time[i], b.value[i], math.nan, b.band[i, 0], b.band[i, 1], b.band[i, 2],
-        int(b.cause[i]), interval_of(s.pace[g], limits.order.expected_interval),
+        time, b.value[i], math.nan, b.band[i, 0], b.band[i, 1], b.band[i, 2],
+        int(b.cause[i]), _interval(s, limits, g),
     )  # fmt: skip
     open_at_once(judged, limits.alerts, reading)
     sums = s.sums[g]
@@ -176,7 +199,7 @@ def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> 
     sums.peak_positive = 0.0
     sums.peak_filled = 0.0
     _write(s.peak[g, DRIVER], b, i)
-    _note_event(s, w, i, g, b.time[i], OPENED)
+    _note_event(s, w, i, g, time, OPENED)
     w.event_episode[w.counts[0].events - 1].readings = 1.0
 
 
@@ -247,7 +270,7 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
     reading = Reading(
         time if known else judged.times.peak, driver.value, statistic, driver.expected,
         driver.lower, driver.upper, int(driver.cause),
-        interval_of(s.pace[g], limits.order.expected_interval),
+        _interval(s, limits, g),
     )  # fmt: skip
     permission = Permission(permitted, violated, judged.rule.enabled == 1.0)
     kind = step(judged, limits.alerts, reading, permission, space, out)
@@ -256,16 +279,21 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
         _copy_channels(s.peak[g], s.channels[g])
         sums.peak_positive = sums.positive
         sums.peak_filled = sums.filled
+    stamped = s.stamp[g].time if s.stamp[g].time != NEVER else time
+    if judged.times.peak == time:
+        judged.times.peak = stamped
+    if judged.times.onset == time:
+        judged.times.onset = stamped
     out.statistic = statistic
     mark = w.mark[counts.frames]
     mark.at = i
     mark.group = g
-    mark.time = time
+    mark.time = stamped
     mark.open = 1 if episode.open == 1.0 else 0
     mark.onset = 1 if kind == OPENED or sums.opened == 1.0 else 0
     counts.frames += 1
     if kind != 0:
-        _note_event(s, w, i, g, time, kind)
+        _note_event(s, w, i, g, stamped, kind)
 
 
 @njit()
@@ -276,10 +304,13 @@ def _take(
     clock, jump, member, time = s.clock[g], s.jump[g], s.member[b.uid[i]], b.time[i]
     order = limits.order
     latest = max(clock.frame, clock.closed)
-    if latest != NEVER and time - latest > order.expire_after:
-        if jump.before != NEVER and abs(time - jump.before) <= order.expire_after:
+    limit = silence_limit(s.pace[g], order.expire_after)
+    if latest != NEVER and time - latest > limit:
+        if jump.before != NEVER and abs(time - jump.before) <= limit:
             frame_clock.forget(clock)  # the clock is set right: the group's memory goes on
             jump.before = NEVER
+        elif jump.ahead == latest:  # the second such step in a row is the group's interval
+            _take_back(s, g)
         else:
             _expire(s, w, i, g, time)
     reach = order.gap_factor * interval_of(s.pace[g], order.expected_interval)
@@ -292,7 +323,7 @@ def _take(
     if place == frame_clock.NEXT:
         if clock.frame != NEVER:
             _close(s, limits, w, i, g, space)
-        _begin(s, limits, g, time)
+        _begin(s, limits, g, time, b.rank[i])
     if place == frame_clock.NONE:
         w.counts[0].outside += 1
     else:

@@ -17,6 +17,7 @@ from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.detection.tail import BINS, Tail
 from titans_stream.engine import frames
+from titans_stream.engine.columns import Columns
 from titans_stream.engine.frame_clock import LIVE, FrameClock, FrameJump, Member
 from titans_stream.engine.frame_state import (
     CHANNELS,
@@ -24,13 +25,14 @@ from titans_stream.engine.frame_state import (
     LISTED,
     Batch,
     FrameChannel,
+    FrameStamp,
     Kept,
     Limits,
     State,
     Sums,
     Written,
 )
-from titans_stream.engine.order import NEVER, Columns, OrderSettings, Pace
+from titans_stream.engine.order import NEVER, Judgements, OrderSettings, Pace
 from titans_stream.engine.rows import Array, Rows
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.state import alert_settings, judged_state, judged_tables, rule_of
@@ -61,6 +63,7 @@ def group_state() -> dict[str, ArraySpec]:
         "clock": ArraySpec.of(FrameClock),
         "jump": ArraySpec.of(FrameJump),
         "pace": ArraySpec.of(Pace),
+        "stamp": ArraySpec.of(FrameStamp),
         "sums": ArraySpec.of(Sums),
         "channels": channels,
         "peak": channels,
@@ -96,12 +99,14 @@ class Groups:
         self._limits = Limits(alert_settings(alerts), order)
         clock, jump = ArraySpec.of(FrameClock).rows(1), ArraySpec.of(FrameJump).rows(1)
         clock["frame"] = clock["closed"] = jump["before"] = jump["ahead"] = NEVER
+        stamp = ArraySpec.of(FrameStamp).rows(1)
+        stamp["time"] = NEVER
         member = ArraySpec.of(Member).rows(1)
         member[0] = (-1, NEVER, -LIVE, 0)
         self._rows = Rows(
             group_state(),
-            {"clock": clock, "jump": jump},
-            later=("jump", *kept_state()),
+            {"clock": clock, "jump": jump, "stamp": stamp},
+            later=("jump", "stamp", *kept_state()),
         )
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
@@ -145,7 +150,7 @@ class Groups:
         columns: Columns,
         values: Float64,
         scores: Scores,
-        expired: Int8,
+        judged: Judgements,
         cause: Int8,
         rules: Records,
     ) -> tuple[GroupScores, list[tuple[int, Alert]]]:
@@ -157,14 +162,15 @@ class Groups:
         n = len(columns)
         self._members.reserve(int(columns.uid.max(initial=-1)) + 1)
         batch = Batch(
-            columns.uid, columns.group, columns.timestamp, values, scores.status, expired,
-            scores.surprise, np.column_stack([scores.expected, scores.lower, scores.upper]), cause,
+            columns.uid, columns.group, columns.timestamp + judged.rank, judged.rank, values,
+            scores.status, judged.expired, scores.surprise,
+            np.column_stack([scores.expected, scores.lower, scores.upper]), cause,
         )  # fmt: skip
         groups = self._rows.arrays
         state = State(
             self._members.arrays["member"], rules,
-            groups["clock"], groups["jump"], groups["pace"], groups["sums"], groups["channels"],
-            groups["peak"],
+            groups["clock"], groups["jump"], groups["pace"], groups["stamp"], groups["sums"],
+            groups["channels"], groups["peak"],
             self._rules.arrays["rule"], judged_tables(groups),
             Kept(*(groups[name] for name in kept_state())),
         )  # fmt: skip
@@ -238,6 +244,11 @@ class Groups:
         if self._used:
             self._members.reserve(uid + 1)
             self._members.reset(np.array([uid]))
+
+    def has_member(self, uid: int) -> bool:
+        """Whether a series is or was a member of a group."""
+        members = self._members.arrays["member"]["group"]
+        return self._used and uid < len(members) and bool(members[uid] >= 0)
 
     def names(self, partition: int) -> list[str]:
         """The ids of a partition's groups."""

@@ -44,6 +44,12 @@ class Rhythm(Record):
     votes: float
 
 
+class Shared(Record):
+    """How many readings have had the time of the last one."""
+
+    count: int
+
+
 class Schedule(NamedTuple):
     """When to forecast and how far; `steps_ahead` 0: as many as `horizon` holds.
 
@@ -62,11 +68,16 @@ class Turns(NamedTuple):
 
     turn: Records
     rhythm: Records
+    shared: Records
 
 
 def state_layout() -> dict[str, ArraySpec]:
     """The arrays by name, all of them zero at first; in the order of `Turns`."""
-    return {"forecast_turn": ArraySpec.of(Turn), "forecast_rhythm": ArraySpec.of(Rhythm)}
+    return {
+        "forecast_turn": ArraySpec.of(Turn),
+        "forecast_rhythm": ArraySpec.of(Rhythm),
+        "forecast_shared": ArraySpec.of(Shared),
+    }
 
 
 @njit()
@@ -90,15 +101,18 @@ def take_turns(
 ) -> None:  # fmt: skip
     """Take N readings in order; NaN values are missing ones, which count but are not followed.
 
-    slots [N] names each reading's slot of turns, paces [N] its learned interval. Writes the
+    slots [N] names each reading's slot of turns, paces [N] its learned interval. Where readings
+    share a time, the step to the next one is divided by their number. Writes the
     interval to reckon with, NaN where there is none yet, and the steps of the forecast that
     follows each reading, 0: none.
     """
     for i in range(slots.shape[0]):
         turn = turns.turn[slots[i]]
         rhythm = turns.rhythm[slots[i]]
+        shared = turns.shared[slots[i]]
         if turn.taken > 0 and times[i] > turn.last:
-            _vote(rhythm, float(times[i] - turn.last))
+            _vote(rhythm, float(times[i] - turn.last) / max(shared.count, 1))
+        shared.count = shared.count + 1 if turn.taken > 0 and times[i] == turn.last else 1
         turn.last = times[i]
         turn.taken += 1
         turn.since += 1

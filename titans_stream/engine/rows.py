@@ -8,7 +8,7 @@ under pressure: the series that was used least recently makes room.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,16 @@ from titans_stream.records import Int64
 
 Array = npt.NDArray[Any]
 FIRST_CAPACITY = 256
+
+
+class Home(Protocol):
+    """Keeps the state of some series itself."""
+
+    def leave(self, uids: Int64, slots: Int64) -> npt.NDArray[np.bool_]:
+        """Which of the series are kept by it; they lose their slots."""
+
+    def enter(self, uids: Int64, slots: Int64) -> None:
+        """Bring the state of those that it keeps into their slots, which are fresh."""
 
 
 class Slots:
@@ -50,6 +60,8 @@ class Slots:
         """By name; they are made anew when they grow, so look up after `place`."""
         self.spills = 0
         """Series spilled so far."""
+        self.home: Home | None = None
+        """Where the series have their state that need no copy of a slot."""
         self._grow(min(slots, FIRST_CAPACITY))
 
     @property
@@ -108,18 +120,24 @@ class Slots:
                 self._uid[slot] = -1
                 self._slot[uid] = -1
 
-    def export(self, uids: Int64) -> dict[str, Array]:
-        """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh."""
+    def export(self, uids: Int64, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh.
+
+        `names` are the arrays to copy, all of them without.
+        """
         self._reserve(int(uids.max(initial=-1)) + 1)
         slots = self._slot[uids]
         here, elsewhere = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
         out = {}
         for name, first in self._fresh.items():
+            if names is not None and name not in names:
+                continue
             out[name] = np.repeat(first, len(uids), axis=0)
             out[name][here] = self.arrays[name][slots[here]]
         for i in elsewhere.tolist():
-            for name, row in self._spilled.get(int(uids[i]), {}).items():
-                out[name][i] = row
+            row = self._spilled.get(int(uids[i]), {})
+            for name in out.keys() & row.keys():
+                out[name][i] = row[name]
         return out
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
@@ -160,20 +178,37 @@ class Slots:
         """Spill the series used least recently; never one that this call has touched."""
         idle = np.flatnonzero((self._uid >= 0) & (self._touched < self._clock))
         order = idle[np.argsort(self._touched[idle], kind="stable")][:count]
-        packed = {name: array[order] for name, array in self.arrays.items()}
-        for i, slot in enumerate(order.tolist()):
-            uid = int(self._uid[slot])
-            self._spilled[uid] = {name: array[i].copy() for name, array in packed.items()}
-            self._slot[uid] = -1
-            self._uid[slot] = -1
-            self._free.append(slot)
+        self.vacate(order)
         self.spills += len(order)
+
+    def residents(self) -> tuple[Int64, Int64, Int64]:
+        """Uids and slots of those in slots, and when each was used last."""
+        slots = np.flatnonzero(self._uid >= 0)
+        return self._uid[slots], slots, self._touched[slots]
+
+    def slots_of(self, uids: Int64) -> Int64:
+        """The slots of `uids`, -1 where they have none; nothing changes."""
+        self._reserve(int(uids.max(initial=-1)) + 1)
+        return self._slot[uids]
+
+    def vacate(self, slots: Int64) -> None:
+        """Take series out of their slots: home, or spilled."""
+        uids = self._uid[slots]
+        home = np.zeros(len(uids), bool) if self.home is None else self.home.leave(uids, slots)
+        packed = {name: array[slots[~home]] for name, array in self.arrays.items()}
+        for i, uid in enumerate(uids[~home].tolist()):
+            self._spilled[uid] = {name: array[i].copy() for name, array in packed.items()}
+        self._slot[uids] = -1
+        self._uid[slots] = -1
+        self._free.extend(slots.tolist())
 
     def _fill(self, uids: Int64, slots: Int64) -> None:
         self.reset(slots)
         for uid, slot in zip(uids.tolist(), slots.tolist(), strict=True):
             for name, row in self._spilled.pop(uid, {}).items():
                 self.arrays[name][slot] = row
+        if self.home is not None:
+            self.home.enter(uids, slots)
 
     def _grow(self, capacity: int) -> None:
         for name, spec in self._specs.items():

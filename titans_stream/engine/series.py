@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 
@@ -65,6 +66,19 @@ class SeriesTable:
             self.on_two_partitions += 1
         self._admit(uid, name)
         return uid
+
+    def all(self) -> Int64:
+        """The uids of all series, in order of admission by partition."""
+        found = chain.from_iterable(known.values() for known in self._by_partition.values())
+        return np.fromiter(found, np.int64, len(self))
+
+    def count(self, partition: int) -> int:
+        """Series of a partition."""
+        return len(self._by_partition.get(partition, ()))
+
+    def find(self, partition: int, name: str) -> int | None:
+        """The uid of a series; None where it is not known."""
+        return self._by_partition.get(partition, {}).get(name)
 
     def members(self, partition: int) -> tuple[list[str], Int64]:
         """Series ids and uids of a partition."""

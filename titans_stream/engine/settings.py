@@ -8,13 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from titans_stream.durations import DAY, Duration
 
+Duplicates = Literal["keep-order", "drop", "keep-last", "spread"]
+WhenFull = Literal["refuse", "replace-idle"]
+
 
 class EngineConfig(BaseModel):
     """Where and how series are kept and in which order their readings are taken.
 
     `max_out_of_orderness` is a bound per series: a reading waits until the same series has been
-    seen that much later. With 0 nothing waits, and whatever is not newer than the series' last
-    reading is late (or a duplicate).
+    seen that much later. With 0 nothing waits, unless `duplicates` needs a series' next timestamp,
+    and whatever is older than the series' last reading is late.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +29,22 @@ class EngineConfig(BaseModel):
     slots: int = Field(
         default=100_000, ge=1, description="series kept in slots; idle ones beyond are spilled"
     )
+    max_series: int = Field(
+        default=100_000, ge=1, description="most series of one partition; see when_full"
+    )
+    when_full: WhenFull = Field(
+        default="refuse",
+        description="what becomes of a new series of a full partition: refuse makes its readings "
+        "dead letters, unless a series with fewer than 50 readings has been idle for long; "
+        "replace-idle forgets the one of those that is idle longest",
+    )
     max_out_of_orderness: Duration = Field(default=0)
+    duplicates: Duplicates = Field(
+        default="keep-order",
+        description="several readings with one timestamp: keep-order scores each different value, "
+        "in order; drop the first only; keep-last the last only; spread puts them between this "
+        "timestamp and the next. keep-last and spread wait for the series' next timestamp",
+    )
     expected_interval: Duration | None = Field(
         default=None, description="time between readings; learned per series when not given"
     )
@@ -34,6 +52,8 @@ class EngineConfig(BaseModel):
         default=5.0, gt=1, description="a gap is this many intervals without a reading"
     )
     expire_after: Duration = Field(
-        default=30 * DAY, description="a series silent for longer starts anew (event time)"
+        default=30 * DAY,
+        description="a series silent for longer, and for more than ten of its own intervals, "
+        "starts anew (event time)",
     )
     timezone: str = Field(default="UTC", description="IANA name; sets the time of day")

@@ -4,15 +4,17 @@
 |---|---|---|
 | core, history, memory, cells, blocks | the detector | slot |
 | one_step, one_step_memory, one_step_errors | the forecast of the next reading | slot |
-| clock, jump, held, pace | event time | slot |
+| clock, jump, held, pace, stamp | event time | slot |
 | tail, histogram, episode, episode_times | the second stage and its episode | slot |
 | forecast_*, period_*, interval_*, mal_* | forecasts of many steps, where there are any | slot |
 | rule | what the configuration says of the series: no memory, in no snapshot | by uid |
 | member | the series as a member of its group (groups.py) | by uid |
-| waiting readings | reorder buffer (order.py) | by uid |
+| waiting readings | reorder buffer (reorder.py) | by uid |
 
-A slot is spilled while its series is idle; what is by uid stays in memory. State outside the
-engine (`export`, snapshots) has the arrays by these names, records as plain columns.
+A young series needs no slot while it is idle: its readings, from which the slot is made anew, and
+what a replay does not give are a row of young.py. Another slot is spilled; what is by uid stays
+in memory. State outside the engine (`export`, snapshots) has the arrays by these names, records
+as plain columns; those of young series are named `young_*`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
 from titans_stream.detection.rules import AlertConfig, resolve_rule
 from titans_stream.detection.tail import Histogram, Tail
-from titans_stream.engine.order import NEVER, Clock, Clocks, Jump, Pace
+from titans_stream.engine.order import NEVER, Clock, Clocks, Jump, Pace, Stamp
 from titans_stream.engine.rows import Array
 from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
 from titans_stream.memory.rows import ArraySpec
@@ -36,8 +38,8 @@ from titans_stream.records import Records
 _DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
 
 
-LATER = ("jump", "held")
-"""Arrays that states of the first releases lack."""
+LATER = ("jump", "held", "stamp", "forecast_shared")
+"""Arrays that states of earlier releases lack."""
 
 
 def clock_state() -> dict[str, ArraySpec]:
@@ -47,6 +49,7 @@ def clock_state() -> dict[str, ArraySpec]:
         "jump": ArraySpec.of(Jump),
         "held": ArraySpec((1,), np.float64),
         "pace": ArraySpec.of(Pace),
+        "stamp": ArraySpec.of(Stamp),
     }
 
 

@@ -108,6 +108,7 @@ class Loop:
         self._commit_timeout = commit_timeout
         self._begun = 0.0
         self._next_report = 0.0
+        self._warned_at = 0
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
@@ -304,8 +305,18 @@ class Loop:
             self._next_report = now + _REPORT_SECONDS
             self._assignment.note_lag()
             self._metrics.series = self._engine.series_count()
+            self._warn_of_series()
             if self._signals.heartbeat is not None:
                 self._signals.heartbeat()
+
+    def _warn_of_series(self) -> None:
+        """Say that the series look like a mistake, and again when they are twice as many."""
+        count = self._metrics.series
+        if count >= 2 * self._warned_at:
+            warning = self._engine.series_warning()
+            if warning:
+                self._warned_at = count
+                log.warning("%s", warning)
 
     def _commit_by_consumer(self, offsets: Offsets, deadline: Deadline) -> None:
         try:

@@ -23,7 +23,6 @@ from titans_stream.records import (
     Engine,
     Forecast,
     Int32,
-    Readings,
     Results,
     Scores,
     Source,
@@ -31,6 +30,7 @@ from titans_stream.records import (
 from titans_stream.stream.codec.codec import Codec
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.refusals import refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +97,29 @@ class Processor:
         done = Processed(0, [], [], [], [])
         count = 0
         for topic, found in groupby(messages, attrgetter("topic")):
+            taken = list(found)
             with self._metrics.timed("decode"):
-                decoded = self._codec.decode(list(found))
+                decoded = self._codec.decode(taken)
             readings = decoded.readings
+            kafkas = readings.partition
             if self._numbers.topic is None:
-                self._number(readings, topic)
+                readings = replace(readings, partition=self._numbered(kafkas, topic))
             with self._metrics.timed("engine"):
                 results = self._engine.process(readings)
             count += len(readings)
             done.dead.extend(decoded.dead)
+            if results.refused is not None:
+                refused = replace(readings, partition=kafkas)
+                done.dead.extend(refusals(taken, refused, results.refused))
             self._add(results, done)
         return replace(done, readings=count)
 
-    def _number(self, readings: Readings, topic: str) -> None:
-        original = readings.partition.copy()
-        for partition in np.unique(original).tolist():
+    def _numbered(self, partitions: Int32, topic: str) -> Int32:
+        numbers = partitions.copy()
+        for partition in np.unique(partitions).tolist():
             number = self._numbers.number(TopicPartition(topic, partition))
-            readings.partition[original == partition] = number
+            numbers[partitions == partition] = number
+        return numbers
 
     def _add(self, results: Results, done: Processed) -> None:
         if self._numbers.topic is not None:

@@ -31,6 +31,7 @@ class Reason(enum.StrEnum):
     INVALID_SERIES = "invalid-series"
     INVALID_TIMESTAMP = "invalid-timestamp"
     TIMESTAMP_OUT_OF_RANGE = "timestamp-out-of-range"
+    TOO_MANY_SERIES = "too-many-series"
     OUTPUT_TOO_LARGE = "output-too-large"
 
 

@@ -1,0 +1,368 @@
+"""From readings in order to scores, alerts and forecasts; the state of the series in its slots.
+
+Forecasts of many steps come first, each after its reading is learned, then detector and one-step
+forecast, each reading before it is learned, then the second stage and the episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from titans_stream.calendar_features import calendar_features
+from titans_stream.detection import episodes
+from titans_stream.detection.detector import Detector, Scorer
+from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
+from titans_stream.detection.explain import causes, make_alert
+from titans_stream.detection.rules import AlertConfig
+from titans_stream.engine.blank import blank, bounded
+from titans_stream.engine.clock import LocalTime
+from titans_stream.engine.columns import Columns
+from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
+from titans_stream.engine.model import Model
+from titans_stream.engine.order import (
+    ANEW,
+    DEFAULT_INTERVAL,
+    UNCONFIRMED,
+    Arrivals,
+    Judgements,
+    OrderSettings,
+    judge,
+    segments,
+)
+from titans_stream.engine.rows import Array, Rows, Slots
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.state import (
+    LATER,
+    alert_settings,
+    clock_state,
+    clocks_of,
+    fresh_series,
+    judged_tables,
+    rule_of,
+    series_state,
+)
+from titans_stream.engine.young import Kept, Young
+from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
+from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.memory.rows import ArraySpec
+from titans_stream.records import (
+    Alert,
+    Float64,
+    Forecast,
+    Int8,
+    Int64,
+    Records,
+    Scores,
+    Source,
+    Status,
+)
+
+YOUNG_RESIDENT = 4_096
+"""Young series in slots at most; the others have their readings kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What scores and alerts are made with, and what they name.
+
+    `name` gives the id of a series by its uid. `calendar` False: timestamps carry no time of day.
+    """
+
+    model: Model
+    topic: str
+    calendar: bool
+    name: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Readings in order, their slots, what became of them and what is said of them."""
+
+    columns: Columns
+    slots: Int64
+    judged: Judgements
+    scores: Scores
+    cause: Int8
+
+
+class Scoring:
+    """Scores the series of an engine.
+
+    `forecast` None: no forecasts of many steps, nor the state for them. `detector` takes the place
+    of the model's own.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        alerts: AlertConfig,
+        context: Context,
+        forecast: ForecastConfig | None,
+        detector: Scorer | None,
+    ) -> None:
+        model = context.model
+        self._context = context
+        self._alerts = alerts
+        self._local_time = LocalTime(config.timezone)
+        self._settings = alert_settings(alerts)
+        self.limits = OrderSettings(
+            float(config.expected_interval or 0), config.gap_factor, config.expire_after,
+            config.duplicates in ("keep-order", "spread"),
+        )  # fmt: skip
+        self._detector = detector or Detector(model.weights)
+        self._forecaster = OneStepForecaster(model.weights)
+        specs = series_state() | ({} if forecast is None else forecast_state())
+        self.slots = Slots(specs, config.slots, fresh_series(), later=LATER)
+        self.young = Young()
+        self._keeps_young = detector is None
+        self.slots.home = self
+        self.rules = Rows({"rule": ArraySpec.of(Rule)}, {})
+        self.forecasts: SeriesForecasts | None = None
+        if forecast is not None:
+            interval = config.expected_interval or 0
+            self.forecasts = SeriesForecasts(forecast, interval, model, context.topic, context.name)
+
+    def admit(self, uid: int, series_id: str) -> None:
+        """A uid is given out to a new series."""
+        self.rules.reserve(uid + 1)
+        self.rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
+        if self._keeps_young:
+            self.young.admit(uid)
+
+    def run(
+        self, columns: Columns, forecasts: list[Forecast]
+    ) -> tuple[Batch, list[tuple[int, Alert]]]:
+        """Judge, score and learn N readings of at most as many series as there are slots.
+
+        Alerts come with the index of their reading; forecasts that are due are appended.
+        """
+        n = len(columns)
+        slots = self.slots.place(columns.uid)
+        judged = Judgements.empty(n)
+        arrivals = Arrivals(slots, columns.timestamp, columns.value, columns.duplicate)
+        judge(arrivals, clocks_of(self.slots.arrays), self.limits, judged)
+        batch = self._batch(columns, slots, judged)
+        batch.scores.score[judged.status == Status.WARMING_UP] = 0.0
+        alerts: list[tuple[int, Alert]] = []
+        for first, last, starting in segments(columns.uid, judged.expired):
+            if starting:
+                alerts += self._start_anew(batch, np.array(starting), judged, forecasts)
+            alerts += self._learn(batch, first, last, forecasts)
+        self._vacate_young()
+        return batch, alerts
+
+    def forget(self, uids: Int64) -> None:
+        """Forget series."""
+        self.slots.drop(uids)
+        self.young.forget(uids)
+
+    def has_open_episode(self, uid: int) -> bool:
+        """Whether an episode of a series is open."""
+        one = np.array([uid])
+        if self.young.has(one)[0]:
+            self.bring_home(one)
+            episode = self.young.export(one)["young_episode"]
+        else:
+            episode = self.slots.export(one, ["episode"])["episode"]
+        return bool(episode["open"][0] == 1.0)
+
+    def export(self, uids: Int64) -> dict[str, Array]:
+        """Copy out the state of series; `young` has the places of those that have a row only."""
+        young = self.young.has(uids)
+        self.bring_home(uids[young])
+        return {
+            "young": np.flatnonzero(young),
+            **self.young.export(uids[young]),
+            **self.slots.export(uids[~young]),
+        }
+
+    def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
+        """Put what `export` gave in place; states of earlier releases have no young series."""
+        places = np.asarray(arrays.get("young", np.empty(0, np.int64)))
+        if ((places < 0) | (places >= len(uids))).any() or len(np.unique(places)) < len(places):
+            raise ValueError("state: array 'young' names what is not there")
+        warm = np.delete(uids, places)
+        self.slots.load(warm, arrays)
+        self.young.forget(warm)
+        if len(places):
+            self.young.load(uids[places], arrays)
+
+    # --- young series
+
+    def _vacate_young(self) -> None:
+        """Leave no more than YOUNG_RESIDENT young series in slots: those with most readings."""
+        if len(self.young) <= YOUNG_RESIDENT:
+            return
+        uids, slots, touched = self.slots.residents()
+        young = np.flatnonzero(self.young.has(uids))
+        if len(young) > YOUNG_RESIDENT:
+            order = np.lexsort((touched[young], self.young.counts(uids[young])))
+            self.slots.vacate(slots[young[order[: len(young) - YOUNG_RESIDENT * 3 // 4]]])
+
+    def leave(self, uids: Int64, slots: Int64) -> npt.NDArray[np.bool_]:
+        """As `Home.leave`, of young series."""
+        young = self.young.has(uids)
+        self.young.carry_in(uids[young], slots[young], self.slots.arrays)
+        return young
+
+    def enter(self, uids: Int64, slots: Int64) -> None:
+        """As `Home.enter`, of young series: their readings are replayed."""
+        young = self.young.has(uids)
+        uids, slots = uids[young], slots[young]
+        if len(uids) == 0:
+            return
+        arrays = self.slots.arrays
+        self.young.carry_out(uids, slots, arrays)
+        kept = self.young.kept(uids)
+        if len(kept.row) == 0:
+            return
+        missing, seconds = np.isnan(kept.value), self._seconds(kept.time)
+        if self.forecasts is not None:
+            n = len(kept.row)
+            status = np.where(missing, Status.MISSING, Status.SCORED).astype(np.int8)
+            columns = Columns(
+                uids[kept.row], kept.time, kept.value, np.zeros(n, np.int32), np.zeros(n, np.int64),
+                np.zeros(n, np.int8), np.full(n, -1),
+            )  # fmt: skip
+            self.forecasts.run(
+                columns, slots[kept.row], status, kept.pace, kept.rank, seconds, arrays
+            )
+        at, values = slots[kept.row[~missing]], bounded(kept.value[~missing])
+        calendar = calendar_features(seconds[~missing])
+        self._detector.run(arrays, at, values, calendar)
+        self._forecaster.run(arrays, at, values, calendar)
+
+    def bring_home(self, uids: Int64) -> None:
+        """Bring the rows of young series up to date, whether they are in slots or not."""
+        slots = self.slots.slots_of(uids)
+        here = slots >= 0
+        self.young.carry_in(uids[here], slots[here], self.slots.arrays)
+
+    def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> Batch:
+        names = [self._context.name(uid) for uid in columns.uid.tolist()]
+        return Batch(
+            columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
+            np.zeros(len(columns), np.int8),
+        )  # fmt: skip
+
+    def _learn(
+        self, batch: Batch, first: int, last: int, forecasts: list[Forecast]
+    ) -> list[tuple[int, Alert]]:
+        """Forecasts and scores of readings `first` to `last`; their alerts by reading."""
+        status = batch.judged.status[first:last]
+        believed = batch.judged.expired[first:last] != UNCONFIRMED
+        at = first + np.flatnonzero(is_taken(status) & believed)
+        self._keep(batch, at)
+        if self.forecasts is not None:
+            columns = batch.columns.take(at)
+            forecasts.extend(
+                self.forecasts.run(
+                    columns, batch.slots[at], batch.judged.status[at], batch.judged.interval[at],
+                    batch.judged.rank[at], self._seconds(columns.timestamp), self.slots.arrays,
+                )
+            )  # fmt: skip
+        at = first + np.flatnonzero((status == Status.SCORED) & believed)
+        return self._step(batch, at) if len(at) else []
+
+    def _keep(self, batch: Batch, at: Int64) -> None:
+        """Keep the readings at `at` of young series."""
+        columns, judged = batch.columns, batch.judged
+        value = np.where(judged.status[at] == Status.MISSING, np.nan, columns.value[at])
+        kept = Kept(at, columns.timestamp[at], value, judged.interval[at], judged.rank[at])
+        self.young.keep(columns.uid[at], kept)
+
+    def _step(self, batch: Batch, take: Int64) -> list[tuple[int, Alert]]:
+        """Detector, forecaster, second stage and episodes for the readings at `take`."""
+        n = len(take)
+        columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
+        values = bounded(columns.value)
+        calendar = calendar_features(self._seconds(columns.timestamp))
+        arrays = self.slots.arrays
+        statistic, channels = self._detector.run(arrays, slots, values, calendar)
+        band = self._forecaster.run(arrays, slots, values, calendar)
+        cause = causes(channels)
+        batch.cause[take] = cause
+        written = episodes.Events(
+            ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
+            ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
+        )  # fmt: skip
+        readings = episodes.Readings(
+            columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
+            self.rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
+        )  # fmt: skip
+        count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
+        scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
+        scores.surprise[take] = statistic
+        scores.expected[take], scores.lower[take], scores.upper[take] = band.T
+        scores.rarity[take] = written.judgement["rarity"]
+        scores.p_value[take] = written.judgement["p_value"]
+        scores.score[take] = written.judgement["score"]
+        scores.alert[take] = written.alert
+        scores.onset[take] = written.event == episodes.OPENED
+        at = np.flatnonzero(written.event)
+        found = self._alerts_of(
+            columns.take(at), written.event[at], written.episode[:count], written.times[:count]
+        )
+        return list(zip(take[at].tolist(), found, strict=True))
+
+    def _seconds(self, times: Int64) -> Float64:
+        """Local time, NaN where timestamps carry no time of day."""
+        return (
+            self._local_time.seconds(times)
+            if self._context.calendar
+            else np.full(len(times), np.nan)
+        )
+
+    def _alerts_of(
+        self, columns: Columns, kinds: Int8, states: Records, times: Records
+    ) -> list[Alert]:
+        """The alerts of events, one for each reading of `columns`."""
+        names = [self._context.name(uid) for uid in columns.uid.tolist()]
+        state, time = states.view(np.recarray), times.view(np.recarray)
+        return [
+            make_alert(
+                int(kinds[i]),
+                state[i],
+                time[i],
+                int(columns.timestamp[i]),
+                names[i],
+                self._context.model.ref,
+                Source(self._context.topic, int(columns.partition[i]), int(columns.offset[i])),
+            )
+            for i in range(len(columns))
+        ]
+
+    def _start_anew(
+        self, batch: Batch, at: Int64, judged: Judgements, forecasts: list[Forecast]
+    ) -> list[tuple[int, Alert]]:
+        """Series that were silent for too long start anew with the readings held for them.
+
+        `at` are the readings that confirm it. Clocks go on; an open episode ends. A series with
+        an interval that long keeps its state and takes the held reading in.
+        """
+        arrays, slots = self.slots.arrays, batch.slots[at]
+        anew = judged.expired[at] == ANEW
+        open_ = np.flatnonzero(anew & (arrays["episode"]["open"][slots] == 1.0))
+        ended = self._alerts_of(
+            batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
+            arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
+        )  # fmt: skip
+        self.slots.reset(slots[anew], keep=clock_state())
+        self.young.restart(batch.columns.uid[at[anew]])
+        held = batch.columns.take(at)
+        held.timestamp, held.value = judged.held_time[at], judged.held_value[at]
+        first = Judgements.empty(len(at))
+        first.status[:] = np.where(np.isfinite(held.value), Status.SCORED, Status.MISSING)
+        default = self.limits.expected_interval or DEFAULT_INTERVAL
+        first.interval[:] = np.where(anew, default, judged.interval[at])
+        for nothing in (first.gap, first.rank, first.expired):
+            nothing[:] = 0
+        opened = self._learn(self._batch(held, slots, first), 0, len(at), forecasts)
+        return [
+            *zip(at[open_].tolist(), ended, strict=True),
+            *((int(at[i]), alert) for i, alert in opened),
+        ]
