@@ -26,8 +26,6 @@ NEVER = 1_000_000
 SHOWN_NAMES = 10
 KEPT_TIMES = 4_000
 """Timestamps of a series by which its next ones are known."""
-EXPIRE_INTERVALS = 10
-_RECENT = 20
 MakeEngine = Callable[[ForecastConfig], StreamEngine]
 
 
