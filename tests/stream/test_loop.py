@@ -9,15 +9,21 @@ import time
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 from kafka import TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
+from titans_stream.engine.blank import blank
+from titans_stream.engine.columns import columns_of
+from titans_stream.records import Readings, Results
 from titans_stream.stream import loop as loop_module
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
 from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.messages import RawMessage, slices
+from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.settings import DeliveryConfig, Subscription
 
 
@@ -54,7 +60,9 @@ def make_loop(consumer: Any, stop: threading.Event, output: Any = None) -> Loop:
     output = output if output is not None else MagicMock()
     assignment.new = set()
     assignment.progress = {}
-    parts = Parts(consumer, assignment, MagicMock(), MagicMock(), MagicMock(), output, MagicMock())
+    engine = MagicMock()
+    engine.series_count.return_value = 0
+    parts = Parts(consumer, assignment, MagicMock(), engine, MagicMock(), output, Metrics())
     return Loop(parts, DeliveryConfig(), Signals(stop), 5.0)
 
 
@@ -192,3 +200,46 @@ def test_an_answer_that_cannot_be_read_is_told_in_our_words(error: Exception) ->
     loop = make_loop(consumer, threading.Event())
     with pytest.raises(FatalError, match="poll: an answer of Kafka cannot be read"):
         loop.run("input")
+
+
+class FullEngine:
+    """Takes in one series, as an engine with `max_series: 1` does."""
+
+    count = 1
+
+    def process(self, readings: Readings) -> Results:
+        taken = np.flatnonzero([series == "a" for series in readings.series])
+        scores = blank(
+            columns_of([(0, 0, 0.0, 0, int(i), 0, -1) for i in taken]),
+            ["a"] * len(taken), np.ones(len(taken), np.int8), np.zeros(len(taken), np.int8),
+        )  # fmt: skip
+        refused = np.flatnonzero([series != "a" for series in readings.series])
+        return Results(scores, refused=refused if len(refused) else None)
+
+    def series_count(self) -> int:
+        return self.count
+
+    def series_warning(self) -> str:
+        return f"{self.count:,} series, an id?"
+
+
+def test_refused_readings_are_dead_letters_and_many_series_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = make_loop(DeafConsumer(0), threading.Event())
+    engine, codec, outbox = FullEngine(), MagicMock(), MagicMock()
+    processor = Processor(codec, engine, PartitionNumbers("t"), Metrics())  # type: ignore[arg-type]
+    loop._engine, loop._processor, loop._outbox = engine, processor, outbox  # type: ignore[assignment]
+    zeros = np.zeros(3, np.int64)
+    codec.decode.return_value.readings = Readings(
+        ["a", "b", "a"], zeros, np.zeros(3), zeros.astype(np.int32), np.arange(3)
+    )
+    codec.decode.return_value.dead = []
+    loop._process_live([RawMessage("t", 0, at, -1, None, b"%d" % at) for at in range(3)])
+    letters = [letter for call in outbox.dead_letters.call_args_list for letter in call.args[0]]
+    assert [(letter.reason, letter.offset) for letter in letters] == [("too-many-series", 1)]
+    for engine.count in (1000, 1500, 1999, 2000):
+        loop._next_report = 0.0
+        loop._report()
+    told = [record.message for record in caplog.records if "an id?" in record.message]
+    assert told == ["1,000 series, an id?", "2,000 series, an id?"]
