@@ -138,7 +138,7 @@ def test_scores_and_forecasts_hold_no_formulas_and_their_numbers_stay() -> None:
         origin="2026-01-01T00:00:00Z",
         timestamps=["2026-01-01T00:05:00Z"],
         median=[-1.5],
-        quantiles={0.1: [-2.0]},
+        quantiles={"0.1": [-2.0]},
     )
     csv_output.ForecastWriter(out, [0.1], timed=True).write(forecast)
     (row,) = csv.DictReader(io.StringIO(out.getvalue()))

@@ -124,7 +124,7 @@ class Server:
                 done, _ = await asyncio.wait({answer}, timeout=GONE_SECONDS)
                 if done:
                     return answer.result()
-                if reader.at_eof():
+                if reader.at_eof() or reader.exception() is not None:
                     raise ConnectionError
         finally:
             answer.cancel()
