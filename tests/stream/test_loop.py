@@ -199,7 +199,7 @@ def test_an_answer_that_cannot_be_read_is_told_in_our_words(error: Exception) ->
     consumer.poll.side_effect = error
     loop = make_loop(consumer, threading.Event())
     with pytest.raises(FatalError, match="poll: an answer of Kafka cannot be read"):
-        loop.run("input")
+        loop.run(Subscription(("input",)))
 
 
 class FullEngine:
