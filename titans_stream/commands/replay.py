@@ -9,9 +9,7 @@ series each; with --value only those named.
 from __future__ import annotations
 
 import argparse
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,7 @@ from titans_stream.commands.outputs import Account, note
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
+    from titans_stream.records import Int8
     from titans_stream.stream.publisher import Row
     from titans_stream.stream.settings import InputConfig
 
@@ -125,75 +124,33 @@ def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
     return iter(sorted(found, key=lambda row: row.timestamp))
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Event time of one series as the engine's order keeps it; times in nanoseconds.
-
-    Readings wait until the series has been seen `bound` later. `last` is that of the last one
-    taken, `late` that of the last late one, the `run`-th in an order of their own.
-    """
-
-    bound: int
-    shared: bool
-    """Several readings may have one time; that two of them may be equal is not looked at."""
-    newest: int | None = None
-    waiting: list[int] = field(default_factory=list)
-    last: int | None = None
-    late: int = 0
-    run: int = 0
-
-    def take(self, time: int, account: Account) -> None:
-        """Take a reading; those that are dropped now are counted."""
-        if self.newest is not None and time <= self.newest - self.bound:
-            self._judge(time, account)
-            return
-        at = bisect_left(self.waiting, time)
-        if self.waiting[at : at + 1] == [time] and not self.shared:
-            account.duplicate += 1
-            return
-        self.waiting.insert(at, time)
-        self.newest = self.waiting[-1] if self.newest is None else max(self.newest, time)
-        released = bisect_right(self.waiting, self.newest - self.bound)
-        for each in self.waiting[:released]:
-            self._judge(each, account)
-        del self.waiting[:released]
-
-    def _judge(self, time: int, account: Account) -> None:
-        from titans_stream.engine.order import CLOCK_STEP
-
-        if time == self.last:
-            account.duplicate += not self.shared
-            return
-        if self.last is not None and time < self.last:
-            self.run = self.run + 1 if self.run == 0 or time > self.late else 1
-            self.late = time
-            if self.run < CLOCK_STEP:
-                account.late += 1
-                return
-        self.last, self.run = time, 0
-
-
 def _counted(rows: Iterable[Row], connector: Connector, account: Account) -> Iterator[Row]:
     """Hand rows on; what a worker of the connector will drop is counted when they go out."""
+    import numpy as np
+
     from titans_stream.commands.connector_rows import SeriesNames
+    from titans_stream.engine.order_check import OrderCheck
+    from titans_stream.records import Status
     from titans_stream.stream.codec.fields import UnusableError
 
     names = SeriesNames(connector.input)
-    clocks: dict[str, _Clock] = {}
+    order = OrderCheck(connector.engine)
+
+    def count(status: Int8) -> None:
+        account.duplicate += int((status == Status.DUPLICATE).sum())
+        account.late += int((status == Status.LATE).sum())
+
     for row in rows:
         fields = tuple(row.fields.items())
-        for value_name in row.values:
+        for value_name, value in row.values.items():
             account.readings += 1
             try:
                 series, _ = names.of(fields, value_name)
             except UnusableError:
                 continue  # the worker says so in a dead letter
-            if series not in clocks:
-                engine = connector.engine
-                shared = engine.duplicates in ("keep-order", "spread")
-                clocks[series] = _Clock(engine.max_out_of_orderness, shared)
-            clocks[series].take(row.timestamp, account)
+            count(order.take(series, row.timestamp, np.nan if value is None else value))
         yield row
+    count(order.flush())
 
 
 def _check(rows: list[Row], config: InputConfig) -> None:

@@ -29,7 +29,6 @@ from titans_stream.engine.order import (
     UNCONFIRMED,
     Arrivals,
     Judgements,
-    OrderSettings,
     judge,
     segments,
 )
@@ -42,6 +41,7 @@ from titans_stream.engine.state import (
     clocks_of,
     fresh_series,
     judged_tables,
+    order_settings,
     rule_of,
     series_state,
 )
@@ -109,10 +109,7 @@ class Scoring:
         self._alerts = alerts
         self._local_time = LocalTime(config.timezone)
         self._settings = alert_settings(alerts)
-        self.limits = OrderSettings(
-            float(config.expected_interval or 0), config.gap_factor, config.expire_after,
-            config.duplicates in ("keep-order", "spread"),
-        )  # fmt: skip
+        self.limits = order_settings(config)
         self._detector = detector or Detector(model.weights)
         self._forecaster = OneStepForecaster(model.weights)
         specs = series_state() | ({} if forecast is None else forecast_state())

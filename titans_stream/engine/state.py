@@ -29,8 +29,17 @@ from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
 from titans_stream.detection.rules import AlertConfig, resolve_rule
 from titans_stream.detection.tail import Histogram, Tail
-from titans_stream.engine.order import NEVER, Clock, Clocks, Jump, Pace, Stamp
+from titans_stream.engine.order import (
+    NEVER,
+    Clock,
+    Clocks,
+    Jump,
+    OrderSettings,
+    Pace,
+    Stamp,
+)
 from titans_stream.engine.rows import Array
+from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Records
@@ -114,3 +123,11 @@ def alert_settings(config: AlertConfig) -> Settings:
         onboarding=config.onboarding_allowance,
     )
     return Settings(*map(float, numbers))
+
+
+def order_settings(config: EngineConfig) -> OrderSettings:
+    """What the judge of event time is told."""
+    return OrderSettings(
+        float(config.expected_interval or 0), config.gap_factor, config.expire_after,
+        config.duplicates in ("keep-order", "spread"),
+    )  # fmt: skip
