@@ -74,7 +74,7 @@ def tell(looked: Looked) -> None:
         f"{f' ({reasons})' * bool(unusable)}; {dropped:,} readings would be dropped "
         f"({looked.same:,} duplicate, {looked.late:,} late)"
     )
-    if unusable > MANY * looked.messages:
+    if MANY * looked.messages < unusable < looked.messages:
         note(f"warning: {unusable:,} of {looked.messages:,} messages cannot be used: {reasons}")
     if looked.late > MANY * looked.readings:
         note(
