@@ -315,7 +315,7 @@ def test_what_acts_on_a_terminal_is_written_out(tmp_path: Path) -> None:
     file = CsvFile(path)
     columns = choose_columns(file, None, (), None)
     assert about_columns(file, columns.left_out, ()) == [
-        r'left out: na\nme: "x" in row 1 is not a number'
+        r'left out: na\u000ame: "x" in row 1 is not a number'
     ]
     with pytest.raises(ValueError, match=r'column v: "\\x1b\[2J\\n" is not a number'):
         file.read().numbers("v")

@@ -506,3 +506,13 @@ def test_an_older_result_stays_when_a_run_fails(tmp_path: Path) -> None:
     out.write_text("kept", encoding="utf-8")
     assert cli.main(["score", str(path), "--out", str(out), "--quiet"]) == 2
     assert out.read_text(encoding="utf-8") == "kept"
+
+
+def test_the_choices_for_duplicates_are_the_engines() -> None:
+    from typing import get_args
+
+    from titans_stream.commands.csv_arguments import DUPLICATES
+    from titans_stream.engine.settings import Duplicates
+
+    assert get_args(Duplicates) == DUPLICATES
+    assert EngineConfig().duplicates == DUPLICATES[0]

@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return "".join(c if _shown(c) else _escape(c) for c in text)
 
 
+def shown(text: str, most: int = 40) -> str:
+    """A printable text of at most `most` characters, longer ones with dots at the end."""
+    return printable(text if len(text) <= most else text[: most - 3] + "...")
+
+
 def _shown(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == _SPACE
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from titans_stream.files.dialect import Dialect
+
+DUPLICATES = ("keep-order", "drop", "keep-last", "spread")
+"""The choices of `engine.settings.Duplicates`, which every start of the command line would load."""
 
 
 def add_csv_arguments(parser: argparse._ActionsContainer) -> None:
@@ -72,17 +75,13 @@ def add_csv_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def add_duplicates(parser: argparse._ActionsContainer) -> None:
-    """Add `--duplicates`, with the choices that the engine has."""
-    from titans_stream.engine.settings import EngineConfig
-
-    setting = EngineConfig.model_fields.get("duplicates")
-    if setting is not None:
-        parser.add_argument(
-            "--duplicates",
-            choices=get_args(setting.annotation),
-            help="several readings of a series with one time; default: the engine's setting, "
-            f"{setting.default}",
-        )
+    """Add `--duplicates`."""
+    parser.add_argument(
+        "--duplicates",
+        choices=DUPLICATES,
+        help="several readings of a series with one time; default: the engine's setting, "
+        f"{DUPLICATES[0]}",
+    )
 
 
 def chosen_duplicates(args: argparse.Namespace) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> Fi
         settings.expire_after,
         load_zone(settings.timezone),
         timed,
-        getattr(settings, "duplicates", "drop"),
+        settings.duplicates,
     )
 
 

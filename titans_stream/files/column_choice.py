@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.numbers import is_missing, is_number
-from titans_stream.files.shown import shown
 from titans_stream.files.times_of_cells import is_calendar_time
+from titans_stream.printable import shown
 
 TIME_NAMES = ("timestamp", "time", "datetime", "date", "ts")
 _TIME_WORDS = frozenset({

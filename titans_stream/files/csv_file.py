@@ -22,9 +22,9 @@ from titans_stream.files.dialect import Dialect
 from titans_stream.files.header import check_header
 from titans_stream.files.numbers import NumberReader
 from titans_stream.files.parquet_rows import ParquetRows, is_parquet
-from titans_stream.files.shown import shown
 from titans_stream.files.text_lines import TextLines
 from titans_stream.files.times_of_cells import EXPECTED, Notation, notation
+from titans_stream.printable import shown
 from titans_stream.records import Float64, Int64
 
 DELIMITERS = (";", ",", "\t")

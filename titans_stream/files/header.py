@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from titans_stream.files.numbers import is_missing, read_number
-from titans_stream.files.shown import shown
 from titans_stream.files.times_of_cells import is_calendar_time
+from titans_stream.printable import shown
 
 
 def check_header(

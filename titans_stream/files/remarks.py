@@ -11,7 +11,7 @@ import numpy as np
 from titans_stream.files.column_choice import CsvColumns, time_parts, told
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.order import OrderOfTimes
-from titans_stream.files.shown import shown
+from titans_stream.printable import shown
 
 log = logging.getLogger(__name__)
 
