@@ -317,7 +317,7 @@ def test_what_acts_on_a_terminal_is_written_out(tmp_path: Path) -> None:
     assert about_columns(file, columns.left_out, ()) == [
         r'left out: na\u000ame: "x" in row 1 is not a number'
     ]
-    with pytest.raises(ValueError, match=r'column v: "\\x1b\[2J\\n" is not a number'):
+    with pytest.raises(ValueError, match=r'column v: "\\u001b\[2J\\u000a" is not a number'):
         file.read().numbers("v")
 
 
