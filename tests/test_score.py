@@ -348,7 +348,7 @@ def test_many_dropped_rows_are_the_last_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, path, _ = machines(tmp_path)
-    run_score(path, "--timestamp", "at", "--value", "v")
+    run_score(path, "--timestamp", "at", "--value", "rpm")
     assert capsys.readouterr().err.splitlines()[-1] == (
         "warning: 1,180 of 1,200 readings were dropped: their series had the same time (1,180 "
         "duplicate) or a later one (0 late) already; is each series told apart?"

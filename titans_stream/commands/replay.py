@@ -9,11 +9,12 @@ series each; with --value only those named.
 from __future__ import annotations
 
 import argparse
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from titans_stream.commands.csv_arguments import add_csv_arguments, delimiter
 from titans_stream.commands.outputs import Dropped, note
@@ -116,34 +117,39 @@ class _Clock:
 
     bound: int
     shared: bool
-    """Several readings may have one time; that two of them may be equal is not looked at."""
+    """Several values may have one time; the same value again is a duplicate."""
     newest: int | None = None
-    waiting: list[int] = field(default_factory=list)
+    waiting: list[tuple[int, Any]] = field(default_factory=list)
     last: int | None = None
+    had: list[Any] = field(default_factory=list)
+    """Values of the time `last`."""
     late: int = 0
     run: int = 0
 
-    def take(self, time: int, dropped: Dropped) -> None:
+    def take(self, time: int, value: Any, dropped: Dropped) -> None:
         """Take a reading; those that are dropped now are counted."""
         if self.newest is not None and time <= self.newest - self.bound:
-            self._judge(time, dropped)
+            self._judge(time, value, dropped)
             return
-        at = bisect_left(self.waiting, time)
-        if self.waiting[at : at + 1] == [time] and not self.shared:
+        same = [other for at, other in self.waiting if at == time]
+        if same and (not self.shared or value in same):
             dropped.duplicate += 1
             return
-        self.waiting.insert(at, time)
-        self.newest = self.waiting[-1] if self.newest is None else max(self.newest, time)
-        released = bisect_right(self.waiting, self.newest - self.bound)
+        at = bisect_right(self.waiting, time, key=itemgetter(0))
+        self.waiting.insert(at, (time, value))
+        self.newest = time if self.newest is None else max(self.newest, time)
+        released = bisect_right(self.waiting, self.newest - self.bound, key=itemgetter(0))
         for each in self.waiting[:released]:
-            self._judge(each, dropped)
+            self._judge(*each, dropped)
         del self.waiting[:released]
 
-    def _judge(self, time: int, dropped: Dropped) -> None:
+    def _judge(self, time: int, value: Any, dropped: Dropped) -> None:
         from titans_stream.engine.order import CLOCK_STEP
 
         if time == self.last:
-            dropped.duplicate += not self.shared
+            again = not self.shared or value in self.had
+            dropped.duplicate += again
+            self.had += [] if again else [value]
             return
         if self.last is not None and time < self.last:
             self.run = self.run + 1 if self.run == 0 or time > self.late else 1
@@ -151,7 +157,7 @@ class _Clock:
             if self.run < CLOCK_STEP:
                 dropped.late += 1
                 return
-        self.last, self.run = time, 0
+        self.last, self.run, self.had = time, 0, [value]
 
 
 def _counted(rows: Iterable[Row], connector: Connector, dropped: Dropped) -> Iterator[Row]:
@@ -173,7 +179,7 @@ def _counted(rows: Iterable[Row], connector: Connector, dropped: Dropped) -> Ite
                 engine = connector.engine
                 shared = engine.duplicates in ("keep-order", "spread")
                 clocks[series] = _Clock(engine.max_out_of_orderness, shared)
-            clocks[series].take(row.timestamp, dropped)
+            clocks[series].take(row.timestamp, row.fields.get(value_name, fields), dropped)
         yield row
 
 
