@@ -117,7 +117,7 @@ class JsonCodec:
         for message in messages:
             raw = unwrapped(message.value) if self._unwrap else message.value
             try:
-                if raw is None or not (raw.isascii() or raw.decode()):
+                if raw is None or message.problem or not (raw.isascii() or raw.decode()):
                     raise ValueError("no value")
                 document = parse(raw)
                 key = get_fields(document)
