@@ -265,7 +265,10 @@ def test_check_names_a_rule_that_is_for_no_series(
         assert cli.main(["check", str(path)]) == 0
         assert capsys.readouterr().err == "", "nothing is known of an empty topic"
         names = ["vienna/1"] + ["graz/1"] * 20  # the first is not among the messages shown
-        texts = [f'{{"sensor": "{name}", "ts": 1772323200, "value": 1}}' for name in names]
+        texts = [
+            f'{{"sensor": "{name}", "ts": {1772323200 + i}, "value": 1}}'
+            for i, name in enumerate(names)
+        ]
         send(broker.bootstrap, [text.encode() for text in texts])
         assert cli.main(["check", str(path)]) == 0
     assert capsys.readouterr().err == (

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.check_readings import look_at, tell
 from titans_stream.commands.outputs import note, say
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     shown = found.messages[-args.messages :] if args.messages else ()
     _offsets(connector, found)
     _messages(shown)
+    from titans_stream.commands.check_readings import look_at, tell
+
     tell(look_at(found.messages, connector.engine.max_out_of_orderness))
     _rules(connector, found)
     _model(connector)

@@ -239,8 +239,8 @@ def decompressed(data: memoryview, compression: int, most_bytes: int) -> bytes:
     if compression not in _DECOMPRESS:
         raise BatchError(f"there is no compression {compression}")
     name, library, decompress = _DECOMPRESS[compression]
-    if library is not None and getattr(codec, library) is None:
-        raise UnsupportedCodecError(f"no library for {name}: install the Python package {library}")
+    if library is not None and not (getattr(codec, library) and getattr(codec, f"has_{name}")()):
+        raise UnsupportedCodecError(f"the library for {name} compression is missing")
     try:
         content: bytes | None = decompress(data.tobytes(), most_bytes)
     except BatchError:
