@@ -351,7 +351,8 @@ FILES = {
     "text": (
         "ts,value,sensor\n2026-03-01,1,a\n2026-03-02,x,a\n",
         [],
-        'd.csv: row 2, column value: "x" is not a number',
+        'd.csv: row 2, column value: "x" is not a number; --na takes such a text as a missing '
+        "value",
     ),
     "empty": ("", [], "d.csv: the file is empty"),
     "no time": (
