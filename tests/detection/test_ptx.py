@@ -79,7 +79,7 @@ CALLS = {
             INDEX, NUMBERS, np.zeros((1, 10)), state_of(rows(L.state_layout())),
             Detector(untrained_weights(0))._weights, NUMBERS, COLUMNS,
         ),
-        1_000,
+        2_000,
     ),
     "judge": (
         _judge,

@@ -20,6 +20,7 @@ from titans_stream.records import Float32, Float64, Int16, Int64, Records
 _WIDE = layout.HOUR_BINS + layout.MEAN_BINS
 _inputs = scratch(layout.LAGS + layout.TIME_FEATURES)
 _key = scratch(layout.KEY)
+_counted = scratch(layout.RING, np.float32)
 
 
 class State(NamedTuple):
@@ -251,20 +252,12 @@ def _exp32(x: np.float32) -> np.float32:
 
 
 @njit(fastmath=ASSOCIATIVE)
-def exceedance(blocks: Float32, n: int, weights: Float32, withheld: int, x: np.float32) -> float:
-    """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING].
-
-    `withheld`: bits of the ages of the blocks that do not count.
-    """
+def exceedance(blocks: Float32, n: int, weights: Float32, x: np.float32) -> float:
+    """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING]."""
     total = np.float32(0.0)
     inverse = np.float32(1.0 / layout.SOFTNESS)
     for i in range(n):
         total += weights[i] / (np.float32(1.0) + _exp32((x - blocks[i]) * inverse))
-    if withheld != 0:
-        total = np.float32(0.0)
-        for i in range(n):
-            weight = weight_of(weights, withheld, i)
-            total += weight / (np.float32(1.0) + _exp32((x - blocks[i]) * inverse))
     return float(total)
 
 
@@ -290,6 +283,11 @@ def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: 
     W = core.w_sum
     n_ring = min(int(core.n_blocks), layout.RING)
     withheld = _withheld(core)
+    weights = block_weights
+    if withheld != 0:
+        weights = _counted()
+        for i in range(n_ring):
+            weights[i] = weight_of(block_weights, withheld, i)
     total = 0.0
     for c in range(layout.CHANNELS):
         magnitude = surprise[c]
@@ -301,7 +299,7 @@ def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: 
             spread = core.wbb_sum[c] - 2.0 * mu * wb + mu * mu * W
             var = (2.0 * (0.35**2 + (level - mu) ** 2) + max(spread, 0.0)) / (2.0 + W)
             G = 1.0 / (1.0 + math.exp(min(69.0, 1.8138 * (x - mu) / math.sqrt(var))))
-            ge = exceedance(blocks[c], n_ring, block_weights, withheld, np.float32(x))
+            ge = exceedance(blocks[c], n_ring, weights, np.float32(x))
             partial = core.partial[c]
             if partial > -1e300:
                 ge += 1.0 / (1.0 + exp64((x - partial) / layout.SOFTNESS))
