@@ -368,11 +368,7 @@ class Loop:
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Tells the loop of rebalances.
-
-    kafka-python would log an exception with its traceback and raise another one in poll: errors
-    are kept for the loop's own thread instead.
-    """
+    """Tells the loop of rebalances; errors, which poll would replace by others, are kept for it."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
