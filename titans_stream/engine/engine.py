@@ -69,7 +69,7 @@ class StreamEngine:
         self._config = config
         self._model = model
         self._series = SeriesTable(self._admit)
-        context = Context(model, topic, calendar, self._series.name)
+        context = Context(model, topic, calendar, self._series)
         self._scoring = Scoring(config, alerts, context, forecast, detector)
         self._slots = self._scoring.slots
         self._admission = Admission(self._series, config.max_series, config.when_full, self._may_go)

@@ -6,7 +6,7 @@ forecast, each reading before it is learned, then the second stage and the episo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ from titans_stream.engine.order import (
     segments,
 )
 from titans_stream.engine.rows import Array, Rows, Slots
+from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.state import (
     LATER,
@@ -69,13 +70,13 @@ YOUNG_RESIDENT = 4_096
 class Context:
     """What scores and alerts are made with, and what they name.
 
-    `name` gives the id of a series by its uid. `calendar` False: timestamps carry no time of day.
+    `series` gives ids by uid. `calendar` False: timestamps carry no time of day.
     """
 
     model: Model
     topic: str
     calendar: bool
-    name: Callable[[int], str]
+    series: SeriesTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ class Scoring:
         self.forecasts: SeriesForecasts | None = None
         if forecast is not None:
             interval = config.expected_interval or 0
-            self.forecasts = SeriesForecasts(forecast, interval, model, context.topic, context.name)
+            self.forecasts = SeriesForecasts(
+                forecast, interval, model, context.topic, context.series.name
+            )
 
     def admit(self, uid: int, series_id: str) -> None:
         """A uid is given out to a new series."""
@@ -241,7 +244,7 @@ class Scoring:
         self.young.carry_in(uids[here], slots[here], self.slots.arrays)
 
     def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> Batch:
-        names = [self._context.name(uid) for uid in columns.uid.tolist()]
+        names = self._context.series.names(columns.uid)
         return Batch(
             columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
             np.zeros(len(columns), np.int8),
@@ -319,7 +322,7 @@ class Scoring:
         self, columns: Columns, kinds: Int8, states: Records, times: Records
     ) -> list[Alert]:
         """The alerts of events, one for each reading of `columns`."""
-        names = [self._context.name(uid) for uid in columns.uid.tolist()]
+        names = self._context.series.names(columns.uid)
         state, time = states.view(np.recarray), times.view(np.recarray)
         return [
             make_alert(
