@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.messages import RawMessage
-from titans_stream.stream.publisher import MessageBuilder, Row, group_of_series
+from titans_stream.stream.publisher import MessageBuilder, Row
 from titans_stream.stream.settings import InputConfig
 
 NOON_MS = 1_772_366_400_000
@@ -111,17 +111,3 @@ def test_built_messages_hold_what_the_group_needs() -> None:
     by_key = InputConfig.model_validate({**ONE, "group": "{key}"})
     names = {"site": "a", "machine": "7", "channel": "p", "key": "asset"}
     assert MessageBuilder(by_key).build(Row(10**18, {"v": 1.0}, names))[0] == b"asset"
-
-
-def test_the_group_of_a_series_as_far_as_its_id_tells() -> None:
-    assert group_of_series(InputConfig.model_validate(ONE), "a/7/p") == "a/7"
-    several = InputConfig.model_validate({**SEVERAL, "group": "{site}.{machine}.{topic}"})
-    assert group_of_series(several, "a/7/oil.t") == "a.7.sensors"
-    for config, series, message in (
-        (several, "a/7/other", "does not end in one of input.values"),
-        (several, "a", "cannot give the series id"),
-        (InputConfig.model_validate(SEVERAL), "a/7/flow", "line is no part of the series id"),
-        (InputConfig.model_validate({**ONE, "group": "{key}"}), "a/7/p", "key is no part"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            group_of_series(config, series)

@@ -19,7 +19,6 @@ from kafka.errors import KafkaError
 
 from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Path, format_path, parse_path
-from titans_stream.stream.codec.series_template import SeriesTemplate
 from titans_stream.stream.codec.timestamps import SPREADSHEET_EPOCH, UNIT_NANOSECONDS
 from titans_stream.stream.kafka.client import KafkaClients, close_producer, translated
 from titans_stream.stream.kafka.errors import ConnectError
@@ -86,36 +85,6 @@ def series_fields(config: InputConfig, series_id: str) -> dict[str, str]:
     ValueError where the template cannot give this id. A template that is one name takes any id.
     """
     return _fields_of(config.series, series_id)
-
-
-def group_of_series(config: InputConfig, series_id: str) -> str:
-    """The group of a series, as far as its id alone says. ValueError where it does not."""
-    group, template = config.group_template, config.series_template
-    assert group is not None
-    found = {"topic": config.topic}
-    if config.value is not None:
-        found["value_name"] = config.value
-    found |= _fields_of(template.text, series_id)
-    if found.get("value_name", config.value_names[0]) not in config.value_names:
-        raise ValueError(f"input.series: {series_id!r} does not end in one of input.values")
-    by_path = {path: found.get(name, found.get("." + name)) for path, name in _texts_of(group)}
-
-    def special(name: str) -> str:
-        if name not in found:
-            raise ValueError(f"input.group: {name} is no part of the series id")
-        return found[name]
-
-    def field(path: Path) -> str:
-        text = by_path[path]
-        if text is None:
-            raise ValueError(f"input.group: {format_path(path)} is no part of the series id")
-        return text
-
-    return group.render(field, special)
-
-
-def _texts_of(template: SeriesTemplate) -> list[tuple[Path, str]]:
-    return [(path, format_path(path)) for path in template.fields]
 
 
 def _fields_of(template: str, series_id: str) -> dict[str, str]:
