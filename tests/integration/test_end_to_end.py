@@ -187,7 +187,8 @@ def test_scores_from_kafka_equal_scores_from_the_file(result: Run) -> None:
         .astype("datetime64[ns, UTC]")
         .astype("int64")
     ).sort_values(["series_id", "timestamp"], kind="stable")
-    assert online.series.tolist() == offline.series_id.tolist()
+    assert len(online) == len(offline)
+    assert np.array_equal(online.series, offline.series_id)
     np.testing.assert_array_equal(online.value, offline.value)
     for name in ("score", "surprise", "expected", "lower", "upper"):
         np.testing.assert_allclose(online[name], offline[name], rtol=1e-5, atol=1e-5, err_msg=name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from tests.stream_harness import ExactEngine, SeriesState
@@ -26,6 +27,8 @@ class OnePartition:
     def __init__(self) -> None:
         self.found: OffsetAndMetadata | None = None
         self.position = -1
+        self.heard = 1_000
+        self.answers = True
 
     def pause(self, *names: Any) -> None: ...
 
@@ -35,12 +38,14 @@ class OnePartition:
         self.position = offset
 
     def highwater(self, name: Any) -> int:
-        return 1_000
+        return self.heard
 
     def beginning_offsets(self, names: list[Any], timeout_ms: float) -> dict[Any, int]:
         return dict.fromkeys(names, 0)
 
     def end_offsets(self, names: list[Any], timeout_ms: float) -> dict[Any, int]:
+        if not self.answers:
+            raise KafkaTimeoutError("no answer")
         return dict.fromkeys(names, 1_000)
 
     def committed(self, name: Any, metadata: bool, timeout_ms: float) -> Any:
@@ -176,3 +181,21 @@ def test_offsets_that_cannot_be_are_refused(world: World, caplog: pytest.LogCapt
     assert [message.offset for message in kept] == [0, 1, 5, 999]
     assert assignment._metrics.counts["refused_messages"] == 5
     assert "in partition 0: 5 message(s) refused" in caplog.text
+
+
+def test_messages_beyond_the_end_that_was_heard_are_taken(world: World) -> None:
+    """A fetch from a log that grows holds more than the end that it names."""
+    assignment, _ = world.recover()
+    world.consumer.heard = 700
+    messages = [RawMessage("in", 0, offset, 0, None, b"") for offset in range(690, 720)]
+    assert assignment.credible(NAME, messages) == messages
+    assert assignment._metrics.counts["refused_messages"] == 0
+
+
+def test_messages_whose_end_nobody_tells_are_read_again(world: World) -> None:
+    assignment, _ = world.recover()
+    world.consumer.heard, world.consumer.answers = 700, False
+    messages = [RawMessage("in", 0, offset, 0, None, b"") for offset in range(690, 720)]
+    assert assignment.credible(NAME, messages) == []
+    assert world.consumer.position == assignment.progress[NAME].position
+    assert assignment._metrics.counts["refused_messages"] == 0

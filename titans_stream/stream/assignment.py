@@ -16,6 +16,7 @@ from titans_stream.durations import MILLISECOND
 from titans_stream.records import Engine
 from titans_stream.stream.kafka.client import translated
 from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
@@ -298,10 +299,19 @@ class Assignment:
     def credible(self, partition: TopicPartition, messages: list[RawMessage]) -> list[RawMessage]:
         """The messages whose offsets can be theirs: rising, from the position to the log's end.
 
-        A committed offset beyond the log would skip messages that are still to come.
+        A committed offset beyond the log would skip messages that are still to come. A broker
+        notes the end that it tells before it reads, so a fetch from a log that grows may reach
+        beyond it: the end is asked for anew before any message is refused.
         """
         least = self.progress[partition].position
         end = self._consumer.highwater(partition)
+        if end is not None and any(message.offset >= end for message in messages):
+            try:
+                with translated("the end of the log"):
+                    end = self._consumer.end_offsets([partition], _ANSWER_MS)[partition]
+            except UnansweredError:
+                self._consumer.seek(partition, least)  # to be fetched again
+                return []
         kept: list[RawMessage] = []
         for message in messages:
             if least <= message.offset and (end is None or message.offset < end):

@@ -5,6 +5,7 @@ docs/forecasting.md tells the method; `kernels.run` is the way of a reading.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,12 +145,15 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def plain_weights() -> dict[str, Float64]:
-    """Untrained shared weights: the last reading fades with the steps, the memory takes over."""
+    """Untrained shared weights: the last reading fades with the steps, the memory takes over.
+
+    math.exp, as numpy's differs in the last bit between processors, and with it the state's schema.
+    """
     finer = 0.5 ** np.arange(layout.FINER_BANDS, 0, -1)
     ahead = np.concatenate((finer, layout.ENDS)) / layout.COARSE
     w = np.zeros((layout.BANDS, layout.FEATURES))
-    w[:, 1] = 0.5 * (1.0 - np.exp(-3.0 * ahead))
-    w[:, 2] = 0.1 + 0.8 * np.exp(-6.0 * ahead)
+    w[:, 1] = [0.5 * (1.0 - math.exp(-3.0 * x)) for x in ahead]
+    w[:, 2] = [0.1 + 0.8 * math.exp(-6.0 * x) for x in ahead]
     gram = np.broadcast_to(
         0.25 * np.eye(layout.FEATURES), (layout.BANDS, layout.FEATURES, layout.FEATURES)
     )
