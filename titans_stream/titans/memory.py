@@ -87,10 +87,13 @@ class NeuralMemory(nn.Module):
             nn.init.normal_(self.filter, std=0.1)
             with torch.no_grad():
                 self.filter[:, -1] += 1.0
-        for weight in self.start:
+        *others, last = self.start
+        for weight in others:
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
         if config.depth < 3:
-            nn.init.zeros_(self.start[-1])
+            nn.init.zeros_(last)
+        else:
+            nn.init.normal_(last, std=last.shape[-1] ** -0.5)
 
     def initial_state(self, rows: int) -> MemoryState:
         """The state of `rows` series of which nothing has been read."""
