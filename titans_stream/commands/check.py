@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     _messages(shown)
     from titans_stream.commands.check_readings import look_at, tell
 
-    tell(look_at(found.messages, connector.engine.max_out_of_orderness))
+    tell(look_at(found.messages, connector.engine))
     _rules(connector, found)
     _model(connector)
     _forecasts(connector)

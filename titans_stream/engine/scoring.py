@@ -116,8 +116,8 @@ class Scoring:
         specs = series_state() | ({} if forecast is None else forecast_state())
         self.slots = Slots(specs, config.slots, fresh_series(), later=LATER)
         self.young = Young()
-        # a replay is shown to be exact for the model's own detector, without forecasts
-        self._keeps_young = detector is None and forecast is None
+        # a replay is shown to be exact for the model's own detector
+        self._keeps_young = detector is None
         self.slots.home = self
         self.rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self.forecasts: SeriesForecasts | None = None
