@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for line in source.remarks(scorer.tally.account):
             note(f"note: {line}")
+        for line in scorer.remarks():
+            note(f"note: {line}")
         _report(scorer.tally, timed, time.monotonic() - started)
     return scorer.tally.account.end(args.allow_dropped, remedy=source.remedy)
 

@@ -31,6 +31,7 @@ from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import plain
 from titans_stream.records import (
     Alert,
+    EngineFigures,
     Forecast,
     GroupScores,
     Int64,
@@ -76,6 +77,7 @@ class StreamEngine:
         self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
         limits = self._scoring.limits
         self._groups = Groups(limits, alerts, self._series.name, model.ref, topic)
+        self._opened = 0
         self._schema = state_schema(model, config, calendar, forecast is not None)
 
     @property
@@ -101,6 +103,15 @@ class StreamEngine:
         """A line for people where most series have a handful of readings, else nothing."""
         uids = self._series.all()
         return series_warning(len(uids), self._series.names(self._admission.few(uids)))
+
+    def figures(self) -> EngineFigures:
+        """What the engine has come to since it was built."""
+        return EngineFigures(
+            self._scoring.open_episodes() + self._groups.open_episodes(),
+            self._opened,
+            self._scoring.due + self._groups.due,
+            self._scoring.expired,
+        )
 
     def info(self) -> dict[str, int | str]:
         """Figures for people and metrics."""
@@ -225,6 +236,7 @@ class StreamEngine:
             frames.append(frame)
             alerts += more
         alerts.sort(key=itemgetter(0))
+        self._opened += sum(alert.status == "opened" for _, alert in alerts)
         return scores, [alert for _, alert in alerts], frames
 
     def _admit(self, uid: int, series_id: str) -> None:

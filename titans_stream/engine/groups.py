@@ -35,7 +35,7 @@ from titans_stream.engine.frame_state import (
 from titans_stream.engine.order import NEVER, Judgements, OrderSettings, Pace
 from titans_stream.engine.rows import Array, Rows
 from titans_stream.engine.series import SeriesTable
-from titans_stream.engine.state import alert_settings, judged_state, judged_tables, rule_of
+from titans_stream.engine.state import alert_settings, due, judged_state, judged_tables, rule_of
 from titans_stream.memory.rows import ArraySpec, dtype_of
 from titans_stream.records import (
     Alert,
@@ -111,6 +111,8 @@ class Groups:
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
         self._table = SeriesTable(self._admit)
+        self.due = 0.0
+        """False episodes that the budgets allow for the frames that were judged."""
         self._outside = 0
         self._used = False
 
@@ -124,6 +126,10 @@ class Groups:
             "groups_on_two_partitions": self._table.on_two_partitions,
             "outside_frames": self._outside,
         }
+
+    def open_episodes(self) -> int:
+        """How many episodes of groups are open."""
+        return int((self._rows.arrays["episode"]["open"][self._table.all()] == 1.0).sum())
 
     def uids(self, names: list[str], partitions: Int32) -> Int64:
         """The group's row of each reading; new groups are admitted."""
@@ -190,9 +196,11 @@ class Groups:
     def _frames(self, written: Written, columns: Columns) -> GroupScores:
         count = int(written.counts["frames"][0])
         judgement, mark = written.judgement[:count], written.mark[:count]
-        at = mark["at"]
+        at, group = mark["at"], mark["group"]
+        pace = self._rows.arrays["pace"]["interval"][group]
+        self.due += due(self._rules.arrays["rule"][group], pace)
         return GroupScores(
-            group=self._table.names(mark["group"]),
+            group=self._table.names(group),
             timestamp=mark["time"].copy(),
             statistic=judgement["statistic"].copy(),
             p_value=judgement["p_value"].copy(),

@@ -40,6 +40,7 @@ from titans_stream.engine.state import (
     alert_settings,
     clock_state,
     clocks_of,
+    due,
     fresh_series,
     judged_tables,
     order_settings,
@@ -119,6 +120,10 @@ class Scoring:
         # a replay is shown to be exact for the model's own detector
         self._keeps_young = detector is None
         self.slots.home = self
+        self.due = 0.0
+        """False episodes that the budgets allow for the time that was scored."""
+        self.expired = 0
+        """How often a series was silent for too long and began anew."""
         self.rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self.forecasts: SeriesForecasts | None = None
         if forecast is not None:
@@ -170,6 +175,10 @@ class Scoring:
         else:
             episode = self.slots.export(one, ["episode"])["episode"]
         return bool(episode["open"][0] == 1.0)
+
+    def open_episodes(self) -> int:
+        """How many episodes of series are open."""
+        return self.slots.count("episode", "open") + self.young.open_episodes(self.slots.slots_of)
 
     def export(self, uids: Int64) -> dict[str, Array]:
         """Copy out the state of series; `young` has the places of those that have a row only."""
@@ -296,6 +305,7 @@ class Scoring:
             self.rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
         )  # fmt: skip
         count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
+        self.due += due(readings.rule[columns.group < 0], readings.interval[columns.group < 0])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T
@@ -352,6 +362,7 @@ class Scoring:
             batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
             arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
         )  # fmt: skip
+        self.expired += int(anew.sum())
         self.slots.reset(slots[anew], keep=clock_state())
         self.young.restart(batch.columns.uid[at[anew]])
         held = batch.columns.take(at)

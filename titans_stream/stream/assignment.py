@@ -375,6 +375,7 @@ class Assignment:
         progress.snapshot_offset = progress.position
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.counts["snapshots"] += 1
+        self._metrics.last_snapshot = time.monotonic()
 
 
 def _with_birth(plan: Plan, told: Origin) -> Plan:

@@ -338,6 +338,9 @@ class DeliveryConfig(BaseModel):
     shutdown_timeout: Duration = Field(
         default=30 * SECOND, description="time to finish, commit and snapshot after SIGTERM"
     )
+    report_every: Duration = Field(
+        default=60 * SECOND, description="time between lines in the log about the work; 0: none"
+    )
 
 
 class StateConfig(BaseModel):
