@@ -180,7 +180,7 @@ class Alert:
     status: Literal["opened", "updated", "resolved"]
     series_id: str
     severity: Literal["warning", "critical"]
-    reason: Literal["surprise", "valid_range"]
+    reason: Literal["surprise", "valid_range", "no_data"]
     onset: str
     timestamp: str
     peak_timestamp: str

@@ -22,6 +22,7 @@ from titans_stream.engine.columns import Columns
 from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
+from titans_stream.engine.no_data import NoData
 from titans_stream.engine.reorder import ReorderBuffer
 from titans_stream.engine.scoring import YOUNG_RESIDENT, Context, Scoring
 from titans_stream.engine.series import SeriesTable
@@ -77,6 +78,9 @@ class StreamEngine:
         self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
         limits = self._scoring.limits
         self._groups = Groups(limits, alerts, self._series.name, model.ref, topic)
+        self._no_data = NoData(
+            config.gap_factor, alerts, (self._series, self._groups), model.ref, topic
+        )
         self._opened = 0
         self._schema = state_schema(model, config, calendar, forecast is not None)
 
@@ -184,6 +188,22 @@ class StreamEngine:
         go_on()
         return _joined(done, np.array(refused, np.int64))
 
+    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+        """The alerts of a partition of which nothing was heard for `silence` ns by a wall clock.
+
+        `offset` is that of its next message. It changes the state: whoever calls it has to see that
+        a replay does so at the same place, or `set_silent_since`.
+        """
+        return self._no_data.tick(partition, silence, offset)
+
+    def silent_since(self, partition: int) -> list[int]:
+        """Since when all series, and all groups, of a partition count as silent; 0: they do not."""
+        return self._no_data.since(partition)
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        """Take over what `silent_since` gave."""
+        self._no_data.set_since(partition, since)
+
     def _may_go(self, uid: int) -> bool:
         """Whether a series can be forgotten: no group counts on it, no episode of it is open."""
         return not (self._groups.has_member(uid) or self._scoring.has_open_episode(uid))
@@ -235,6 +255,7 @@ class StreamEngine:
             frame, more = self._groups.run(columns, values, scores, judged, batch.cause, rules)
             frames.append(frame)
             alerts += more
+        alerts = [*self._no_data.run(columns, judged), *alerts]
         alerts.sort(key=itemgetter(0))
         self._opened += sum(alert.status == "opened" for _, alert in alerts)
         return scores, [alert for _, alert in alerts], frames
@@ -242,6 +263,7 @@ class StreamEngine:
     def _admit(self, uid: int, series_id: str) -> None:
         self._scoring.admit(uid, series_id)
         self._admission.admit(uid)
+        self._no_data.admit(uid, series_id)
         self._groups.forget_member(uid)
 
     def snapshot(self, partition: int) -> Snapshot:
@@ -257,6 +279,10 @@ class StreamEngine:
             for name, uid in zip(names, uids, strict=True)
         }
         packed = pack(self._schema, names, arrays, waiting, self._groups.names(partition))
+        silences, clocks = self._no_data.export(partition, uids, self._groups.members(partition))
+        packed.arrays.update({name: plain(array) for name, array in silences.items()})
+        if any(clocks):
+            packed.meta["clocks"] = clocks
         packed.meta["admission"] = admission
         return packed
 
@@ -275,6 +301,8 @@ class StreamEngine:
             self._scoring.load(uids, arrays)
             self._groups.load(partition, groups, uids, arrays)
             self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
+            tables = (uids, self._groups.members(partition))
+            self._no_data.load(partition, tables, arrays, snapshot.meta.get("clocks", []))
         except ValueError:
             self.release(partition)
             raise
@@ -290,6 +318,7 @@ class StreamEngine:
             self._order.forget(uid)
         self._series.remove(partition, names)
         self._groups.release(partition)
+        self._no_data.release(partition)
         self._admission.release(partition)
 
 

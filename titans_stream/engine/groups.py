@@ -111,6 +111,8 @@ class Groups:
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
         self._table = SeriesTable(self._admit)
+        self.on_admit: Callable[[int, str], None] = lambda uid, group_id: None
+        """Hears of each group that is admitted."""
         self.due = 0.0
         """False episodes that the budgets allow for the frames that were judged."""
         self._outside = 0
@@ -150,6 +152,7 @@ class Groups:
         self._rows.reset(np.array([uid]))
         self._rules.reserve(uid + 1)
         self._rules.arrays["rule"][uid] = rule_of(self._alerts, group_id)[0]
+        self.on_admit(uid, group_id)
 
     def run(
         self,
@@ -257,6 +260,10 @@ class Groups:
         """Whether a series is or was a member of a group."""
         members = self._members.arrays["member"]["group"]
         return self._used and uid < len(members) and bool(members[uid] >= 0)
+
+    def members(self, partition: int) -> Int64:
+        """The rows of a partition's groups."""
+        return self._table.members(partition)[1]
 
     def names(self, partition: int) -> list[str]:
         """The ids of a partition's groups."""

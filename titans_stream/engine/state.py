@@ -135,5 +135,5 @@ def order_settings(config: EngineConfig) -> OrderSettings:
     """What the judge of event time is told."""
     return OrderSettings(
         float(config.expected_interval or 0), config.gap_factor, config.expire_after,
-        config.duplicates in ("keep-order", "spread"),
+        config.duplicates in ("keep-order", "spread"), config.clock_reset,
     )  # fmt: skip

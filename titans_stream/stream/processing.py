@@ -28,6 +28,7 @@ from titans_stream.records import (
     Source,
 )
 from titans_stream.stream.codec.codec import Codec
+from titans_stream.stream.late_clocks import LateClocks
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.refusals import refusals
@@ -80,6 +81,7 @@ class Processor:
         self._engine = engine
         self._numbers = numbers
         self._metrics = metrics
+        self._late_clocks = LateClocks()
 
     def replay(self, messages: Sequence[RawMessage]) -> list[Alert]:
         """Process messages of one partition for the sake of the state; the alerts that come of it.
@@ -106,6 +108,7 @@ class Processor:
                 readings = replace(readings, partition=self._numbered(kafkas, topic))
             with self._metrics.timed("engine"):
                 results = self._engine.process(readings)
+            self._late_clocks.take(taken, results.scores, self._numbers.number)
             count += len(readings)
             done.dead.extend(decoded.dead)
             if results.refused is not None:
