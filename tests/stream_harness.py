@@ -192,6 +192,15 @@ class ExactEngine:
         states = [state for each in list(self.states.values()) for state in list(each.values())]
         return EngineFigures(sum(state.episode >= 0 for state in states), 0, 0.0, 0)
 
+    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+        return []
+
+    def silent_since(self, partition: int) -> list[int]:
+        return [0, 0]
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        raise AssertionError("nothing was silent")
+
 
 def _alert(
     identity: str,

@@ -333,6 +333,18 @@ class Engine(Protocol):
     def figures(self) -> EngineFigures:
         """Figures for people."""
 
+    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+        """The alerts of a partition of which nothing was heard for `silence` ns by a wall clock.
+
+        `offset` is that of its next message.
+        """
+
+    def silent_since(self, partition: int) -> list[int]:
+        """What `tick` has changed, to be told to an engine that replays; zeros: nothing."""
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        """Take over what `silent_since` gave."""
+
 
 __all__ = [
     "SCHEMA_VERSION",

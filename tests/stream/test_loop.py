@@ -16,7 +16,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailed
 
 from titans_stream.engine.blank import blank
 from titans_stream.engine.columns import columns_of
-from titans_stream.records import EngineFigures, Readings, Results
+from titans_stream.records import Alert, EngineFigures, Readings, Results
 from titans_stream.stream import loop as loop_module
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
@@ -228,6 +228,15 @@ class FullEngine:
 
     def figures(self) -> EngineFigures:
         return EngineFigures(0, 0, 0.0, 0)
+
+    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+        return []
+
+    def silent_since(self, partition: int) -> list[int]:
+        return [0, 0]
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        raise AssertionError("nothing was silent")
 
 
 def test_refused_readings_are_dead_letters_and_many_series_are_told(

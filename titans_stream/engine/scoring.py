@@ -18,6 +18,7 @@ from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
 from titans_stream.detection.explain import causes, make_alert
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.engine.after_gap import AfterGap
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
@@ -120,6 +121,7 @@ class Scoring:
         # a replay is shown to be exact for the model's own detector
         self._keeps_young = detector is None
         self.slots.home = self
+        self._after_gap = AfterGap()
         self.due = 0.0
         """False episodes that the budgets allow for the time that was scored."""
         self.expired = 0
@@ -136,6 +138,7 @@ class Scoring:
         """A uid is given out to a new series."""
         self.rules.reserve(uid + 1)
         self.rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
+        self._after_gap.admit(uid)
         if self._keeps_young:
             self.young.admit(uid)
 
@@ -188,6 +191,7 @@ class Scoring:
             "young": np.flatnonzero(young),
             **self.young.export(uids[young]),
             **self.slots.export(uids[~young]),
+            **self._after_gap.export(uids),
         }
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
@@ -197,6 +201,7 @@ class Scoring:
             raise ValueError("state: array 'young' names what is not there")
         warm = np.delete(uids, places)
         self.slots.load(warm, arrays)
+        self._after_gap.load(uids, arrays)
         self.young.forget(warm)
         if len(places):
             self.young.load(uids[places], arrays)
@@ -300,12 +305,14 @@ class Scoring:
             ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
             ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
         )  # fmt: skip
+        rules = self.rules.arrays["rule"][columns.uid]
+        self._after_gap.hold(columns.uid, batch.judged.gap[take], values, cause, rules)
         readings = episodes.Readings(
             columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
-            self.rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
+            rules, (columns.group >= 0).astype(np.int8),
         )  # fmt: skip
         count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
-        self.due += due(readings.rule[columns.group < 0], readings.interval[columns.group < 0])
+        self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T

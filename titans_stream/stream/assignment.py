@@ -29,6 +29,8 @@ from titans_stream.stream.recovery import (
     StoredSnapshot,
     plan_first,
     plan_recovery,
+    with_birth,
+    with_life,
 )
 from titans_stream.stream.settings import InputConfig
 
@@ -152,7 +154,10 @@ class Assignment:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
-        return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
+        return {
+            p: None if plan is None else with_life(plan, uuid.uuid4().hex[:16])
+            for p, plan in plans.items()
+        }
 
     def _told(self, topic: str) -> Origin | None:
         """What the group tells of itself with the offsets of a topic; None where it has none."""
@@ -177,8 +182,8 @@ class Assignment:
         """
         if told is not None:
             if partition.partition < told.partitions:
-                return _with_birth(self._starting_plan(partition, logged), told)
-            return _with_birth(plan_first(logged, logged.begin, logged.begin), told)
+                return with_birth(self._starting_plan(partition, logged), told)
+            return with_birth(plan_first(logged, logged.begin, logged.begin), told)
         known = self._consumer.partitions_for_topic(partition.topic) or set()
         count = max(known | {partition.partition}) + 1
         born = 0 if self._config.topic_pattern is None else self._born()
@@ -187,7 +192,7 @@ class Assignment:
             plan = plan_first(logged, start, start)
         else:
             plan, born = self._starting_plan(partition, logged), time.time_ns() // MILLISECOND
-        return _with_birth(plan, Origin(partitions=count, born=born))
+        return with_birth(plan, Origin(partitions=count, born=born))
 
     def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
         config = self._config
@@ -222,7 +227,7 @@ class Assignment:
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
         plan = plan_recovery(committed, logged, load, warm_up_from)
-        return _with_birth(plan, committed.origin)
+        return with_birth(plan, committed.origin)
 
     def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
@@ -251,6 +256,7 @@ class Assignment:
             snapshot_due=time.monotonic() + self._snapshot_interval,
         )
         self.progress[partition] = progress
+        self.replayed(progress)
         self._metrics.counts["lost_messages"] += plan.lost
         if plan.warning:
             log.error("%s partition %d: %s", *partition, plan.warning)
@@ -261,6 +267,12 @@ class Assignment:
             plan.resume - plan.seek,
             plan.resume,
         )
+
+    def replayed(self, progress: Progress) -> None:
+        """Where a replay is over, tell the engine what the wall clock had told it by then."""
+        if not progress.replaying and any(progress.origin.silent):
+            number = self._number(progress.partition)
+            self._engine.set_silent_since(number, list(progress.origin.silent))
 
     def _restored(self, partition: TopicPartition, stored: StoredSnapshot) -> bool:
         """Put a stored state in place; False, with a warning, where it does not fit the engine."""
@@ -321,17 +333,25 @@ class Assignment:
         return kept
 
     def offsets(self) -> Offsets:
-        """What has to be committed: the position of each partition that is past the replay."""
-        return {
-            partition: _offset(progress.position, progress.origin)
-            for partition, progress in self.progress.items()
-            if progress.position > progress.committed
-        }
+        """What has to be committed of each partition that is past the replay."""
+        found = {}
+        for partition, progress in self.progress.items():
+            if progress.position > progress.committed or progress.ticked:
+                silent = tuple(self._engine.silent_since(self._number(partition)))
+                progress.origin = replace(progress.origin, silent=silent)
+                found[partition] = _offset(progress.position, progress.origin)
+        return found
 
     def note_committed(self) -> None:
         """Everything up to the positions is committed now."""
         for progress in self.progress.values():
             progress.committed = max(progress.committed, progress.position)
+            progress.ticked = False
+
+    def is_read(self, partition: TopicPartition) -> bool:
+        """Whether the log is known to hold nothing more."""
+        end = self._consumer.highwater(partition)
+        return end is not None and end <= self.progress[partition].position
 
     def note_lag(self) -> None:
         """Bring the lag by partition up to date."""
@@ -376,18 +396,6 @@ class Assignment:
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.counts["snapshots"] += 1
         self._metrics.last_snapshot = time.monotonic()
-
-
-def _with_birth(plan: Plan, told: Origin) -> Plan:
-    origin = replace(plan.origin, partitions=told.partitions, born=told.born)
-    return replace(plan, origin=origin)
-
-
-def _with_life(plan: Plan) -> Plan:
-    """A plan of a state that begins empty names its life."""
-    if plan.stored is not None or plan.origin.life:
-        return plan
-    return replace(plan, origin=replace(plan.origin, life=uuid.uuid4().hex[:16]))
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:

@@ -50,6 +50,7 @@ from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.processing import Processor
 from titans_stream.stream.recovery import Progress
 from titans_stream.stream.settings import DeliveryConfig, Subscription
+from titans_stream.stream.ticks import Ticks
 from titans_stream.stream.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Loop:
         self._signals = signals
         self._commit_timeout = commit_timeout
         self._begun = 0.0
+        self._ticks = Ticks(parts.assignment, parts.processor)
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
@@ -181,6 +183,10 @@ class Loop:
             if records:
                 self._metrics.last_message = time.monotonic()
                 self._take(records)
+            silent = self._ticks.look()
+            if silent:
+                self._begin()
+                self._outbox.alerts(silent, {})
             if self._commit_due():
                 self._commit(Deadline(self._commit_timeout))
             self._assignment.snapshot_next_due()
@@ -228,6 +234,7 @@ class Loop:
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
+            progress.last_message = time.monotonic()
             messages = self._assignment.credible(partition, raw_messages(found))
             for part in slices(messages):
                 kept = self._replay(progress, part) if progress.replaying else part
@@ -253,14 +260,18 @@ class Loop:
                         progress.muted.add(alert.alert_id)
                 progress.position = segment[-1].offset + 1
                 self._metrics.counts["replayed_messages"] += len(segment)
+        self._assignment.replayed(progress)
         return messages
+
+    def _begin(self) -> None:
+        if self._output.state is OutputState.IDLE:
+            self._output.begin()
+            self._begun = time.monotonic()
 
     def _process_live(self, messages: Sequence[RawMessage]) -> None:
         metrics = self._metrics
         processed = self._processor.process(messages)
-        if self._output.state is OutputState.IDLE:
-            self._output.begin()
-            self._begun = time.monotonic()
+        self._begin()
         with metrics.timed("encode"):
             muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
             self._outbox.alerts(processed.alerts, muted)

@@ -94,6 +94,14 @@ class Processor:
             readings.partition[:] = number
             return self._engine.process(readings).alerts
 
+    def tick(self, partition: TopicPartition, silence: int, offset: int) -> list[Alert]:
+        """The alerts of a partition that was silent for `silence` ns; `offset` comes next."""
+        alerts = self._engine.tick(self._numbers.number(partition), silence, offset)
+        return [
+            replace(alert, source=Source(partition.topic, partition.partition, offset))
+            for alert in alerts
+        ]
+
     def process(self, messages: Sequence[RawMessage]) -> Processed:
         """Process messages, topic by topic."""
         done = Processed(0, [], [], [], [])
