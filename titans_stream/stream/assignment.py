@@ -19,6 +19,7 @@ from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.recovery import (
     Committed,
     LogRange,
@@ -33,6 +34,7 @@ from titans_stream.stream.recovery import (
     with_life,
 )
 from titans_stream.stream.settings import InputConfig
+from titans_stream.stream.starts import Starts
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Assignment:
         snapshot_interval: float,
         metrics: Metrics,
         number: Callable[[TopicPartition], int] = attrgetter("partition"),
+        own_times: OwnTimes | None = None,
     ) -> None:
         self._consumer = consumer
         self._engine = engine
@@ -79,6 +82,7 @@ class Assignment:
         self._snapshot_interval = snapshot_interval
         self._metrics = metrics
         self._number = number
+        self._starts = Starts(consumer, config, own_times)
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
         self._unfit: dict[TopicPartition, int] = {}
@@ -182,32 +186,17 @@ class Assignment:
         """
         if told is not None:
             if partition.partition < told.partitions:
-                return with_birth(self._starting_plan(partition, logged), told)
+                return with_birth(self._starts.plan(partition, logged), told)
             return with_birth(plan_first(logged, logged.begin, logged.begin), told)
         known = self._consumer.partitions_for_topic(partition.topic) or set()
         count = max(known | {partition.partition}) + 1
         born = 0 if self._config.topic_pattern is None else self._born()
         if born:
-            start = self._offset_at(partition, born * MILLISECOND, logged.end)
+            start = self._starts.offset_at(partition, born * MILLISECOND, logged.end)
             plan = plan_first(logged, start, start)
         else:
-            plan, born = self._starting_plan(partition, logged), time.time_ns() // MILLISECOND
+            plan, born = self._starts.plan(partition, logged), time.time_ns() // MILLISECOND
         return with_birth(plan, Origin(partitions=count, born=born))
-
-    def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
-        config = self._config
-        now = time.time_ns()
-        if config.start == "earliest":
-            return plan_first(logged, logged.begin, logged.begin)
-        if config.start_timestamp is None:
-            start, since = logged.end, now
-        else:
-            since = config.start_timestamp
-            start = self._offset_at(partition, since, logged.end)
-        if not config.warm_up:
-            return plan_first(logged, start, start)
-        warm_up_from = self._offset_at(partition, since - config.warm_up, start)
-        return plan_first(logged, start, warm_up_from)
 
     def _recovery_plan(
         self, partition: TopicPartition, found: OffsetAndMetadata, logged: LogRange
@@ -218,22 +207,11 @@ class Assignment:
             return self._snapshots.load(partition.topic, partition.partition, at_most, schema)
 
         def warm_up_from() -> int:
-            if self._config.start == "earliest":
-                return logged.begin
-            since = time.time_ns() - self._config.warm_up
-            if not self._config.warm_up:
-                return int(found.offset)
-            return self._offset_at(partition, since, int(found.offset))
+            return self._starts.again(partition, logged, int(found.offset))
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
         plan = plan_recovery(committed, logged, load, warm_up_from)
         return with_birth(plan, committed.origin)
-
-    def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
-        """The first offset at or after a Kafka timestamp."""
-        milliseconds = max(0, nanoseconds // MILLISECOND)
-        found = self._consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
-        return otherwise if found is None or found.offset < 0 else int(found.offset)
 
     def _apply(self, partition: TopicPartition, plan: Plan) -> None:
         self._drop_state(partition)

@@ -26,6 +26,7 @@ from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
+from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
@@ -131,6 +132,7 @@ class Worker:
         outbox = Outbox(output, topics, limits, self._model, self.metrics)
         consumer = self._clients.consumer(settings.input.group_id)
         stack.callback(_close_quietly, consumer)
+        codec = codec_for(settings.input)
         numbers = PartitionNumbers(settings.input.topic or None)
         assignment = Assignment(
             consumer,
@@ -140,8 +142,9 @@ class Worker:
             settings.state.snapshot_interval / SECOND,
             self.metrics,
             numbers.number,
+            OwnTimes(lambda: self._clients.consumer(None), codec),
         )
-        processor = Processor(codec_for(settings.input), self._engine, numbers, self.metrics)
+        processor = Processor(codec, self._engine, numbers, self.metrics)
         silence = SilenceThread(
             Silence(self._clients.servers, consumer.answered), self._signals.stop
         )
