@@ -79,18 +79,16 @@ def _titles(sample: Sequence[str], delimiter: str) -> tuple[int, int]:
 def unit_rows(rows: Sequence[Sequence[str]]) -> int:
     """How many of the first rows below a header hold units or descriptions, no data.
 
-    Such a row has neither a number nor a time, and where it has a text the row after the last of
-    them has a number or a time.
+    Such a row has neither a number nor a time, and below each of its texts there are some.
     """
-    for count, row in enumerate(rows[: _MOST_UNITS + 1]):
-        kinds = [kind_of(cell) for cell in row]
-        if all(kind in ("text", "") for kind in kinds):
-            continue
-        if any(len(above) != len(row) for above in rows[:count]):
-            return 0
-        named = [i for above in rows[:count] for i, cell in enumerate(above) if _is_text(cell)]
-        return count if all(i < len(kinds) and kinds[i] not in ("text",) for i in named) else 0
-    return 0
+    kinds = [[kind_of(cell) for cell in row] for row in rows]
+    count = next((i for i, row in enumerate(kinds) if not {*row} <= {"text", ""}), 0)
+    if not 0 < count <= _MOST_UNITS or any(len(row) != len(rows[count]) for row in rows[:count]):
+        return 0
+    named = {i for row in rows[:count] for i, cell in enumerate(row) if _is_text(cell)}
+    data = [row for row in kinds[count:] if len(row) == len(rows[count])]
+    found = {i for row in data for i, kind in enumerate(row) if kind not in ("text", "")}
+    return count if named <= found else 0
 
 
 def _is_text(cell: str) -> bool:

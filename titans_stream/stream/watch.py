@@ -22,6 +22,8 @@ from titans_stream.stream.settings import DeliveryConfig
 log = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 0.5
+_FIGURES_SECONDS = 10.0
+"""Spilled series are gone through for them."""
 ALIVE_SECONDS = 5.0
 """So long after the last message or answer, and after a commit was due, there is a sign of life."""
 _CHECK_SECONDS = 10.0
@@ -62,7 +64,7 @@ class Watch:
         self._every = delivery.report_every / SECOND
         self._overdue = delivery.commit_interval / SECOND + ALIVE_SECONDS
         self._clock = clock
-        self._next = 0.0
+        self._next = self._next_figures = 0.0
         self._warned_at = 0
         self._reported = clock()
         self._before = dict(watched.metrics.counts)
@@ -79,7 +81,9 @@ class Watch:
         self._next = now + _REPORT_SECONDS
         self._assignment.note_lag()
         self._metrics.series = self._engine.series_count()
-        self._metrics.counts["expired_series"] = self._engine.figures().expired
+        if now >= self._next_figures:
+            self._next_figures = now + _FIGURES_SECONDS
+            self._metrics.counts["expired_series"] = self._engine.figures().expired
         self._warn_of_series()
         if self._heartbeat is not None and self._works(now, uncommitted_since):
             self._heartbeat()
