@@ -192,7 +192,7 @@ class ExactEngine:
         states = [state for each in list(self.states.values()) for state in list(each.values())]
         return EngineFigures(sum(state.episode >= 0 for state in states), 0, 0.0, 0)
 
-    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         return []
 
     def silent_since(self, partition: int) -> list[int]:

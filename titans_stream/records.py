@@ -333,10 +333,10 @@ class Engine(Protocol):
     def figures(self) -> EngineFigures:
         """Figures for people."""
 
-    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         """The alerts of a partition of which nothing was heard for `silence` ns by a wall clock.
 
-        `offset` is that of its next message.
+        Nothing is learned to be silent before `patience` ns; `offset` is that of the next message.
         """
 
     def silent_since(self, partition: int) -> list[int]:

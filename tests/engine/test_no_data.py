@@ -144,11 +144,12 @@ def test_a_group_falls_silent_as_one() -> None:
 def test_a_wall_clock_tells_once_that_all_are_silent() -> None:
     one = made()
     feed(one, [(name, float(k)) for k in range(100) for name in ("a", "b")])
-    assert one.tick(0, 4 * MINUTE, 200) == []
-    (alert,) = one.tick(0, 6 * MINUTE, 200)
+    assert one.tick(0, 4 * MINUTE, 0, 200) == []
+    assert one.tick(0, 6 * MINUTE, 7 * MINUTE, 200) == [], "messages come in bursts"
+    (alert,) = one.tick(0, 6 * MINUTE, 0, 200)
     assert (alert.series_id, alert.status, alert.source.offset) == ("*", "opened", 200)
     assert alert.onset == "2026-01-01T01:44:00Z"
-    assert one.tick(0, 60 * MINUTE, 200) == []
+    assert one.tick(0, 60 * MINUTE, 0, 200) == []
     (since, _) = one.silent_since(0)
     assert since == parse_timestamp(alert.onset)
     back = feed(one, [("a", 400.0), ("b", 400.0)], 200)

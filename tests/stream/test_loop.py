@@ -229,7 +229,7 @@ class FullEngine:
     def figures(self) -> EngineFigures:
         return EngineFigures(0, 0, 0.0, 0)
 
-    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         return []
 
     def silent_since(self, partition: int) -> list[int]:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from kafka import TopicPartition
 
 from tests.engine.streams import engine
 from tests.stream_harness import Kafka, Message, Running, Setup
 from titans_stream.devbroker.broker import DevBroker
+from titans_stream.records import Alert
+from titans_stream.stream.recovery import Origin, Progress
+from titans_stream.stream.ticks import Ticks
 
 
 def sent(kafka: Kafka, first: int, count: int, series: int = 3) -> None:
@@ -63,3 +69,30 @@ def test_a_silent_topic_is_told_once_by_whoever_works(tmp_path: Path) -> None:
         back = told(kafka)[1]
         assert (back["status"], back["alert_id"]) == ("resolved", opened["alert_id"])
         assert [alert["status"] for alert in told(kafka)][2:] in ([], ["opened"])
+
+
+def test_bursts_are_no_silence() -> None:
+    told = []
+
+    class Asked:
+        def tick(self, partition: object, silence: int, patience: int, offset: int) -> list[Alert]:
+            told.append((silence / 1e9, patience / 1e9))
+            return []
+
+    now = 1_000.0
+    progress = Progress(TopicPartition("in", 0), 10, 10, 0, 10, Origin(), last_message=now)
+    assignment = SimpleNamespace(
+        progress={progress.partition: progress}, new=set(), is_read=lambda partition: True
+    )
+    ticks = Ticks(assignment, Asked(), lambda: now)  # type: ignore[arg-type]
+    now += 30.0
+    ticks.look()
+    assert told.pop() == (30.0, 600.0), "a worker that has just begun"
+    for _ in range(25):
+        now += 60.0
+        progress.heard(now)
+    now += 90.0
+    ticks.look()
+    assert told.pop() == (90.0, 180.0), "three times the pause between two bursts"
+    ticks.look()
+    assert not told, "asked a moment ago"

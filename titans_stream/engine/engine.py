@@ -188,13 +188,14 @@ class StreamEngine:
         go_on()
         return _joined(done, np.array(refused, np.int64))
 
-    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         """The alerts of a partition of which nothing was heard for `silence` ns by a wall clock.
 
-        `offset` is that of its next message. It changes the state: whoever calls it has to see that
-        a replay does so at the same place, or `set_silent_since`.
+        Limits that are learned are `patience` at least; `offset` is that of the next message. It
+        changes the state: whoever calls it has to see that a replay does so at the same place, or
+        `set_silent_since`.
         """
-        return self._no_data.tick(partition, silence, offset)
+        return self._no_data.tick(partition, silence, patience, offset)
 
     def silent_since(self, partition: int) -> list[int]:
         """Since when all series, and all groups, of a partition count as silent; 0: they do not."""

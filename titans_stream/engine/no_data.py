@@ -91,14 +91,14 @@ class NoData:
                 found.append((i, self._alert(unit, event, int(columns.timestamp[i]), source)))
         return found
 
-    def tick(self, partition: int, silence: int, offset: int) -> list[Alert]:
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         """What begins where a whole partition has been silent for `silence` ns by now.
 
-        `offset` is that of the partition's next message.
+        `offset` is that of the partition's next message; learned limits are `patience` at least.
         """
         found = []
         for unit in (self._series, self._groups):
-            event = unit.silences.tick(partition, silence, unit.members(partition))
+            event = unit.silences.tick(partition, silence, unit.members(partition), patience)
             if event is not None:
                 source = Source(self._topic, partition, offset)
                 found.append(self._alert(unit, event, event.last + silence, source))

@@ -218,13 +218,18 @@ class Silences:
             first = at
         return events
 
-    def tick(self, partition: int, silence: int, members: Int64) -> Event | None:
-        """What begins where the whole partition has been silent for `silence` by now; or None."""
+    def tick(self, partition: int, silence: int, members: Int64, patience: int = 0) -> Event | None:
+        """What begins where the whole partition has been silent for `silence` by now; or None.
+
+        Where the limit of a series is learned it is `patience` at least.
+        """
         row = self._row_of.get(partition)
         if row is None or self._clocks["since"][row] != NEVER or not len(members):
             return None
         clock = self._clocks[row]
         limits = self._limits(members)
+        learned = self._given[members] < 0
+        limits[learned] = np.maximum(limits[learned], patience)
         judged = np.isfinite(limits) & (self._rows.arrays["heard"]["since"][members] == NEVER)
         due = judged & (self._left(members, limits, int(clock["clock"]), 0) <= silence)
         if not judged.any() or due.sum() * 2 <= judged.sum():

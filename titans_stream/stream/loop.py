@@ -234,7 +234,7 @@ class Loop:
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
-            progress.last_message = time.monotonic()
+            progress.heard(time.monotonic())
             messages = self._assignment.credible(partition, raw_messages(found))
             for part in slices(messages):
                 kept = self._replay(progress, part) if progress.replaying else part

@@ -94,9 +94,11 @@ class Processor:
             readings.partition[:] = number
             return self._engine.process(readings).alerts
 
-    def tick(self, partition: TopicPartition, silence: int, offset: int) -> list[Alert]:
-        """The alerts of a partition that was silent for `silence` ns; `offset` comes next."""
-        alerts = self._engine.tick(self._numbers.number(partition), silence, offset)
+    def tick(
+        self, partition: TopicPartition, silence: int, patience: int, offset: int
+    ) -> list[Alert]:
+        """The alerts of a partition that was silent for `silence` ns; as `Engine.tick`."""
+        alerts = self._engine.tick(self._numbers.number(partition), silence, patience, offset)
         return [
             replace(alert, source=Source(partition.topic, partition.partition, offset))
             for alert in alerts

@@ -28,6 +28,9 @@ from kafka import TopicPartition
 
 from titans_stream.records import Snapshot
 
+_PAUSE_FADES = 0.97
+"""The longest pause between messages fades so with each time that some come."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:
@@ -164,6 +167,16 @@ class Progress:
     """Whether a tick of the wall clock waits for a commit."""
     last_message: float = field(default_factory=time.monotonic)
     """When messages came last, or were waited for first."""
+    arrivals: int = 0
+    """How often messages came, and the longest pause between two times of late, in seconds."""
+    pause: float = 0.0
+
+    def heard(self, now: float) -> None:
+        """Messages came at `now`, on the clock of `last_message`."""
+        if self.arrivals:
+            self.pause = max(now - self.last_message, _PAUSE_FADES * self.pause)
+        self.arrivals += 1
+        self.last_message = now
 
     @property
     def replaying(self) -> bool:

@@ -16,6 +16,11 @@ from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.processing import Processor
 
 _TICK_SECONDS = 1.0
+_PAUSES = 3.0
+"""Messages may come in bursts: a silence is so many times as long as the longest pause of late."""
+_ARRIVALS = 20
+_UNKNOWN_SECONDS = 600.0
+"""How long a partition may be silent of which a worker has not heard _ARRIVALS times."""
 
 
 class Ticks:
@@ -44,7 +49,12 @@ class Ticks:
                 continue
             if self._assignment.is_read(partition):
                 silence = round((now - progress.last_message) * SECOND)
-                alerts = self._processor.tick(partition, silence, progress.position)
+                patience = _PAUSES * progress.pause
+                if progress.arrivals < _ARRIVALS:
+                    patience = max(patience, _UNKNOWN_SECONDS)
+                alerts = self._processor.tick(
+                    partition, silence, round(patience * SECOND), progress.position
+                )
                 progress.ticked = progress.ticked or bool(alerts)
                 found += alerts
         return found
