@@ -141,6 +141,43 @@ def test_a_group_falls_silent_as_one() -> None:
     assert told(alerts) == [("pump", "opened", 120.0), ("pump", "resolved", 120.0)]
 
 
+def test_a_channel_that_falls_silent_alone_is_told_by_its_own_id() -> None:
+    rows = [
+        (f"pump/{i}", float(k))
+        for k in range(300)
+        for i in range(4)
+        if i != 2 or not 100 <= k < 200
+    ]
+    found = told(feed(made(), rows, group="pump"))
+    assert [(name, status) for name, status, _ in found] == [
+        ("pump/2", "opened"),
+        ("pump/2", "resolved"),
+    ]
+    assert found[1][2] == 200.0
+
+
+def test_one_of_two_assets_falls_silent_as_one() -> None:
+    one = made()
+    alerts = []
+    for k in range(300):
+        for pump in ("a", "b"):
+            if pump == "a" or not 100 <= k < 200:
+                rows = [(f"{pump}/{i}", k + i / 100) for i in range(3)]
+                alerts += feed(one, rows, 10 * k, group=pump)
+    assert [(name, status) for name, status, _ in told(alerts)] == [
+        ("b", "opened"),
+        ("b", "resolved"),
+    ]
+    alerts = []
+    for k in (*range(300, 310), *range(900, 910)):
+        for pump in ("a", "b"):
+            alerts += feed(one, [(f"{pump}/{i}", k + i / 100) for i in range(3)], 10 * k, pump)
+    assert [(name, status) for name, status, _ in told(alerts)] == [
+        ("*", "opened"),
+        ("*", "resolved"),
+    ]
+
+
 def test_a_wall_clock_tells_once_that_all_are_silent() -> None:
     one = made()
     feed(one, [(name, float(k)) for k in range(100) for name in ("a", "b")])

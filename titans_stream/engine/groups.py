@@ -265,6 +265,14 @@ class Groups:
         """The rows of a partition's groups."""
         return self._table.members(partition)[1]
 
+    def groups_of(self, series: Int64) -> Int64:
+        """The row of each series' group; -1: it has none."""
+        if not self._used:
+            return np.full(len(series), -1)
+        self._members.reserve(int(series.max(initial=-1)) + 1)
+        found: Int64 = self._members.arrays["member"]["group"][series]
+        return found
+
     def names(self, partition: int) -> list[str]:
         """The ids of a partition's groups."""
         return self._table.members(partition)[0]

@@ -21,7 +21,7 @@ from titans_stream.engine.order import Judgements
 from titans_stream.engine.rows import Array
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.silence import Event, Silences
-from titans_stream.records import Alert, Int64, ModelRef, Source
+from titans_stream.records import Alert, Float64, Int64, ModelRef, Source
 from titans_stream.times import format_timestamp
 
 WHOLE = "*"
@@ -40,7 +40,10 @@ class _Unit:
 
 
 class NoData:
-    """The silences of series without a group, and of groups, as alerts."""
+    """The silences of series, and of groups as a whole, as alerts.
+
+    A channel that is silent while others of its group are heard is told by its own id.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class NoData:
         )
         self._groups = _Unit(Silences(factor), groups.name, groups.members, "groups")
         groups.on_admit = self._admit_group
+        self._table = groups
 
     def admit(self, uid: int, series_id: str) -> None:
         """A uid is given out to a new series."""
@@ -73,23 +77,47 @@ class NoData:
 
     def run(self, columns: Columns, judged: Judgements) -> list[tuple[int, Alert]]:
         """The alerts by the reading at which they come."""
-        grouped = columns.group >= 0
         found: list[tuple[int, Alert]] = []
+        gaps: Float64 | None = None
         for unit, uids, at in (
-            (self._series, columns.uid, np.flatnonzero(~grouped)),
-            (self._groups, columns.group, np.flatnonzero(grouped)),
+            (self._series, columns.uid, np.arange(len(columns))),
+            (self._groups, columns.group, np.flatnonzero(columns.group >= 0)),
         ):
-            if not len(at) or not unit.silences.any:
+            if not len(at) or not (unit.silences.any or self._groups.silences.any):
                 continue
-            events = unit.silences.run(
+            events, gaps = unit.silences.run(
                 uids[at], columns.partition[at], columns.timestamp[at], judged.status[at],
-                judged.expired[at], unit.members,
+                judged.expired[at], unit.members, self._is_told if gaps is None else None,
+                None if gaps is None else gaps[at],
             )  # fmt: skip
             for event in events:
                 i = int(at[event.at])
-                source = Source(self._topic, int(columns.partition[i]), int(columns.offset[i]))
-                found.append((i, self._alert(unit, event, int(columns.timestamp[i]), source)))
+                partition = int(columns.partition[i])
+                if self._is_ours(unit, event):
+                    source = Source(self._topic, partition, int(columns.offset[i]))
+                    found.append((i, self._alert(unit, event, int(columns.timestamp[i]), source)))
         return found
+
+    def _is_told(self, uid: int, members: Int64) -> bool:
+        """Whether the silence of a series is its own, not that of its whole group."""
+        group = int(self._table.groups_of(np.array([uid]))[0])
+        if group < 0:
+            return True
+        mates = members[self._table.groups_of(members) == group]
+        silences = self._series.silences
+        heard = silences.last_heard(np.array([uid]))[0]
+        return bool(silences.last_heard(mates).max() - heard > silences.interval(uid))
+
+    def _is_ours(self, unit: _Unit, event: Event) -> bool:
+        """A partition of a single group is told as that; one of several as all its series."""
+        if event.uid >= 0:
+            return True
+        if unit is self._groups:
+            return not self._series.silences.any
+        assert event.heard is not None
+        groups = self._table.groups_of(event.heard)
+        alone = len(groups) > 0 and groups[0] >= 0 and bool((groups == groups[0]).all())
+        return not (alone and self._groups.silences.any)
 
     def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         """What begins where a whole partition has been silent for `silence` ns by now.
@@ -99,7 +127,7 @@ class NoData:
         found = []
         for unit in (self._series, self._groups):
             event = unit.silences.tick(partition, silence, unit.members(partition), patience)
-            if event is not None:
+            if event is not None and self._is_ours(unit, event):
                 source = Source(self._topic, partition, offset)
                 found.append(self._alert(unit, event, event.last + silence, source))
         return found
@@ -169,7 +197,7 @@ class NoData:
         arrays: dict[str, Array] = {}
         clocks: list[list[int]] = []
         for unit, uids, prefix in ((self._series, series, ""), (self._groups, groups, _GROUPS)):
-            if not unit.silences.any:
+            if not (unit.silences.any or self._groups.silences.any):
                 clocks.append([])
                 continue
             found, clock = unit.silences.export(partition, uids)
@@ -186,7 +214,7 @@ class NoData:
         for unit, uids, prefix, clock in zip(
             (self._series, self._groups), tables, ("", _GROUPS), clocks, strict=True
         ):
-            if unit.silences.any:
+            if unit.silences.any or self._groups.silences.any:
                 mine = {n: arrays[prefix + n] for n in Silences.ARRAYS if prefix + n in arrays}
                 unit.silences.load(partition, uids, mine, clock)
 

@@ -85,6 +85,8 @@ class Event(NamedTuple):
     interval: float
     """Nanoseconds between readings; NaN: not known."""
     series: int = 1
+    heard: Int64 | None = None
+    """Their uids."""
 
 
 class _State(NamedTuple):
@@ -127,13 +129,14 @@ def _learn(pace: Pace, gap: float, factor: float, was_silent: bool) -> None:
 @njit(nogil=True)
 def _hear(
     first: int, uids: Int64, rows: Int64, times: Int64, moves: Int8, s: _State, factor: float,
-    back: Int64, interval: Float64,
+    back: Int64, interval: Float64, gaps: Float64, own: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Take readings from `first` on; the first one whose step may make a series due is left.
 
     Returns its place, or their number, and how many series came back; `back` [N, 3] has the places
     of their readings, since when they were silent, and the times of their last readings before;
-    `interval` [N] those between them.
+    `interval` [N] those between them. `gaps` [N]: how long each reading's series was not heard;
+    written where the `own` pace is learned, else taken as the pace.
     """
     count = 0
     for i in range(first, uids.shape[0]):
@@ -153,7 +156,12 @@ def _hear(
         elif pace.count == 0.0:
             pace.count = 1.0
             heard.clock = clock.clock
-        _learn(pace, float(clock.clock - heard.clock), factor, was_silent)
+        gap = float(clock.clock - heard.clock)
+        if own:
+            gaps[i] = gap
+        elif not was_silent:
+            gap = gaps[i]
+        _learn(pace, gap, factor, was_silent)
         heard.clock = clock.clock
         heard.time = max(heard.time, times[i])
         limit = _limit(pace, s.given[uids[i]], factor)
@@ -193,12 +201,18 @@ class Silences:
 
     def run(
         self, uids: Int64, partitions: Int32, times: Int64, status: Int8, expired: Int8,
-        members: Callable[[int], Int64],
-    ) -> list[Event]:  # fmt: skip
+        members: Callable[[int], Int64], is_told: Callable[[int, Int64], bool] | None = None,
+        gaps: Float64 | None = None,
+    ) -> tuple[list[Event], Float64]:  # fmt: skip
         """Take N readings in order; late and duplicate ones are heard but move no clock.
 
-        `members` gives the uids of a partition.
+        `members` gives the uids of a partition; `is_told` whether the silence of one, which begins,
+        is told here (the members of its partition are given). `gaps` [N], of the readings' series,
+        are learned from in the place of one's own: a group is heard by many. Returns such gaps.
         """
+        own = gaps is None
+        if gaps is None:
+            gaps = np.zeros(len(uids))
         rows = self._partition_rows(partitions)
         moves = (((status == 0) | (status == 4)) & (expired != UNCONFIRMED)).astype(np.int8)
         events: list[Event] = []
@@ -207,16 +221,18 @@ class Silences:
         while first < len(uids):
             arrays = self._rows.arrays
             state = _State(arrays["heard"], arrays["heard_pace"], self._given, self._clocks)
-            at, count = _hear(first, uids, rows, times, moves, state, self._factor, back, interval)
+            at, count = _hear(
+                first, uids, rows, times, moves, state, self._factor, back, interval, gaps, own
+            )
             for (i, since, last), pace in zip(
                 back[:count].tolist(), interval[:count].tolist(), strict=True
             ):
                 events.append(Event(i, int(uids[i]), True, since, last, pace))
             if at < len(uids):
                 found = members(int(partitions[at]))
-                events += self._look(at, int(times[at]), int(rows[at]), found)
+                events += self._look(at, int(times[at]), int(rows[at]), found, is_told)
             first = at
-        return events
+        return events, gaps
 
     def tick(self, partition: int, silence: int, members: Int64, patience: int = 0) -> Event | None:
         """What begins where the whole partition has been silent for `silence` by now; or None.
@@ -237,6 +253,11 @@ class Silences:
         wait = int(self._left(members, limits, int(clock["clock"]), 0)[due].min())
         self._clocks["since"][row] = int(clock["time"]) + max(wait, 0)
         return self._whole(0, row, False, members)
+
+    def last_heard(self, uids: Int64) -> Int64:
+        """Where the partition's clock was when each was heard last."""
+        found: Int64 = self._rows.arrays["heard"]["clock"][uids]
+        return found
 
     def since(self, partition: int) -> int:
         """Since when a partition counts as silent; 0: it does not."""
@@ -267,7 +288,10 @@ class Silences:
         left: Float64 = limits - (clock + step - heard)
         return left
 
-    def _look(self, at: int, time: int, row: int, members: Int64) -> list[Event]:
+    def _look(
+        self, at: int, time: int, row: int, members: Int64,
+        is_told: Callable[[int, Int64], bool] | None,
+    ) -> list[Event]:  # fmt: skip
         """Move a partition's clock to the time of reading `at`; what begins or ends by that."""
         clock = self._clocks[row]
         step = time - int(clock["time"]) if clock["time"] != NEVER else 0
@@ -288,9 +312,11 @@ class Silences:
             step = 0
         else:
             for uid, limit in zip(members[due].tolist(), limits[due].tolist(), strict=True):
+                if is_told is not None and not is_told(uid, members):
+                    continue
                 last = int(heard["time"][uid])
                 heard["since"][uid] = last + int(limit)
-                interval = self._interval(uid)
+                interval = self.interval(uid)
                 events.append(Event(at, uid, False, last + int(limit), last, interval))
             judged &= ~due
         self._clocks["time"][row] = time
@@ -304,11 +330,14 @@ class Silences:
     def _whole(self, at: int, row: int, back: bool, members: Int64) -> Event:
         heard = members[self._rows.arrays["heard_pace"]["count"][members] > 0.0]
         alone = int(heard[0]) if len(heard) == 1 else -1
-        interval = math.nan if alone < 0 else self._interval(alone)
+        interval = math.nan if alone < 0 else self.interval(alone)
         clock = self._clocks[row]
-        return Event(at, alone, back, int(clock["since"]), int(clock["time"]), interval, len(heard))
+        return Event(
+            at, alone, back, int(clock["since"]), int(clock["time"]), interval, len(heard), heard
+        )
 
-    def _interval(self, uid: int) -> float:
+    def interval(self, uid: int) -> float:
+        """Nanoseconds between readings of one; NaN: not known."""
         pace = self._rows.arrays["heard_pace"][uid]
         return math.exp(pace["mean"]) if pace["count"] > 1.0 else math.nan
 
