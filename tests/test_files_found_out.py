@@ -180,6 +180,11 @@ def test_parts_of_dates_are_no_values(tmp_path: Path) -> None:
     assert columns.values == ("v",)
     assert likely_time(file, columns) == "year,month,day"
     assert file.first.times("year,month,day")[1] == parse_timestamp("2026-01-02")
+    path.write_text("year,month,day,hour,min,max\n2026,1,1,0,5.5,9\n2026,1,1,1,7.5,11\n")
+    file = CsvFile(path)
+    columns = choose_columns(file, None, [], None)
+    assert columns.values == ("min", "max"), "the least and the most of each hour"
+    assert likely_time(file, columns) == "year,month,day,hour"
 
 
 def test_numbers_that_may_stand_for_nothing_are_told(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ _NUMBERINGS = frozenset({
     "id", "index", "idx", "no", "no.", "nr", "nr.", "row", "record", "rn", "seq", "#", "lfd. nr.",
 })  # fmt: skip
 _CALENDAR_PARTS = (
-    ("year", "yyyy", "jahr"), ("month", "mm", "monat"), ("day", "dd", "tag"),
-    ("hour", "hh", "stunde"), ("minute", "min"), ("second", "ss", "sec"),
+    (("year", "yyyy", "jahr"), 1800, 2199), (("month", "mm", "monat"), 1, 12),
+    (("day", "dd", "tag"), 1, 31), (("hour", "hh", "stunde"), 0, 24), (("minute", "min"), 0, 59),
+    (("second", "ss", "sec"), 0, 60),
 )  # fmt: skip
-"""Names of columns that hold the parts of a date each."""
+"""Names of columns that hold the parts of a date each, and what numbers these are."""
 _LEAST_PARTS = 3
 _INFLUX_NUMBERING = ("result", "table")
 _SAMPLE = 1_000
@@ -90,7 +91,7 @@ def value_columns(file: CsvFile, taken: Collection[str]) -> tuple[list[str], dic
             f"{file.path.name}: the header holds times ({told_names(times)}): the table has a "
             "column for each time, and a row for each is needed; transpose it first"
         )
-    parts = calendar_parts(file.header)
+    parts = calendar_parts(file)
     found, left_out = [], {}
     for name in file.header:
         if name in taken:
@@ -146,7 +147,7 @@ def likely_time(file: CsvFile, columns: CsvColumns) -> str | None:
     """What to name with `--timestamp` where nothing was; None: nothing looks like times."""
     if columns.timestamp is not None:
         return None
-    parts = calendar_parts(file.header)
+    parts = calendar_parts(file)
     if parts and not {*parts} & {*columns.values, columns.series}:
         return ",".join(parts)
     free = [name for name in file.header if name not in (*columns.values, columns.series)]
@@ -159,16 +160,22 @@ def likely_time(file: CsvFile, columns: CsvColumns) -> str | None:
     return next((name for name in file.header if name.lower() in TIME_NAMES), None)
 
 
-def calendar_parts(header: Sequence[str]) -> list[str]:
+def calendar_parts(file: CsvFile) -> list[str]:
     """The columns that hold year, month, day, ... of the rows' times, in this order; or none."""
-    lower = {name.strip().lower(): name for name in header}
+    lower = {name.strip().lower(): name for name in file.header}
     parts: list[str] = []
-    for names in _CALENDAR_PARTS:
+    for names, low, high in _CALENDAR_PARTS:
         one = next((lower[name] for name in names if name in lower), None)
-        if one is None:
+        if one is None or not all(
+            _is_between(c, low, high) for c in file.first.texts(one)[:_SAMPLE]
+        ):
             break
         parts.append(one)
     return parts if len(parts) >= _LEAST_PARTS else []
+
+
+def _is_between(cell: str, low: int, high: int) -> bool:
+    return cell.isdecimal() and cell.isascii() and low <= int(cell) <= high
 
 
 def _numbers_rows(cells: Sequence[str]) -> bool:
