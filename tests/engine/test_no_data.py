@@ -63,6 +63,13 @@ def test_a_lone_series_that_was_silent_is_told_when_it_is_back() -> None:
     assert not feed(made(no_data_after="never"), rows)
 
 
+def test_a_silence_after_which_a_series_starts_anew_is_told_with_its_length() -> None:
+    rows = [("a", 60.0 * k + (400 * 1440.0 if k >= 150 else 0.0)) for k in range(300)]
+    opened, resolved = (a for a in feed(made(), rows) if a.reason == "no_data")
+    assert "no reading for 400 days" in opened.explanation
+    assert "the last one was of 2026-01-07T05:00:00Z" in resolved.explanation
+
+
 def test_a_series_is_told_once_by_the_time_of_the_others() -> None:
     rows = [
         (name, 5.0 * k + 0.1 * at)

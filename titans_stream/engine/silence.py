@@ -140,6 +140,8 @@ def _hear(
     """
     count = 0
     for i in range(first, uids.shape[0]):
+        if moves[i] == -1:
+            continue
         clock, heard, pace = s.clocks[rows[i]], s.heard[uids[i]], s.pace[uids[i]]
         if moves[i] == 1 and times[i] > clock.time:
             step = times[i] - clock.time if clock.time != NEVER else 0
@@ -214,7 +216,8 @@ class Silences:
         if gaps is None:
             gaps = np.zeros(len(uids))
         rows = self._partition_rows(partitions)
-        moves = (((status == 0) | (status == 4)) & (expired != UNCONFIRMED)).astype(np.int8)
+        moves = ((status == 0) | (status == 4)).astype(np.int8)
+        moves[expired == UNCONFIRMED] = -1  # nobody knows yet whether its time is right
         events: list[Event] = []
         back, interval = np.empty((len(uids), 3), np.int64), np.empty(len(uids))
         first = 0
