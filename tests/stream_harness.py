@@ -19,7 +19,16 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 
 from titans_stream.ops.storage import LocalSnapshots
-from titans_stream.records import Alert, ModelRef, Readings, Results, Scores, Snapshot, Source
+from titans_stream.records import (
+    Alert,
+    EngineFigures,
+    ModelRef,
+    Readings,
+    Results,
+    Scores,
+    Snapshot,
+    Source,
+)
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
@@ -178,6 +187,19 @@ class ExactEngine:
 
     def series_warning(self) -> str:
         return ""
+
+    def figures(self) -> EngineFigures:
+        states = [state for each in list(self.states.values()) for state in list(each.values())]
+        return EngineFigures(sum(state.episode >= 0 for state in states), 0, 0.0, 0)
+
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
+        return []
+
+    def silent_since(self, partition: int) -> list[int]:
+        return [0, 0]
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        raise AssertionError("nothing was silent")
 
 
 def _alert(

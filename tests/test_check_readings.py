@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from titans_stream.commands.check_readings import look_at, tell
+from titans_stream.engine.settings import EngineConfig
 from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.inspect import MessageReport
 from titans_stream.stream.messages import RawMessage
@@ -30,6 +31,10 @@ def reports(rows: list[tuple[str, int, Any]], partition: int = 0) -> list[Messag
     return found
 
 
+def engine(**settings: object) -> EngineConfig:
+    return EngineConfig.model_validate(settings)
+
+
 def test_readings_that_would_be_dropped_are_counted() -> None:
     rows = [
         ("a", 0, 1.0),
@@ -39,21 +44,34 @@ def test_readings_that_would_be_dropped_are_counted() -> None:
         ("a", 1, 4.0),
         ("a", 6, 5.0),
     ]
-    looked = look_at(reports([*rows, ("b", 0, 6.0), ("b", 1, "x")]), 0)
-    assert (looked.messages, looked.readings, looked.unusable) == (8, 7, {"wrong-type": 1})
-    assert (looked.same, looked.twice, looked.late) == (1, 1, 1)
-    assert look_at(reports(rows), 4 * 10**9).late == 0
-    assert look_at(reports(rows), 3 * 10**9).late == 1
+    looked = look_at(reports([*rows, ("b", 0, 6.0), ("b", 1, "x"), ("b", 2, None)]), engine())
+    assert (looked.messages, looked.readings, looked.unusable) == (9, 8, {"wrong-type": 1})
+    assert (looked.duplicate, looked.shared, looked.late, looked.missing) == (1, 1, 1, 1)
+    assert look_at(reports(rows), engine(max_out_of_orderness="5s")).late == 0
+    later = [*rows, ("a", 20, 6.0), ("a", 21, 7.0), ("a", 2, 8.0)]
+    assert look_at(reports(later), engine(max_out_of_orderness="5s")).late == 1
+    assert look_at(reports(later), engine(max_out_of_orderness="30s")).late == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "duplicate"), [("keep-order", 1), ("drop", 3), ("keep-last", 3), ("spread", 1)]
+)
+def test_what_is_a_duplicate_is_for_the_connector_to_say(mode: str, duplicate: int) -> None:
+    rows = [("a", second, value) for second in range(2) for value in (1.0, 2.0)]
+    looked = look_at(reports([*rows, ("a", 1, 2.0), ("a", 2, 1.0)]), engine(duplicates=mode))
+    assert (looked.readings, looked.duplicate, looked.shared, looked.late) == (6, duplicate, 2, 0)
 
 
 def test_partitions_have_series_of_their_own_and_are_taken_in_their_order() -> None:
     one, two = reports([("a", 5, 1.0), ("a", 6, 2.0)]), reports([("a", 1, 1.0)], partition=1)
-    looked = look_at([*reversed(one), *two], 0)
-    assert (looked.same, looked.late) == (0, 0)
+    looked = look_at([*reversed(one), *two], engine())
+    assert (looked.duplicate, looked.late) == (0, 0)
 
 
-def told(rows: list[tuple[str, int, Any]], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    tell(look_at(reports(rows), 0))
+def told(
+    rows: list[tuple[str, int, Any]], capsys: pytest.CaptureFixture[str], **settings: object
+) -> tuple[str, str]:
+    tell(look_at(reports(rows), engine(**settings)))
     captured = capsys.readouterr()
     return captured.out, captured.err
 
@@ -72,7 +90,11 @@ def test_few_dropped_readings_are_told_and_many_warned_of(
     assert "39 of 40 readings are late" in err
     assert "engine.max_out_of_orderness" in err
     _, err = told([("a", i // 10, float(i)) for i in range(40)], capsys)
-    assert "36 of 40 readings have the time of an earlier one of their series (0 its value" in err
+    assert "36 of 40 readings have the time of an earlier one of their series with another" in err
+    assert "(engine.duplicates: keep-order)" in err
+    _, err = told([("a", i // 10, float(i)) for i in range(40)], capsys, duplicates="drop")
+    assert "36 of 40 readings are duplicates" in err
+    assert "keep-order" not in err
     _, err = told([*rows, *[("a", 50 + i, "x") for i in range(10)]], capsys)
     assert err == "warning: 10 of 50 messages cannot be used: wrong-type 10\n"
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition, codec
+from kafka.structs import OffsetAndMetadata
 
 from titans_stream import __version__, cli
 from titans_stream.commands.memories import connector_engine, connector_snapshots
@@ -252,6 +253,39 @@ def test_check_ends_with_2_where_no_message_can_be_used(
         send(broker.bootstrap, [b'{"sensor": "a", "ts": 1772323200, "value": 1}'])
         assert cli.main(["check", str(path)]) == 0
         assert cli.main(["check", str(path), "--messages", "0"]) == 0
+
+
+def test_a_group_of_another_topic_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DevBroker(auto_create=False, topics={**TOPICS, "others": 1}) as broker:
+        path = connector(tmp_path, broker.bootstrap)
+        group = load_connector(path).input.group_id
+        consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, group_id=group)
+        other = TopicPartition("others", 0)
+        consumer.assign([other])
+        consumer.commit({other: OffsetAndMetadata(0, "", -1)})
+        consumer.close()
+        line = f"input.group_id: group {group} has read topic others: another connector has this"
+        for command in ("check", "run"):
+            assert cli.main([command, str(path)]) == 2
+            assert f"titans-stream {command}: {line}" in capsys.readouterr().err
+
+
+def test_a_missing_codec_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DevBroker(auto_create=False, topics=TOPICS) as broker:
+        path = connector(tmp_path, broker.bootstrap)
+        producer = KafkaProducer(bootstrap_servers=broker.bootstrap, compression_type="zstd")
+        for at in range(200):
+            text = f'{{"sensor": "a", "ts": {1772323200 + at}, "value": {at % 7}}}'
+            producer.send("sensors", text.encode())
+        producer.close()
+        monkeypatch.setattr(codec, "has_zstd", lambda: False)
+        for command in ("check", "run"):
+            assert cli.main([command, str(path)]) == 2
+            assert "pip install zstandard" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_check_names_a_rule_that_is_for_no_series(

@@ -45,6 +45,35 @@ def test_evaluate_telemetry_prints_a_table_and_writes_numbers(
     assert again == {baseline: numbers[baseline]}
 
 
+def write_timed(path: Path, backwards: int) -> None:
+    """900 labelled rows; the last `backwards` of them, and the row before, have one time."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, value in enumerate(rng.normal(0, 1, 900).tolist()):
+        time = 1_767_225_600 + 60 * min(i, 900 - backwards - 1)
+        rows.append(f"{time},{0.5 if i >= 900 - backwards else value},{int(i == 500)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("timestamp,v,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def test_evaluate_says_what_a_service_would_drop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "telemetry", "--root", str(tmp_path), "--detector", "rolling z 100"]
+    write_timed(tmp_path / "plant" / "a.csv", 60)
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().err == "1 series: 900 values, 59 duplicate\n"
+    write_timed(tmp_path / "plant" / "b.csv", 120)
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "2 series: 1,800 values, 178 duplicate"
+    assert err[1].startswith(
+        "warning: plant/b: 900 values, 119 duplicate; more than a tenth of them have the time of"
+    ) or err[1].startswith("warning: b: 900 values, 119 duplicate; more than a tenth of them")
+    assert "--allow-dropped" in err[2]
+    assert cli.main([*arguments, "--allow-dropped"]) == 0
+
+
 def numbers_of(out: Path, *arguments: str) -> dict[str, Any]:
     """Run an evaluation; its numbers."""
     assert cli.main(["evaluate", *arguments, "--json", str(out)]) == 0
@@ -179,6 +208,25 @@ def test_train_registers_a_model_that_loads(
     assert lines[0].startswith("epoch   1  loss ")
     assert lines[-1].startswith("registered: models:/tiny/1")
     assert load_model("models:/tiny/1", uri).ref.name == "tiny"
+
+
+def test_train_says_what_was_not_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{1_767_225_600 + 60 * i},{np.sin(i / 9):.4f}" for i in range(600)]
+    (tmp_path / "d.csv").write_text("t,v\n" + "\n".join(lines + lines[:80]) + "\n")
+    recipe = tmp_path / "tiny.yaml"
+    csv = "{csv: {files: [d.csv], timestamp: t, length: 128}}"
+    recipe.write_text(
+        f"name: tiny\nkind: forecaster\ndata: {csv}\ntraining: {{epochs: 1, batch: 4}}\n"
+    )
+    arguments = ["train", str(recipe), "--tracking-uri", f"sqlite:///{tmp_path}/runs.db"]
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert "data d.csv: 680 values, 80 duplicate" in err
+    assert err[-2].startswith("warning: d.csv: 680 values, 80 duplicate; more than a tenth of them")
+    assert cli.main([*arguments, "--allow-dropped"]) == 0
 
 
 def test_train_names_a_misspelt_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

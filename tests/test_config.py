@@ -84,6 +84,17 @@ def test_defaults(write: Any) -> None:
     assert c.kafka.client_settings("consumer") == {"bootstrap_servers": ["localhost:9092"]}
 
 
+def test_a_clock_reset_of_the_input_is_the_engines(write: Any) -> None:
+    assert load_connector(write(SMALL), {}).engine.clock_reset == 0
+    text = SMALL.replace("topic: sensors", "topic: sensors\n  clock_reset: after 30")
+    connector = load_connector(write(text), {})
+    assert (connector.input.clock_reset, connector.engine.clock_reset) == (30, 30)
+    assert connector.input.model_dump(mode="json")["clock_reset"] == "after 30"
+    for wrong in ("always", "after 1", "30 readings", "true"):
+        with pytest.raises(ConfigError, match=r"input.clock_reset: never, or after N readings"):
+            load_connector(write(text.replace("after 30", wrong)), {})
+
+
 def test_given_settings(write: Any) -> None:
     text = SMALL.replace("  value: value", "  value: value\n  timezone: Europe/Vienna")
     text = text.replace("topic: sensors", "topic: sensors\n  group_id: g\n  start: 2026-01-01")

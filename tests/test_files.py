@@ -126,8 +126,8 @@ def test_separator_line_packed_file_and_comments(tmp_path: Path) -> None:
 
 
 def test_comment_lines_without_the_option_name_it(tmp_path: Path) -> None:
-    path = written(tmp_path, "# made by a logger\ntime,t\n2026-03-01,1\n")
-    with pytest.raises(ValueError, match=r"row 1 has 2 fields, .*; --comment '#' leaves out the"):
+    path = written(tmp_path, "time,t\n# changed by a logger\n2026-03-01,1\n")
+    with pytest.raises(ValueError, match=r"row 1 has 1 fields, .*; --comment '#' leaves out the"):
         read(path, Dialect(delimiter=","))
 
 

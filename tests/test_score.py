@@ -427,7 +427,8 @@ ERRORS = {
     ),
     "no numbers": ("a,b\nx,y\n", [],
         "d.csv: no column holds numbers; name one with --value "
-        '(a: "x" in row 1 is not a number; b: "y" in row 1 is not a number)'),
+        '(a: "x" in row 1 is not a number; b: "y" in row 1 is not a number); '
+        "--na takes a text as missing"),
     "header twice": ("a,a\n1,2\n", [], "d.csv: the header names column 'a' twice"),
     "bad time": (
         "t,v\n2026-03-01,1\n01/03/2026,2\n",

@@ -73,7 +73,8 @@ class Connector(BaseModel):
     """Binds an input topic to output topics and a model.
 
     Settings that default to something derived from others (`input.group_id`,
-    `output.dead_letter`, `engine.timezone`) are filled in here and always set afterwards.
+    `output.dead_letter`, `engine.timezone`, `engine.clock_reset`) are filled in here and always set
+    afterwards.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -102,8 +103,11 @@ class Connector(BaseModel):
             "output",
             dead_letter=self.output.dead_letter or f"{self.input.topic or self.name}.dead-letter",
         )
-        if "timezone" not in self.engine.model_fields_set:
-            self._fill("engine", timezone=self.input.timezone)
+        for name in ("timezone", "clock_reset"):
+            if name not in self.engine.model_fields_set:
+                self._fill("engine", **{name: getattr(self.input, name)})
+        if "no_data_after" not in self.alerts.model_fields_set:
+            self._fill("alerts", no_data_after=-1)
         load_zone(self.engine.timezone)
         self._check_topics()
         self._check_forecast()

@@ -55,6 +55,13 @@ def format_duration(nanoseconds: int) -> str:
     return f"{nanoseconds}ns"
 
 
+def parse_no_data_after(value: object) -> int:
+    """Nanoseconds of silence that are told; -1 for `learned`, 0 for `never`."""
+    if value in ("learned", -1):
+        return -1
+    return 0 if value == "never" else parse_duration(value)
+
+
 Duration = Annotated[
     int,
     BeforeValidator(parse_duration, json_schema_input_type=str | float),
@@ -62,3 +69,17 @@ Duration = Annotated[
     Field(description="a duration such as 10s, 5m, 6h, 7d, or seconds"),
 ]
 """A duration in nanoseconds inside, text or seconds outside."""
+
+NoDataAfter = Annotated[
+    int,
+    BeforeValidator(parse_no_data_after, json_schema_input_type=str | float),
+    PlainSerializer(
+        lambda value: {-1: "learned", 0: "never"}.get(value) or format_duration(value),
+        return_type=str,
+    ),
+    Field(
+        description="alert when a series sends nothing for so long: a duration, learned: as its "
+        "own pace says, or never"
+    ),
+]
+"""Nanoseconds inside, -1 for `learned`, 0 for `never`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -180,7 +180,7 @@ class Alert:
     status: Literal["opened", "updated", "resolved"]
     series_id: str
     severity: Literal["warning", "critical"]
-    reason: Literal["surprise", "valid_range"]
+    reason: Literal["surprise", "valid_range", "no_data"]
     onset: str
     timestamp: str
     peak_timestamp: str
@@ -292,6 +292,19 @@ def concatenate(kind: type[Columns], parts: list[Columns]) -> Columns:
     return kind(**joined)
 
 
+class EngineFigures(NamedTuple):
+    """What an engine has come to since it was built; `open_episodes` is as it is now.
+
+    `opened` counts episodes, `due` the false ones that the alert budgets allow for the time that
+    the readings cover. `expired`: how often a series was silent for too long and began anew.
+    """
+
+    open_episodes: int
+    opened: int
+    due: float
+    expired: int
+
+
 class Engine(Protocol):
     """Scores readings; keeps one state per series and partition. No I/O."""
 
@@ -317,6 +330,21 @@ class Engine(Protocol):
     def series_warning(self) -> str:
         """A line for people where the series look like a mistake, else nothing."""
 
+    def figures(self) -> EngineFigures:
+        """Figures for people."""
+
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
+        """The alerts of a partition of which nothing was heard for `silence` ns by a wall clock.
+
+        Nothing is learned to be silent before `patience` ns; `offset` is that of the next message.
+        """
+
+    def silent_since(self, partition: int) -> list[int]:
+        """What `tick` has changed, to be told to an engine that replays; zeros: nothing."""
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        """Take over what `silent_since` gave."""
+
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -324,6 +352,7 @@ __all__ = [
     "Channel",
     "DeadLetter",
     "Engine",
+    "EngineFigures",
     "Float32",
     "Float64",
     "Forecast",

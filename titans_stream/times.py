@@ -139,3 +139,28 @@ Timestamp = Annotated[
 
 ZoneName = Annotated[str, AfterValidator(_zone_name)]
 """An IANA time zone name that this machine knows."""
+
+
+def parse_clock_reset(value: object) -> int:
+    """Readings after which a clock is taken to be set back, of `after N`; 0 for `never`."""
+    if value == "never" or (type(value) is int and value == 0):
+        return 0
+    text = f"after {value}" if type(value) is int else str(value)
+    match = re.fullmatch(r"after (\d{1,6})", text.strip())
+    if match is None or int(match[1]) < 2:
+        raise ValueError(f"never, or after N readings (2 at least) is needed, not {value!r}")
+    return int(match[1])
+
+
+ClockReset = Annotated[
+    int,
+    BeforeValidator(parse_clock_reset, json_schema_input_type=str),
+    PlainSerializer(lambda count: f"after {count}" if count else "never", return_type=str),
+    Field(
+        default=0,
+        description="what becomes of readings older than their series' last one: never: they are "
+        "late however many; after N: so many in a row, each newer than the one before, mean that "
+        "the clock was set back, and are followed",
+    ),
+]
+"""A number of readings inside, `never` or `after N` outside."""

@@ -85,7 +85,7 @@ CALLS = {
         _judge,
         lambda: (
             order.Arrivals(INDEX, INDEX, NUMBERS, FLAGS), clocks_of(rows(clock_state())),
-            order.OrderSettings(0.0, 5.0, 10**18, True), order.Judgements.empty(1),
+            order.OrderSettings(0.0, 5.0, 10**18, True, 0), order.Judgements.empty(1),
         ),
         64,
     ),

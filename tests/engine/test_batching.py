@@ -105,9 +105,15 @@ def test_a_gap_is_marked_on_the_first_reading_after_it() -> None:
     assert np.flatnonzero(given.gap).tolist() == [2]
 
 
+def test_old_readings_stay_late_however_many() -> None:
+    old = [float(s) for s in range(500, 900)]
+    scores = feed(make(), [1000, 1001, *old, 1002])
+    assert labels(scores) == ["warming_up"] * 2 + ["late"] * 400 + ["warming_up"]
+
+
 def test_a_clock_that_was_set_back_is_followed_after_twenty_readings() -> None:
     back = [float(s) for s in range(500, 530)]
-    scores = feed(make(), [1000, 1001, *back])
+    scores = feed(make(clock_reset="after 20"), [1000, 1001, *back])
     assert labels(scores)[2:22] == ["late"] * 19 + ["warming_up"]
     assert labels(scores)[22:] == ["warming_up"] * 10
 
@@ -189,7 +195,7 @@ def test_one_wild_time_does_not_cost_a_series_its_memory() -> None:
 
 
 def test_a_clock_that_starts_in_another_year_keeps_the_memory() -> None:
-    one = make()
+    one = make(clock_reset="after 20")
     trained(one)
     boot = feed(one, [-7e8 + s for s in range(30)], [0.1] * 30)
     assert labels(boot)[:20] == ["late"] * 19 + ["scored"]
@@ -239,3 +245,24 @@ def test_the_interval_is_learned_in_spite_of_gaps() -> None:
     feed(one, [float(s) for s in range(0, 600, 10)] + [5000.0, 5010.0, 5020.0])
     pace = one.snapshot(0).arrays["pace"][0, 0]
     assert abs(pace / SECOND - 10) < 0.5
+
+
+def test_a_file_that_is_sent_again_raises_no_alert_twice() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal(900)
+    values[600:606] += 30.0
+    times = START + 60 * SECOND * np.arange(900)
+    one = make()
+    results = [
+        one.process(
+            Readings(
+                ["a"] * 900, times, values, np.zeros(900, np.int32), np.arange(900) + 900 * again
+            )
+        )
+        for again in range(3)
+    ]
+    assert [alert.status for alert in results[0].alerts][:1] == ["opened"]
+    for again in results[1:]:
+        assert not again.alerts
+        assert set(labels(again.scores)[:-1]) == {"late"}
+        assert labels(again.scores)[-1] == "duplicate"

@@ -110,7 +110,7 @@ def test_a_gap_is_seen_between_shared_stamps() -> None:
 
 
 def test_a_clock_set_back_is_followed_though_stamps_repeat() -> None:
-    one = make("keep-order")
+    one = make("keep-order", clock_reset="after 20")
     times, values = ten_hertz(300)
     feed(one, [1000.0 + t for t in times], values)
     scores = feed(one, times, values).scores

@@ -531,7 +531,8 @@ def test_clocks_that_are_all_set_back_are_followed() -> None:
     values[QUIET : QUIET + 3, 1] += 12.0
     stream = table(values)
     times = stream.timestamp - (stream.offset >= 500) * 300 * STEP
-    results = feed(engine(budget=0.5), replace(stream, timestamp=times), [], asset)
+    follow = {"clock_reset": "after 20"}
+    results = feed(engine(budget=0.5, settings=follow), replace(stream, timestamp=times), [], asset)
     assert after(results, QUIET)[0].channels[0].series_id == "pump/1"
     assert results.groups is not None
     assert len(results.groups) >= len(values) - 22

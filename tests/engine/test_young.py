@@ -27,6 +27,7 @@ def one_resident(monkeypatch: pytest.MonkeyPatch) -> None:
 SETTINGS = {
     "rules": [{"series": "*", "valid_range": (-20.0, 20.0)}],
     "budget": 20.0,
+    "forecast": {"steps": 5, "every": 3},
 }
 
 
@@ -49,6 +50,8 @@ def test_slots_or_none_is_the_same(seed: int, at: int, bound: int) -> None:
     both = concatenate([first, rest])
     same_scores(whole, both)
     assert whole.alerts == both.alerts
+    assert whole.forecasts == both.forecasts
+    assert whole.forecasts
     final, replayed = always.snapshot(0), other.snapshot(0)
     assert final.meta == replayed.meta
     for name, array in final.arrays.items():

@@ -43,13 +43,15 @@ class Table:
     """Cells that a word or a number marks as missing, but for those that are known everywhere."""
     empty_rows: int = 0
     comments: int = 0
+    titles: int = 0
+    units: int = 0
     header: list[str] = field(default_factory=list)
 
 
 def made_table(rng: random.Random) -> Table:
     """A table in a dialect of its own; its values have at most five digits after the sign."""
     rows, columns = rng.randrange(1, 60), rng.randrange(1, 4)
-    delimiter = rng.choice(",;\t")
+    delimiter = rng.choice(",;\t|")
     decimal = rng.choice(".,") if delimiter != "," else "."
     thousands = rng.random() < 0.2
     notation = rng.choice(list(TIMES))
@@ -77,7 +79,15 @@ def made_table(rng: random.Random) -> Table:
     lines += [delimiter * columns] * known.empty_rows
     has_header = rng.random() < 0.7
     if has_header:
+        some = all(any(map(math.isfinite, column)) for column in zip(*known.values, strict=True))
+        if some and rng.random() < 0.2:
+            known.units = rng.randrange(1, 3)
+            units = [rng.choice(["°C", "bar", "-", ""]) for _ in range(columns - 1)] + ["m³/h"]
+            lines[:0] = [delimiter.join(["", *units])] * known.units
         lines.insert(0, delimiter.join(header))
+        if rng.random() < 0.2:
+            known.titles = rng.randrange(1, 4)
+            lines[:0] = ["Bericht des Werks"] * known.titles
     if rng.random() < 0.2:
         lines.insert(0, f"sep={delimiter}")
     known.dialect = Dialect(

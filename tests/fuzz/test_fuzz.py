@@ -74,6 +74,7 @@ def assert_read(path: Path, table: Table) -> None:
     numbers = file.cells.numbers
     assert numbers.words.total() + numbers.sentinels.total() == table.missing
     assert (file.empty_rows, file.comments) == (table.empty_rows, table.comments)
+    assert (file.titles, len(file.units)) == (table.titles, table.units)
     said = " ".join(about_rows(file))
     assert ("are empty" in said) == (table.empty_rows > 0)
     assert ("comments" in said) == (table.comments > 0)

@@ -79,6 +79,7 @@ input:
   value: value
   timestamp: timestamp
 output: {{alerts: alerts-{tag}, scores: scores-{tag}}}
+alerts: {{no_data_after: never}} # files of different years share a partition
 state: {{path: {folder / "state"}}}
 """,
         encoding="utf-8",

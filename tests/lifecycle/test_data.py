@@ -129,3 +129,16 @@ def test_what_is_not_learned_from_is_told(tmp_path: Path, caplog: pytest.LogCapt
         "d.csv/Wert: 24 of 405 values are left out: what pieces of data.csv.length "
         "(150) leave over is shorter than 64"
     )
+
+
+def test_repeated_readings_are_learned_from_once(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    rows = [f"{1_700_000_000 + 60 * i},{i % 7}" for i in range(400)]
+    again = [*rows[100:130], "1700000000,55", ",".join((rows[0].split(",")[0], ""))]
+    path.write_text("t,v\n" + "\n".join(rows + again) + "\n")
+    loaded = load_data(from_csv(files=[str(path)], timestamp="t", length=150), 0)
+    account = loaded.accounts[0]
+    assert (account.values, account.missing, account.duplicate) == (432, 1, 30)
+    learned = sum(len(one.value) for one in (*loaded.training, *loaded.validation))
+    assert learned + account.short + account.missing + account.duplicate == account.values
+    assert loaded.training[0].value[:3].tolist() == [0.0, 55.0, 1.0]

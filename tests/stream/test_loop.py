@@ -16,7 +16,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailed
 
 from titans_stream.engine.blank import blank
 from titans_stream.engine.columns import columns_of
-from titans_stream.records import Readings, Results
+from titans_stream.records import Alert, EngineFigures, Readings, Results
 from titans_stream.stream import loop as loop_module
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
@@ -25,6 +25,7 @@ from titans_stream.stream.messages import RawMessage, slices
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.settings import DeliveryConfig, Subscription
+from titans_stream.stream.watch import Watch, Watched
 
 
 class DeafConsumer:
@@ -62,7 +63,10 @@ def make_loop(consumer: Any, stop: threading.Event, output: Any = None) -> Loop:
     assignment.progress = {}
     engine = MagicMock()
     engine.series_count.return_value = 0
-    parts = Parts(consumer, assignment, MagicMock(), engine, MagicMock(), output, Metrics())
+    engine.figures.return_value = EngineFigures(0, 0, 0.0, 0)
+    metrics = Metrics()
+    watch = Watch(Watched(engine, assignment, metrics, time.monotonic), DeliveryConfig())
+    parts = Parts(consumer, assignment, MagicMock(), MagicMock(), output, metrics, watch)
     return Loop(parts, DeliveryConfig(), Signals(stop), 5.0)
 
 
@@ -222,6 +226,18 @@ class FullEngine:
     def series_warning(self) -> str:
         return f"{self.count:,} series, an id?"
 
+    def figures(self) -> EngineFigures:
+        return EngineFigures(0, 0, 0.0, 0)
+
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
+        return []
+
+    def silent_since(self, partition: int) -> list[int]:
+        return [0, 0]
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        raise AssertionError("nothing was silent")
+
 
 def test_refused_readings_are_dead_letters_and_many_series_are_told(
     caplog: pytest.LogCaptureFixture,
@@ -229,7 +245,8 @@ def test_refused_readings_are_dead_letters_and_many_series_are_told(
     loop = make_loop(DeafConsumer(0), threading.Event())
     engine, codec, outbox = FullEngine(), MagicMock(), MagicMock()
     processor = Processor(codec, engine, PartitionNumbers("t"), Metrics())  # type: ignore[arg-type]
-    loop._engine, loop._processor, loop._outbox = engine, processor, outbox  # type: ignore[assignment]
+    loop._processor, loop._outbox = processor, outbox
+    loop._watch._engine = engine  # type: ignore[assignment]
     zeros = np.zeros(3, np.int64)
     codec.decode.return_value.readings = Readings(
         ["a", "b", "a"], zeros, np.zeros(3), zeros.astype(np.int32), np.arange(3)
@@ -239,7 +256,7 @@ def test_refused_readings_are_dead_letters_and_many_series_are_told(
     letters = [letter for call in outbox.dead_letters.call_args_list for letter in call.args[0]]
     assert [(letter.reason, letter.offset) for letter in letters] == [("too-many-series", 1)]
     for engine.count in (1000, 1500, 1999, 2000):
-        loop._next_report = 0.0
+        loop._watch._next = 0.0
         loop._report()
     told = [record.message for record in caplog.records if "an id?" in record.message]
     assert told == ["1,000 series, an id?", "2,000 series, an id?"]

@@ -528,7 +528,7 @@ def test_a_lost_state_folder_is_told(setup: Setup, caplog: pytest.LogCaptureFixt
         running.stop()
     setup.folder = setup.folder / "elsewhere"
     running = Running(setup.worker())
-    running.wait(running.worker.ready.is_set)
+    running.wait_for("replayed_messages", 220)
     running.stop()
     assert running.worker.metrics.counts["replayed_messages"] == 220, "start: earliest"
     assert "no snapshot fits" in caplog.text

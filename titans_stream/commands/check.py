@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     _messages(shown)
     from titans_stream.commands.check_readings import look_at, tell
 
-    tell(look_at(found.messages, connector.engine.max_out_of_orderness))
+    tell(look_at(found.messages, connector.engine))
     _rules(connector, found)
     _model(connector)
     _forecasts(connector)
@@ -88,6 +88,8 @@ def _topics(clients: KafkaClients, connector: Connector) -> None:
 
 
 def _offsets(connector: Connector, found: Inspection) -> None:
+    from titans_stream.durations import format_duration
+
     total = sum(one.end - one.begin for one in found.partitions)
     partitions = len(found.partitions)
     say(f"input      {total:,} messages in {partitions} partition{'s' * (partitions != 1)}")
@@ -96,6 +98,12 @@ def _offsets(connector: Connector, found: Inspection) -> None:
         say(f"group      {connector.input.group_id} has {sum(lags):,} messages to read")
     else:
         say(f"group      {connector.input.group_id} is new: it starts at {connector.input.start}")
+        if connector.input.warm_up:
+            say(
+                f"warm-up    {sum(one.warm_up for one in found.partitions):,} messages before that "
+                f"are learned from ({format_duration(connector.input.warm_up)}, by "
+                f"{connector.input.timestamp.field or 'their Kafka timestamps'})"
+            )
 
 
 def _messages(reports: Sequence[MessageReport]) -> None:

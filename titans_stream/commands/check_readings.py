@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from titans_stream.commands.outputs import MANY, note, say
+from titans_stream.engine.order_check import OrderCheck
+from titans_stream.engine.settings import Duplicates, EngineConfig
+from titans_stream.records import Status
 
 if TYPE_CHECKING:
     from titans_stream.stream.inspect import MessageReport
@@ -21,24 +24,28 @@ _NAMED = 3
 class Looked:
     """Counts over messages, and the values by series.
 
-    `same`: readings with time and value of an earlier one of their series; `twice`: with the time
-    of an earlier one and another value; `late`: older than the series' newest by more than may be.
+    `duplicate`, `late`, `missing`: readings that a worker of the connector would take for such.
+    `shared`: readings with the time of an earlier one of their series and another value; how many
+    of them are duplicates is for `duplicates`, the engine's setting.
     """
 
+    duplicates: Duplicates = "keep-order"
     messages: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
     readings: int = 0
-    same: int = 0
-    twice: int = 0
+    duplicate: int = 0
     late: int = 0
+    missing: int = 0
+    shared: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
 
 
-def look_at(reports: Iterable[MessageReport], out_of_order: int) -> Looked:
-    """Count, in the order of the partitions; `out_of_order` as engine.max_out_of_orderness, ns."""
-    looked = Looked()
-    seen: dict[tuple[str, int, str], dict[int, float]] = {}
-    newest: dict[tuple[str, int, str], int] = {}
+def look_at(reports: Iterable[MessageReport], config: EngineConfig) -> Looked:
+    """Count, in the order of the partitions, as an engine with these settings would."""
+    looked = Looked(config.duplicates)
+    order = OrderCheck(config)
+    statuses = []
+    seen: dict[str, dict[int, set[float]]] = {}
     for report in sorted(reports, key=lambda r: r.message[:3]):
         looked.messages += 1
         if report.dead is not None and not len(report.readings):
@@ -48,16 +55,15 @@ def look_at(reports: Iterable[MessageReport], out_of_order: int) -> Looked:
         for series, time, value in zip(*columns, strict=True):
             looked.readings += 1
             looked.values.setdefault(series, []).append(value)
-            key = (report.message.topic, report.message.partition, series)
-            times = seen.setdefault(key, {})
-            if time in times:
-                unequal = value != times[time] and not np.isnan(value)
-                looked.twice += unequal
-                looked.same += not unequal
-            elif time < newest.get(key, time) - out_of_order:
-                looked.late += 1
-            times[time] = value
-            newest[key] = max(time, newest.get(key, time))
+            key = f"{report.message.topic}\n{report.message.partition}\n{series}"
+            statuses.append(order.take(key, time, value))
+            values = seen.setdefault(key, {}).setdefault(time, set())
+            looked.shared += bool(values) and value not in values and not np.isnan(value)
+            values.add(value)
+    status = np.concatenate([*statuses, order.flush()])
+    looked.duplicate = int((status == Status.DUPLICATE).sum())
+    looked.late = int((status == Status.LATE).sum())
+    looked.missing = int((status == Status.MISSING).sum())
     return looked
 
 
@@ -67,12 +73,13 @@ def tell(looked: Looked) -> None:
         return
     unusable = sum(looked.unusable.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in looked.unusable.most_common())
-    dropped = looked.same + looked.late
+    dropped = looked.duplicate + looked.late
     say(
         f"readings   the last {looked.messages:,} messages hold {looked.readings:,} readings of "
         f"{len(looked.values):,} series; {unusable:,} messages cannot be used"
         f"{f' ({reasons})' * bool(unusable)}; {dropped:,} readings would be dropped "
-        f"({looked.same:,} duplicate, {looked.late:,} late)"
+        f"({looked.duplicate:,} duplicate, {looked.late:,} late)"
+        f"{f', {looked.missing:,} have no value' * bool(looked.missing)}"
     )
     if MANY * looked.messages < unusable < looked.messages:
         note(f"warning: {unusable:,} of {looked.messages:,} messages cannot be used: {reasons}")
@@ -82,11 +89,18 @@ def tell(looked: Looked) -> None:
             "their series came before; raise engine.max_out_of_orderness, or tell the sensors "
             "apart in input.series"
         )
-    if looked.same + looked.twice > MANY * looked.readings:
+    if looked.duplicate > MANY * looked.readings:
         note(
-            f"warning: {looked.same + looked.twice:,} of {looked.readings:,} readings have the "
-            f"time of an earlier one of their series ({looked.same:,} its value, too): tell the "
-            "sensors apart in input.series, or send finer times"
+            f"warning: {looked.duplicate:,} of {looked.readings:,} readings are duplicates: their "
+            "series had that time already; tell the sensors apart in input.series, send finer "
+            "times, or see engine.duplicates"
+        )
+    if looked.duplicates in ("keep-order", "spread") and looked.shared > MANY * looked.readings:
+        note(
+            f"warning: {looked.shared:,} of {looked.readings:,} readings have the time of an "
+            "earlier one of their series with another value, and are taken one after another "
+            f"(engine.duplicates: {looked.duplicates}): if they come from several sensors, tell "
+            "these apart in input.series"
         )
     _tell_suspicious(looked)
 

@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from titans_stream.files.column_choice import TIME_NAMES, time_parts, value_columns
+from titans_stream.files.column_choice import TIME_NAMES, CsvColumns, time_parts, value_columns
 from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.files.csv_readings import ASSUMED_INTERVAL, CsvReadings
 from titans_stream.records import Readings
@@ -122,6 +122,12 @@ class ConnectorRows:
     def timed(self) -> bool:
         """Whether the file has times."""
         return self._time is not None
+
+    @property
+    def columns(self) -> CsvColumns:
+        """The columns in use."""
+        ids = [*self._direct, *([] if self._series is None else [self._series])]
+        return CsvColumns(self._time, tuple(self._whole or self._values), ",".join(ids) or None)
 
     def _time_column(self, given: str | None) -> str | None:
         if given is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +69,11 @@ def add_csv_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--encoding", metavar="NAME", help="of the text, such as cp1252; default: UTF-8 or UTF-16"
     )
+    add_allow_dropped(parser)
+
+
+def add_allow_dropped(parser: argparse._ActionsContainer) -> None:
+    """Add `--allow-dropped`."""
     parser.add_argument(
         "--allow-dropped",
         action="store_true",
@@ -104,6 +111,13 @@ def dialect(args: argparse.Namespace) -> Dialect:
         time_format=args.time_format,
         encoding=args.encoding,
     )
+
+
+def with_missing(file: Dialect, said: Sequence[float | str]) -> Dialect:
+    """The dialect with a connector's `input.missing_values`, too."""
+    texts = tuple(one for one in said if isinstance(one, str))
+    numbers = tuple(float(one) for one in said if not isinstance(one, str))
+    return replace(file, na=(*file.na, *texts), missing_values=(*file.missing_values, *numbers))
 
 
 def _numbers(text: str) -> list[float]:

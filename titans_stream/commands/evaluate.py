@@ -25,9 +25,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands.csv_arguments import add_allow_dropped
+from titans_stream.commands.outputs import account_for_files, note
 from titans_stream.evaluation import OURS
 
 if TYPE_CHECKING:
+    from titans_stream.commands.evaluate_account import Accounted
     from titans_stream.commands.evaluate_outcome import EvaluationProgress, Outcome
     from titans_stream.evaluation.chosen import Chosen
     from titans_stream.evaluation.forecasting_data import ForecastSet
@@ -104,6 +107,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE; implies --track"
     )
+    add_allow_dropped(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,7 +139,17 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(outcome.tables + "\n")
     if args.json is not None:
         args.json.write_text(json.dumps(outcome.numbers, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return _account(outcome, args.allow_dropped)
+
+
+def _account(outcome: Outcome, allowed: bool) -> int:
+    """Say what became of the values; the exit code."""
+    from titans_stream.commands.evaluate_account import REMEDY, summary
+
+    if not outcome.accounts:
+        return 0
+    note(summary(outcome.accounts))
+    return account_for_files(outcome.accounts, allowed, REMEDY)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -185,6 +199,12 @@ def _chosen(
     return Chosen.of(args.detector, ours, peers, progress)
 
 
+def _accounted(chosen: Chosen) -> Accounted:
+    from titans_stream.commands.evaluate_account import Accounted
+
+    return Accounted(chosen.detector)
+
+
 def _beside(root: Path | None) -> Path | None:
     """The folder `peers` in `root` or beside it."""
     if root is None:
@@ -199,13 +219,14 @@ def _nab(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
     from titans_stream.evaluation.plots import plot_nab
 
     chosen = _chosen(args, BUDGETS, progress)
-    report = run_nab(chosen.detector, args.root, chosen.name, args.starts, chosen.baselines)
+    detector = _accounted(chosen)
+    report = run_nab(detector, args.root, chosen.name, args.starts, chosen.baselines)
     profile = None if args.profile == "all" else args.profile
     tables = [report.table(profile), report.category_table(profile or PROFILES[1])]
     if args.files:
         tables.append(report.file_table(profile or PROFILES[1]))
     plots = [] if args.plots is None else plot_nab(report, args.plots)
-    return Outcome(report.to_json(), "\n\n".join(tables), tuple(plots))
+    return Outcome(report.to_json(), "\n\n".join(tables), tuple(plots), detector.accounts)
 
 
 def _telemetry(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
@@ -214,13 +235,14 @@ def _telemetry(args: argparse.Namespace, progress: EvaluationProgress) -> Outcom
     from titans_stream.evaluation.telemetry_report import run_telemetry
 
     chosen = _chosen(args, BUDGETS, progress)
-    detectors = {chosen.name: chosen.detector}
+    detector = _accounted(chosen)
+    detectors = {chosen.name: detector}
     report = run_telemetry(detectors, args.root, args.starts, chosen.baselines)
     tables = [report.table()]
     if args.files:
         tables += [report.series_table(name, chosen.name) for name in report.sets]
     plots = [] if args.plots is None else plot_telemetry(report, chosen.name, args.plots)
-    return Outcome(report.to_json(), "\n\n".join(tables), tuple(plots))
+    return Outcome(report.to_json(), "\n\n".join(tables), tuple(plots), detector.accounts)
 
 
 def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
@@ -240,12 +262,13 @@ def _calibration(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
     sets["assets"] = made_assets(max(series // 2, 1), 20_000)
     if args.root is not None:
         sets |= load_normal_sets(args.root)
+    detector = _accounted(chosen)
     young = young_series(32 * series) + made_assets(8 * series, 1_000, seed=4)
-    report = run_calibration(chosen.detector, sets, young, chosen.name)
+    report = run_calibration(detector, sets, young, chosen.name)
     plots = []
     if args.plots is not None:
         plots.append(plot_calibration(report, args.plots / "calibration.png"))
-    return Outcome(report.to_json(), report.table(), tuple(plots))
+    return Outcome(report.to_json(), report.table(), tuple(plots), detector.accounts)
 
 
 def _pairs(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
@@ -260,6 +283,7 @@ def _pairs(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
 
 def _forecasting(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
     """Run all models on all sets. ValueError names what cannot be used."""
+    from titans_stream.commands.evaluate_account import account_of_set
     from titans_stream.commands.evaluate_outcome import Outcome
     from titans_stream.evaluation.forecasting_plots import plot_forecasting
     from titans_stream.evaluation.forecasting_report import Comparison, ForecastReport
@@ -283,7 +307,8 @@ def _forecasting(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
     found = {name: comparison.run(one, progress) for name, one in sets.items()}
     report = ForecastReport(found, left_out)
     plots = [] if args.plots is None else plot_forecasting(report, args.plots)
-    return Outcome(report.to_json(), report.table(), tuple(plots))
+    accounts = [account_of_set(one) for one in sets.values()]
+    return Outcome(report.to_json(), report.table(), tuple(plots), accounts)
 
 
 def _sets(args: argparse.Namespace) -> dict[str, ForecastSet]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from titans_stream.files.account import FileAccount
 from titans_stream.lifecycle.tracking import RunRecorder, connect
 
 EXPERIMENT = "titans-stream-evaluation"
@@ -25,11 +26,12 @@ _REFUSED = re.compile(r"[^\w\-. /]+")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an evaluation printed and counted; `plots` are files."""
+    """What an evaluation printed and counted; `plots` are files, `accounts` of each series."""
 
     numbers: Mapping[str, object]
     tables: str
     plots: tuple[Path, ...] = ()
+    accounts: Sequence[FileAccount] = ()
 
 
 def is_wanted(track: bool, uri: str | None) -> bool:

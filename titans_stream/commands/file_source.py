@@ -7,13 +7,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
-from titans_stream.commands.csv_arguments import dialect
+from titans_stream.commands.csv_arguments import dialect, with_missing
 from titans_stream.commands.outputs import Account, note
 from titans_stream.files.column_choice import CsvColumns, choose_columns, likely_time
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.csv_readings import CsvReadings, ReadingsOfCsv
 from titans_stream.files.order import InOrderOfTime
-from titans_stream.files.remarks import about_columns, about_order, about_rows, several_series
+from titans_stream.files.remarks import (
+    about_columns,
+    about_order,
+    about_rows,
+    about_sentinels,
+    several_series,
+)
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import load_zone
 
@@ -55,6 +61,7 @@ def file_source(args: argparse.Namespace, untimed: str, group: str | None = None
     if guess is not None and not args.quiet:
         note(f"note: {untimed}; use their times with --timestamp {guess}")
     used = about_columns(file, _beside(columns, guess), columns.values)
+    used += about_sentinels(file, columns, "--missing-values={}")
     of_all = None if group is None else lambda series: group
     readings = ReadingsOfCsv(file, columns, zone, of_all)
     if columns.timestamp is None:
@@ -69,11 +76,12 @@ def connector_source(
     args: argparse.Namespace, config: InputConfig, group: str | None
 ) -> FileSource:
     """The file as a connector's worker would read it: in its own order unless newest first."""
-    file = CsvFile(args.data, dialect(args))
+    file = CsvFile(args.data, with_missing(dialect(args), config.missing_values))
     if group is not None:
         config = config.model_copy(update={"group": None})
     rows = ConnectorRows(file, config, FileColumns.of(args))
     said = about_columns(file, rows.left_out, file.header)
+    said += about_sentinels(file, rows.columns, "input.missing_values: [{}]")
     if not rows.timed:
         return FileSource(file, _Again(rows, group), False, said=said)
     ordered = InOrderOfTime(lambda: rows.readings(group), only_newest_first=True)

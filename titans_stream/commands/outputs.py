@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from titans_stream.printable import printable
 
 if TYPE_CHECKING:
+    from titans_stream.files.account import FileAccount
     from titans_stream.records import Scores
 
 MANY = 0.1
@@ -113,3 +114,15 @@ class Account:
             text += "; exit code 2, though all is written (--allow-dropped: 0)"
         note(text)
         return 0 if allowed else BAD_INPUT
+
+
+def account_for_files(accounts: Iterable[FileAccount], allowed: bool, remedy: str) -> int:
+    """The exit code of a run over files; its last lines name those that had much left out."""
+    code = 0
+    for one in accounts:
+        if one.much_left_out:
+            code = 0 if allowed else BAD_INPUT
+            note(f"warning: {one}; more than a tenth of them {remedy}")
+    if code:
+        note("exit code 2 for what was left out, though all else is done (--allow-dropped: 0)")
+    return code

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.csv_arguments import add_csv_arguments, dialect
+from titans_stream.commands.csv_arguments import add_csv_arguments, dialect, with_missing
 from titans_stream.commands.outputs import Account, note
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.files.remarks import about_columns, about_rows
 
     connector = load_connector(args.connector)
-    file = CsvFile(args.data, dialect(args))
+    file = CsvFile(args.data, with_missing(dialect(args), connector.input.missing_values))
     source = ConnectorRows(file, connector.input, FileColumns.of(args))
     rows = _in_order(source) if args.sort else iter(source)
     first = list(islice(rows, _CHECKED))

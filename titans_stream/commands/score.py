@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for line in source.remarks(scorer.tally.account):
             note(f"note: {line}")
+        for line in scorer.remarks():
+            note(f"note: {line}")
         _report(scorer.tally, timed, time.monotonic() - started)
     return scorer.tally.account.end(args.allow_dropped, remedy=source.remedy)
 
@@ -105,7 +107,10 @@ def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -
     from titans_stream.engine.build import EngineSetup
     from titans_stream.engine.settings import EngineConfig
 
-    alerts = AlertConfig() if connector is None else connector.alerts
+    told = "learned" if timed else "never"
+    alerts = AlertConfig.model_validate({"no_data_after": told})
+    if connector is not None:
+        alerts = connector.alerts
     engine = EngineConfig() if connector is None else connector.engine
     if args.timezone:
         engine = engine.model_copy(update={"timezone": args.timezone})

@@ -55,6 +55,17 @@ class FileScorer:
         yield from self._done(self._engine.flush())
         assert not len(self._row)
 
+    def remarks(self) -> list[str]:
+        """What is odd about the series, after they were scored."""
+        expired, warning = self._engine.figures().expired, self._engine.series_warning()
+        lines = [warning] if warning else []
+        if expired:
+            lines.append(
+                f"{expired:,} times a series was silent for longer than engine.expire_after, and "
+                "for ten of its intervals, and began anew"
+            )
+        return lines
+
     def _note_rows(self, chunk: CsvReadings) -> None:
         """Keep the rows of readings, by offset; in a sorted file offsets come in any order."""
         at = chunk.readings.offset - self._first

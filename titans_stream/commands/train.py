@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.outputs import say
+from titans_stream.commands.csv_arguments import add_allow_dropped
+from titans_stream.commands.outputs import account_for_files, note, say
 
 if TYPE_CHECKING:
     from titans_stream.lifecycle.runs import TrainingReport
@@ -21,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
     parser.add_argument("--register", metavar="NAME", help="registered model that gets the version")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE")
+    add_allow_dropped(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +37,13 @@ def run(args: argparse.Namespace) -> int:
         recipe, args.register, args.tracking_uri, lambda progress: say(progress.summary)
     )
     _print_report(report)
-    return 0
+    for account in report.accounts:
+        note(f"data {account}")
+    return account_for_files(
+        report.accounts,
+        args.allow_dropped,
+        "was not learned from; see data.csv in the recipe (series, length)",
+    )
 
 
 def _print_report(report: TrainingReport) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from titans_stream.durations import NoDataAfter
+
 Direction = Literal["above", "below", "both"]
 
 
@@ -34,6 +36,7 @@ class SeriesRule(BaseModel):
     )
     false_alarms_per_series_per_day: float | None = Field(default=None, gt=0)
     enabled: bool | None = Field(default=None, description="false: score, but never alert")
+    no_data_after: NoDataAfter | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> SeriesRule:
@@ -92,6 +95,7 @@ class AlertConfig(BaseModel):
         ge=0,
         description="readings between `updated` messages; 0: only when severity rises",
     )
+    no_data_after: NoDataAfter = 0
     rules: tuple[SeriesRule, ...] = Field(default=(), description="per series pattern")
 
 
@@ -107,15 +111,23 @@ class ResolvedRule(BaseModel):
     high: float = float("inf")
     false_alarms_per_day: float
     enabled: bool = True
+    no_data_after: int = 0
 
 
 def resolve_rule(config: AlertConfig, series_id: str) -> ResolvedRule:
     """Fold the rules that match `series_id`, later ones over earlier ones."""
     merged: dict[str, object] = {
         "false_alarms_per_day": config.false_alarms_per_series_per_day,
+        "no_data_after": config.no_data_after,
     }
     for rule in _matching(config.rules, series_id):
-        for name in ("direction", "min_deviation", "min_deviation_ratio", "enabled"):
+        for name in (
+            "direction",
+            "min_deviation",
+            "min_deviation_ratio",
+            "enabled",
+            "no_data_after",
+        ):
             value = getattr(rule, name)
             if value is not None:
                 merged[name] = value

@@ -166,6 +166,7 @@ def series_warning(total: int, few: Sequence[str]) -> str:
     examples = ", ".join(repr(name) for name in few[-3:])
     return (
         f"{len(few):,} of {total:,} series have fewer than {FEW} readings, such as {examples}: "
-        "does input.series hold an id that is new with every message? A series needs "
+        "does the series' name (input.series; --series of a file) hold an id that is new with "
+        "every message? A series needs "
         f"{WARM} readings and more; see engine.max_series"
     )

@@ -22,6 +22,7 @@ from titans_stream.engine.columns import Columns
 from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
+from titans_stream.engine.no_data import NoData
 from titans_stream.engine.reorder import ReorderBuffer
 from titans_stream.engine.scoring import YOUNG_RESIDENT, Context, Scoring
 from titans_stream.engine.series import SeriesTable
@@ -31,6 +32,7 @@ from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import plain
 from titans_stream.records import (
     Alert,
+    EngineFigures,
     Forecast,
     GroupScores,
     Int64,
@@ -76,6 +78,10 @@ class StreamEngine:
         self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
         limits = self._scoring.limits
         self._groups = Groups(limits, alerts, self._series.name, model.ref, topic)
+        self._no_data = NoData(
+            config.gap_factor, alerts, (self._series, self._groups), model.ref, topic
+        )
+        self._opened = 0
         self._schema = state_schema(model, config, calendar, forecast is not None)
 
     @property
@@ -101,6 +107,15 @@ class StreamEngine:
         """A line for people where most series have a handful of readings, else nothing."""
         uids = self._series.all()
         return series_warning(len(uids), self._series.names(self._admission.few(uids)))
+
+    def figures(self) -> EngineFigures:
+        """What the engine has come to since it was built."""
+        return EngineFigures(
+            self._scoring.open_episodes() + self._groups.open_episodes(),
+            self._opened,
+            self._scoring.due + self._groups.due,
+            self._scoring.expired,
+        )
 
     def info(self) -> dict[str, int | str]:
         """Figures for people and metrics."""
@@ -173,6 +188,23 @@ class StreamEngine:
         go_on()
         return _joined(done, np.array(refused, np.int64))
 
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
+        """The alerts of a partition of which nothing was heard for `silence` ns by a wall clock.
+
+        Limits that are learned are `patience` at least; `offset` is that of the next message. It
+        changes the state: whoever calls it has to see that a replay does so at the same place, or
+        `set_silent_since`.
+        """
+        return self._no_data.tick(partition, silence, patience, offset)
+
+    def silent_since(self, partition: int) -> list[int]:
+        """Since when all series, and all groups, of a partition count as silent; 0: they do not."""
+        return self._no_data.since(partition)
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        """Take over what `silent_since` gave."""
+        self._no_data.set_since(partition, since)
+
     def _may_go(self, uid: int) -> bool:
         """Whether a series can be forgotten: no group counts on it, no episode of it is open."""
         return not (self._groups.has_member(uid) or self._scoring.has_open_episode(uid))
@@ -224,12 +256,15 @@ class StreamEngine:
             frame, more = self._groups.run(columns, values, scores, judged, batch.cause, rules)
             frames.append(frame)
             alerts += more
+        alerts = [*self._no_data.run(columns, judged), *alerts]
         alerts.sort(key=itemgetter(0))
+        self._opened += sum(alert.status == "opened" for _, alert in alerts)
         return scores, [alert for _, alert in alerts], frames
 
     def _admit(self, uid: int, series_id: str) -> None:
         self._scoring.admit(uid, series_id)
         self._admission.admit(uid)
+        self._no_data.admit(uid, series_id)
         self._groups.forget_member(uid)
 
     def snapshot(self, partition: int) -> Snapshot:
@@ -245,6 +280,10 @@ class StreamEngine:
             for name, uid in zip(names, uids, strict=True)
         }
         packed = pack(self._schema, names, arrays, waiting, self._groups.names(partition))
+        silences, clocks = self._no_data.export(partition, uids, self._groups.members(partition))
+        packed.arrays.update({name: plain(array) for name, array in silences.items()})
+        if any(clocks):
+            packed.meta["clocks"] = clocks
         packed.meta["admission"] = admission
         return packed
 
@@ -263,6 +302,8 @@ class StreamEngine:
             self._scoring.load(uids, arrays)
             self._groups.load(partition, groups, uids, arrays)
             self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
+            tables = (uids, self._groups.members(partition))
+            self._no_data.load(partition, tables, arrays, snapshot.meta.get("clocks", []))
         except ValueError:
             self.release(partition)
             raise
@@ -278,6 +319,7 @@ class StreamEngine:
             self._order.forget(uid)
         self._series.remove(partition, names)
         self._groups.release(partition)
+        self._no_data.release(partition)
         self._admission.release(partition)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from titans_stream.engine.order import CLOCK_STEP, NEVER
+from titans_stream.engine.order import NEVER
 from titans_stream.jit import njit
 from titans_stream.memory.rows import Record
 from titans_stream.records import Int64
 
+CLOCK_STEP = 20
+"""Readings in a row of a member that is far ahead of its group, after which they are believed."""
 LIVE = 100
 """Frames for which a member that was seen is waited for."""
 

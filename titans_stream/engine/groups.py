@@ -35,7 +35,7 @@ from titans_stream.engine.frame_state import (
 from titans_stream.engine.order import NEVER, Judgements, OrderSettings, Pace
 from titans_stream.engine.rows import Array, Rows
 from titans_stream.engine.series import SeriesTable
-from titans_stream.engine.state import alert_settings, judged_state, judged_tables, rule_of
+from titans_stream.engine.state import alert_settings, due, judged_state, judged_tables, rule_of
 from titans_stream.memory.rows import ArraySpec, dtype_of
 from titans_stream.records import (
     Alert,
@@ -111,6 +111,10 @@ class Groups:
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
         self._table = SeriesTable(self._admit)
+        self.on_admit: Callable[[int, str], None] = lambda uid, group_id: None
+        """Hears of each group that is admitted."""
+        self.due = 0.0
+        """False episodes that the budgets allow for the frames that were judged."""
         self._outside = 0
         self._used = False
 
@@ -124,6 +128,10 @@ class Groups:
             "groups_on_two_partitions": self._table.on_two_partitions,
             "outside_frames": self._outside,
         }
+
+    def open_episodes(self) -> int:
+        """How many episodes of groups are open."""
+        return int((self._rows.arrays["episode"]["open"][self._table.all()] == 1.0).sum())
 
     def uids(self, names: list[str], partitions: Int32) -> Int64:
         """The group's row of each reading; new groups are admitted."""
@@ -144,6 +152,7 @@ class Groups:
         self._rows.reset(np.array([uid]))
         self._rules.reserve(uid + 1)
         self._rules.arrays["rule"][uid] = rule_of(self._alerts, group_id)[0]
+        self.on_admit(uid, group_id)
 
     def run(
         self,
@@ -190,9 +199,11 @@ class Groups:
     def _frames(self, written: Written, columns: Columns) -> GroupScores:
         count = int(written.counts["frames"][0])
         judgement, mark = written.judgement[:count], written.mark[:count]
-        at = mark["at"]
+        at, group = mark["at"], mark["group"]
+        pace = self._rows.arrays["pace"]["interval"][group]
+        self.due += due(self._rules.arrays["rule"][group], pace)
         return GroupScores(
-            group=self._table.names(mark["group"]),
+            group=self._table.names(group),
             timestamp=mark["time"].copy(),
             statistic=judgement["statistic"].copy(),
             p_value=judgement["p_value"].copy(),
@@ -249,6 +260,18 @@ class Groups:
         """Whether a series is or was a member of a group."""
         members = self._members.arrays["member"]["group"]
         return self._used and uid < len(members) and bool(members[uid] >= 0)
+
+    def members(self, partition: int) -> Int64:
+        """The rows of a partition's groups."""
+        return self._table.members(partition)[1]
+
+    def groups_of(self, series: Int64) -> Int64:
+        """The row of each series' group; -1: it has none."""
+        if not self._used:
+            return np.full(len(series), -1)
+        self._members.reserve(int(series.max(initial=-1)) + 1)
+        found: Int64 = self._members.arrays["member"]["group"][series]
+        return found
 
     def names(self, partition: int) -> list[str]:
         """The ids of a partition's groups."""

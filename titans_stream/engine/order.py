@@ -21,8 +21,6 @@ from titans_stream.memory.rows import Record
 from titans_stream.records import Float64, Int8, Int64, Records, Status
 
 NEVER = np.iinfo(np.int64).min
-CLOCK_STEP = 20
-"""Late readings in a row, each newer than the one before, that mean a clock set back."""
 DEFAULT_INTERVAL = 60e9
 KNOWN = 10.0
 """Intervals from which a series' pace is known."""
@@ -90,6 +88,9 @@ class OrderSettings(NamedTuple):
     keep_order: bool
     """Different values of one stamp follow one another; else those after the first are
     duplicates."""
+    clock_reset: int
+    """Late readings in a row, each newer than the one before, that mean a clock set back; 0: none
+    do, old readings are no news however many."""
 
 
 class Arrivals(NamedTuple):
@@ -164,7 +165,7 @@ def judge(arrivals: Arrivals, clocks: Clocks, settings: OrderSettings, written: 
                 run = clock.late_run
             clock.late_last = time
             clock.late_run = run
-            if run < CLOCK_STEP:
+            if settings.clock_reset == 0 or run < settings.clock_reset:
                 written.status[i] = 3
                 continue
             stepped = True

@@ -120,6 +120,12 @@ class Slots:
                 self._uid[slot] = -1
                 self._slot[uid] = -1
 
+    def count(self, name: str, field: str) -> int:
+        """How many series have 1 in a field of a record, in slots and spilled."""
+        here = self.arrays[name][field][self._uid >= 0]
+        spilled = sum(row[name][field] == 1.0 for row in self._spilled.values())
+        return int((here == 1.0).sum()) + int(spilled)
+
     def export(self, uids: Int64, names: Collection[str] | None = None) -> dict[str, Array]:
         """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh.
 

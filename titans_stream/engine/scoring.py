@@ -18,6 +18,7 @@ from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
 from titans_stream.detection.explain import causes, make_alert
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.engine.after_gap import AfterGap
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
@@ -40,6 +41,7 @@ from titans_stream.engine.state import (
     alert_settings,
     clock_state,
     clocks_of,
+    due,
     fresh_series,
     judged_tables,
     order_settings,
@@ -116,9 +118,14 @@ class Scoring:
         specs = series_state() | ({} if forecast is None else forecast_state())
         self.slots = Slots(specs, config.slots, fresh_series(), later=LATER)
         self.young = Young()
-        # a replay is shown to be exact for the model's own detector, without forecasts
-        self._keeps_young = detector is None and forecast is None
+        # a replay is shown to be exact for the model's own detector
+        self._keeps_young = detector is None
         self.slots.home = self
+        self._after_gap = AfterGap()
+        self.due = 0.0
+        """False episodes that the budgets allow for the time that was scored."""
+        self.expired = 0
+        """How often a series was silent for too long and began anew."""
         self.rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self.forecasts: SeriesForecasts | None = None
         if forecast is not None:
@@ -131,6 +138,7 @@ class Scoring:
         """A uid is given out to a new series."""
         self.rules.reserve(uid + 1)
         self.rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
+        self._after_gap.admit(uid)
         if self._keeps_young:
             self.young.admit(uid)
 
@@ -171,6 +179,10 @@ class Scoring:
             episode = self.slots.export(one, ["episode"])["episode"]
         return bool(episode["open"][0] == 1.0)
 
+    def open_episodes(self) -> int:
+        """How many episodes of series are open."""
+        return self.slots.count("episode", "open") + self.young.open_episodes(self.slots.slots_of)
+
     def export(self, uids: Int64) -> dict[str, Array]:
         """Copy out the state of series; `young` has the places of those that have a row only."""
         young = self.young.has(uids)
@@ -179,6 +191,7 @@ class Scoring:
             "young": np.flatnonzero(young),
             **self.young.export(uids[young]),
             **self.slots.export(uids[~young]),
+            **self._after_gap.export(uids),
         }
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
@@ -188,6 +201,7 @@ class Scoring:
             raise ValueError("state: array 'young' names what is not there")
         warm = np.delete(uids, places)
         self.slots.load(warm, arrays)
+        self._after_gap.load(uids, arrays)
         self.young.forget(warm)
         if len(places):
             self.young.load(uids[places], arrays)
@@ -291,11 +305,14 @@ class Scoring:
             ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
             ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
         )  # fmt: skip
+        rules = self.rules.arrays["rule"][columns.uid]
+        self._after_gap.hold(columns.uid, batch.judged.gap[take], values, cause, rules)
         readings = episodes.Readings(
             columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
-            self.rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
+            rules, (columns.group >= 0).astype(np.int8),
         )  # fmt: skip
         count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
+        self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T
@@ -352,6 +369,7 @@ class Scoring:
             batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
             arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
         )  # fmt: skip
+        self.expired += int(anew.sum())
         self.slots.reset(slots[anew], keep=clock_state())
         self.young.restart(batch.columns.uid[at[anew]])
         held = batch.columns.take(at)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from titans_stream.durations import DAY, Duration
+from titans_stream.times import ClockReset
 
 Duplicates = Literal["keep-order", "drop", "keep-last", "spread"]
 WhenFull = Literal["refuse", "replace-idle"]
@@ -45,6 +46,7 @@ class EngineConfig(BaseModel):
         "in order; drop the first only; keep-last the last only; spread puts them between this "
         "timestamp and the next. keep-last and spread wait for the series' next timestamp",
     )
+    clock_reset: ClockReset = 0
     expected_interval: Duration | None = Field(
         default=None, description="time between readings; learned per series when not given"
     )

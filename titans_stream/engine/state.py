@@ -29,6 +29,7 @@ from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
 from titans_stream.detection.rules import AlertConfig, resolve_rule
 from titans_stream.detection.tail import Histogram, Tail
+from titans_stream.durations import DAY
 from titans_stream.engine.order import (
     NEVER,
     Clock,
@@ -42,7 +43,7 @@ from titans_stream.engine.rows import Array
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
 from titans_stream.memory.rows import ArraySpec
-from titans_stream.records import Records
+from titans_stream.records import Float64, Records
 
 _DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
 
@@ -110,6 +111,11 @@ def rule_of(config: AlertConfig, series_id: str) -> Records:
     return row
 
 
+def due(rules: Records, intervals: Float64) -> float:
+    """False episodes that `rules` [N] allow for readings that stand for `intervals` [N], ns."""
+    return float(np.sum(rules["budget"] * rules["enabled"] * intervals)) / DAY
+
+
 def alert_settings(config: AlertConfig) -> Settings:
     """The alert settings that all series share."""
     numbers = Settings(
@@ -129,5 +135,5 @@ def order_settings(config: EngineConfig) -> OrderSettings:
     """What the judge of event time is told."""
     return OrderSettings(
         float(config.expected_interval or 0), config.gap_factor, config.expire_after,
-        config.duplicates in ("keep-order", "spread"),
+        config.duplicates in ("keep-order", "spread"), config.clock_reset,
     )  # fmt: skip

@@ -8,7 +8,7 @@ state bit for bit; so it does not matter when a young series loses its slot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,12 @@ class Young:
         young = uids[self.has(uids)]
         self._free.extend(self._row[young].tolist())
         self._row[young] = -1
+
+    def open_episodes(self, slots_of: Callable[[Int64], Int64]) -> int:
+        """How many young series outside of slots have an open episode."""
+        uids = np.flatnonzero(self._row >= 0)
+        outside = uids[slots_of(uids) < 0]
+        return int((self._arrays["episode"]["open"][self._row[outside]] == 1.0).sum())
 
     def counts(self, uids: Int64) -> Int64:
         """Readings kept of young series."""

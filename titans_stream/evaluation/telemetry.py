@@ -3,7 +3,7 @@
 A set is a folder of CSV files, one per series:
 
 - `label` (or `anomaly`, `is_anomaly`): 1 inside a labelled anomaly. Required; files without it
-  are skipped.
+  are left out, with a line in the log.
 - `timestamp` (or `datetime`, `date`, `time`): optional, as `score` reads it: RFC 3339 or alike, or
   a number since 1970; times without offset are UTC.
 - `split`: optional, `train` or `test`; rows of the split `test` are evaluated. Without it, rows
@@ -16,6 +16,7 @@ The delimiter is a comma, a semicolon or a tab. A root holds sets as folders, or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from titans_stream.evaluation.protocol import LabelledSeries, runs
 from titans_stream.files.csv_file import CsvChunk, CsvFile
 from titans_stream.files.remarks import log_remarks
 from titans_stream.records import Float64
+
+log = logging.getLogger(__name__)
 
 SKIP_ROWS = 400
 """First evaluated row of a series that names no split."""
@@ -89,7 +92,9 @@ def load_set(folder: Path, prefix: str = "") -> list[LabelledSeries]:
     found = []
     for path in sorted(folder.glob("*.csv")):
         series = load_series(path, prefix + path.stem)
-        if series is not None:
+        if series is None:
+            log.warning("%s: left out: it has no column %s", path.name, ", ".join(LABELS))
+        else:
             found.append(series)
     return found
 

@@ -16,8 +16,20 @@ _TIME_WORDS = frozenset({
     *TIME_NAMES, "unixtime", "unix", "epoch", "zeit", "datum", "zeitstempel", "uhrzeit", "utc",
     "day", "month", "year", "when", "at",
 })  # fmt: skip
+_NUMBERINGS = frozenset({
+    "id", "index", "idx", "no", "no.", "nr", "nr.", "row", "record", "rn", "seq", "#", "lfd. nr.",
+})  # fmt: skip
+_CALENDAR_PARTS = (
+    (("year", "yyyy", "jahr"), 1800, 2199), (("month", "mm", "monat"), 1, 12),
+    (("day", "dd", "tag"), 1, 31), (("hour", "hh", "stunde"), 0, 24), (("minute", "min"), 0, 59),
+    (("second", "ss", "sec"), 0, 60),
+)  # fmt: skip
+"""Names of columns that hold the parts of a date each, and what numbers these are."""
+_LEAST_PARTS = 3
 _INFLUX_NUMBERING = ("result", "table")
 _SAMPLE = 1_000
+_LEAST_TIMES = 3
+"""Columns that are called like times from which a table lies on its side."""
 _CLOCK = re.compile(r"\d{1,2}[:.]\d{2}([:.]\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?", re.ASCII)
 _EPOCHS = tuple((946_684_800 * scale, 4_102_444_800 * scale) for scale in (1, 10**3, 10**6, 10**9))
 """The years 2000 to 2099 in seconds, milliseconds, microseconds and nanoseconds since 1970."""
@@ -73,19 +85,29 @@ def value_columns(file: CsvFile, taken: Collection[str]) -> tuple[list[str], dic
     ValueError where there is none; it tells what the columns hold.
     """
     numeric = file.numeric_columns()
+    times = [name for name in file.header if is_calendar_time(name)]
+    if len(times) >= _LEAST_TIMES:
+        raise ValueError(
+            f"{file.path.name}: the header holds times ({told_names(times)}): the table has a "
+            "column for each time, and a row for each is needed; transpose it first"
+        )
+    parts = calendar_parts(file)
     found, left_out = [], {}
     for name in file.header:
         if name in taken:
             continue
         reason = _reason(file, name, numeric)
+        if reason is None and name in parts:
+            reason = f"it is part of the dates that --timestamp {','.join(parts)} would use"
         if reason is None:
             found.append(name)
         else:
             left_out[name] = reason
     if not found:
+        hint = "; --na takes a text as missing" if "is not a number" in told(left_out) else ""
         raise ValueError(
             f"{file.path.name}: no column holds numbers; name one with --value"
-            + (f" ({told(left_out)})" if left_out else "")
+            + (f" ({told(left_out)}){hint}" if left_out else "")
         )
     return found, left_out
 
@@ -95,6 +117,11 @@ def told(left_out: dict[str, str], most: int = 12) -> str:
     lines = [f"{shown(name)}: {reason}" for name, reason in list(left_out.items())[:most]]
     more = len(left_out) - len(lines)
     return "; ".join(lines) + (f"; and {more} more" if more else "")
+
+
+def told_names(names: Sequence[str], most: int = 2) -> str:
+    """The first names, for a person."""
+    return ", ".join(map(shown, names[:most])) + ", ..." * (len(names) > most)
 
 
 def _reason(file: CsvFile, name: str, numeric: Sequence[str]) -> str | None:
@@ -109,6 +136,8 @@ def _reason(file: CsvFile, name: str, numeric: Sequence[str]) -> str | None:
         return "it is empty"
     if name not in numeric:
         return f'"{shown(cells[at].strip(), 30)}" in row {at + 1} is not a number'
+    if name.strip().lower() in _NUMBERINGS and _numbers_rows(cells):
+        return f"it numbers the rows; --value {shown(name)} takes it all the same"
     if _is_time_of_numbers(name, cells, name == file.header[0]):
         return f"it looks like times, which --timestamp {shown(name)} would use"
     return None
@@ -118,6 +147,9 @@ def likely_time(file: CsvFile, columns: CsvColumns) -> str | None:
     """What to name with `--timestamp` where nothing was; None: nothing looks like times."""
     if columns.timestamp is not None:
         return None
+    parts = calendar_parts(file)
+    if parts and not {*parts} & {*columns.values, columns.series}:
+        return ",".join(parts)
     free = [name for name in file.header if name not in (*columns.values, columns.series)]
     kinds = {name: _kind_of_time(name, file) for name in free}
     for kind in ("whole", "date"):
@@ -126,6 +158,33 @@ def likely_time(file: CsvFile, columns: CsvColumns) -> str | None:
         if named:
             return f"{named[0]},{clock}" if kind == "date" and clock is not None else named[0]
     return next((name for name in file.header if name.lower() in TIME_NAMES), None)
+
+
+def calendar_parts(file: CsvFile) -> list[str]:
+    """The columns that hold year, month, day, ... of the rows' times, in this order; or none."""
+    lower = {name.strip().lower(): name for name in file.header}
+    parts: list[str] = []
+    for names, low, high in _CALENDAR_PARTS:
+        one = next((lower[name] for name in names if name in lower), None)
+        if one is None or not all(
+            _is_between(c, low, high) for c in file.first.texts(one)[:_SAMPLE]
+        ):
+            break
+        parts.append(one)
+    return parts if len(parts) >= _LEAST_PARTS else []
+
+
+def _is_between(cell: str, low: int, high: int) -> bool:
+    return cell.isdecimal() and cell.isascii() and low <= int(cell) <= high
+
+
+def _numbers_rows(cells: Sequence[str]) -> bool:
+    """Whether whole numbers go up by one from row to row."""
+    sample = [cell.strip() for cell in cells[:_SAMPLE]]
+    if len(sample) < 2 or not all(cell.isdecimal() and cell.isascii() for cell in sample):
+        return False
+    numbers = [int(cell) for cell in sample]
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _kind_of_time(name: str, file: CsvFile) -> str | None:

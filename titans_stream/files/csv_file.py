@@ -1,13 +1,14 @@
 """Reads tables of text in chunks of columns and names the row where something is wrong.
 
 CSV in whatever form it comes, packed or not, and Parquet. Rows are counted from 1, the first one
-after the header; blank lines and those that are no rows (comments) are left out of the count.
+after the header; blank lines and those that are no rows (comments, units) do not count.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,18 +20,25 @@ from pathlib import Path
 import numpy as np
 
 from titans_stream.files.dialect import Dialect
+from titans_stream.files.first_lines import (
+    DELIMITERS,
+    SNIFFED_LINES,
+    SNIFFED_ROWS,
+    sniff,
+    unit_rows,
+)
 from titans_stream.files.header import check_header
 from titans_stream.files.numbers import NumberReader
 from titans_stream.files.parquet_rows import ParquetRows, is_parquet
 from titans_stream.files.text_lines import TextLines
-from titans_stream.files.times_of_cells import EXPECTED, Notation, notation
+from titans_stream.files.times_of_cells import EXPECTED, Notation, likely_formats, notation
 from titans_stream.printable import shown
 from titans_stream.records import Float64, Int64
 
-DELIMITERS = (";", ",", "\t")
 CHUNK_CELLS = 250_000
 """Cells read at a time, whatever the number of columns."""
-_SNIFFED_ROWS = 20
+
+_SPREADSHEET_NUMBER = re.compile(r"(\d)[.,]?(\d*)E\+?(\d+)", re.IGNORECASE | re.ASCII)
 
 
 class Cells:
@@ -47,9 +55,15 @@ class Cells:
         """The notation of a column's times, found when its first cells are seen."""
         if column not in self.times:
             self.times[column] = notation(cells, self._time_format, zone)
-            if any("E+" in cell.upper() for cell in cells[:_SNIFFED_ROWS]):
+            if any(map(_is_rounded, cells[:SNIFFED_ROWS])):
                 self.rounded.add(column)
         return self.times[column]
+
+
+def _is_rounded(cell: str) -> bool:
+    """Whether a number has fewer digits than its exponent asks for, such as 1.76723E+12."""
+    match = _SPREADSHEET_NUMBER.fullmatch(cell)
+    return match is not None and len(match[2]) < int(match[3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,9 @@ class CsvChunk:
             try:
                 out[i] = read(cell)
             except ValueError:
-                raise self.error(column, i, f"{EXPECTED}; --time-format describes others") from None
+                likely = " or ".join(f'"{one}"' for one in likely_formats(cells))
+                told = f"--time-format {likely or 'describes others'}"
+                raise self.error(column, i, f"{EXPECTED}; {told}") from None
         return out
 
     def error(self, column: str, i: int, what: str) -> ValueError:
@@ -135,6 +151,10 @@ class CsvFile:
         self._without_header = dialect.header is False and self._parquet is None
         self.empty_rows = 0
         """Rows at the end without a single cell that says anything; they are left out."""
+        self.units: list[list[str]] = []
+        """Rows below the header that hold units or the like; they are left out."""
+        if not self._without_header and self._parquet is None:
+            self.units = self._unit_rows()
         rows = self._rows()
         first = next(rows, None)
         second = first if self._without_header else next(rows, None)
@@ -158,6 +178,11 @@ class CsvFile:
         return self._text is not None and self._text.annotated
 
     @property
+    def titles(self) -> int:
+        """Lines above the header, which are left out."""
+        return 0 if self._text is None else self._text.titles
+
+    @property
     def comments(self) -> int:
         """Lines that were left out as comments when the file was last read."""
         return 0 if self._text is None else self._text.comments
@@ -171,6 +196,12 @@ class CsvFile:
             return name
         if self._without_header and f"column {name}" in self.header:
             return f"column {name}"
+        if len(self.header) == 1 and self._text is not None:
+            raise ValueError(
+                f"{self._name}: there is no column {name!r}; the only one is "
+                f"{shown(self.header[0])!r}: if it holds several, --delimiter tells what separates "
+                "them (--delimiter ' ': any number of blanks)"
+            )
         close = difflib.get_close_matches(name, self.header, n=1, cutoff=0.6)
         meant = f"did you mean {close[0]!r}?" if close else f"there are: {_names(self.header)}"
         raise ValueError(f"{self._name}: there is no column {name!r}; {meant}")
@@ -232,9 +263,13 @@ class CsvFile:
         self.empty_rows = 0
         empty: list[list[str]] = []
         header: list[str] | None = None
+        units = len(self.units)
         for row in self._parquet or self._text_rows():
             if header is None:
                 header = row
+            elif units:
+                units -= 1
+                continue
             elif self.annotated and row == header:
                 continue
             elif len(row) > 1 and not any(map(str.strip, row)):
@@ -249,7 +284,8 @@ class CsvFile:
     def _text_rows(self) -> Iterator[list[str]]:
         """Blank lines count only where a line is a single cell."""
         assert self._text is not None
-        reader = csv.reader(self._text, delimiter=self.delimiter)
+        blanks = self.delimiter == " "
+        reader = csv.reader(self._text, delimiter=self.delimiter, skipinitialspace=blanks)
         single = False
         number = 0
         while True:
@@ -265,28 +301,20 @@ class CsvFile:
             single = single or (number == 1 and len(row) == 1)
             yield row or [""]
 
+    def _unit_rows(self) -> list[list[str]]:
+        rows = list(islice(self._rows(), 1 + SNIFFED_ROWS))[1:]
+        return rows[: unit_rows(rows)]
+
     def _delimiter(self) -> str:
         if self._text is None:
             return ","
-        return self._dialect.delimiter or self._text.separator or _sniff(self._text, self._name)
-
-
-def _sniff(lines: TextLines, name: str) -> str:
-    """The delimiter that splits the first rows into most fields, as many in each.
-
-    A semicolon before a comma: that one may be a decimal sign.
-    """
-    sample = list(islice(lines, 1 + _SNIFFED_ROWS))
-    return max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter, name))
-
-
-def _fit(sample: Sequence[str], delimiter: str, name: str) -> tuple[bool, int]:
-    try:
-        widths = [len(row) for row in csv.reader(sample, delimiter=delimiter) if row]
-    except csv.Error as error:
-        raise ValueError(f"{name}: {error}") from error
-    header = widths[0] if widths else 0
-    return header > 1 and all(width >= header for width in widths), header
+        said = self._dialect.delimiter or self._text.separator
+        sample = list(islice(self._text, SNIFFED_LINES))
+        if said is not None and self._dialect.header is not None:
+            return said
+        delimiter, titles = sniff(sample, DELIMITERS if said is None else (said,), self._name)
+        self._text.titles = titles if self._dialect.header is None else 0
+        return delimiter
 
 
 def _names(names: Sequence[str], most: int = 12) -> str:

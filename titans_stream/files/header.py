@@ -16,6 +16,10 @@ def check_header(
 
     None: somebody said so, or the file's format does. ValueError, naming the file `name`.
     """
+    if cells and cells[0].lstrip().startswith(("{", "[{")):
+        raise ValueError(
+            f"{name}: this is JSON; CSV and Parquet are read, into which jq or pandas turn it"
+        )
     if first is not None:
         if all(map(_is_number, cells)):
             raise ValueError(
@@ -41,7 +45,7 @@ def _data_cell(cells: Sequence[str], first: Sequence[str]) -> str | None:
     """
     if len(cells) > len(first):
         return None
-    kinds = [(_kind(above), _kind(below)) for above, below in zip(cells, first, strict=False)]
+    kinds = [(kind_of(above), kind_of(below)) for above, below in zip(cells, first, strict=False)]
     if any(above != below and "" not in (above, below) for above, below in kinds):
         return None
     sure = (cell for cell, (kind, _) in zip(cells, kinds, strict=False) if kind in ("time", "part"))
@@ -61,7 +65,7 @@ def _counts(cells: Sequence[str]) -> bool:
     return list(cells) == [str(i) for i in range(len(cells))]
 
 
-def _kind(cell: str) -> str:
+def kind_of(cell: str) -> str:
     """`text`, `time`, `number` (a whole one), `part` (one with a fraction); empty for none."""
     cell = cell.strip()
     if is_missing(cell):

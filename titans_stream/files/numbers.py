@@ -28,6 +28,15 @@ _GROUPS = " '\u2019\u00a0\u2009\u202f"
 """What separates thousands beside the sign that is not the decimal one."""
 
 
+_TRUTHS = {"true": 1.0, "on": 1.0, "false": 0.0, "off": 0.0}
+_WITH_UNIT = re.compile(
+    r"[+\-\u2212]?[\d.,]*\d(?P<unit>\s(?![eE]\d)[^\d\s,;.]\S*"
+    r"|%|\u2030|°[CF]?|[kMG]?(?:W|Wh|VA|Hz|B|Pa)|[kmµ]?[VAg]|[mck]?m|[mµn]?s|m?bar|hPa|ppm|rpm|dBm?)",
+    re.ASCII,
+)
+"""A number and the unit behind it: any after a blank, else one that is no mere letter of an id."""
+
+
 def _pattern(decimal: str, other: str) -> re.Pattern[str]:
     group = f"[{re.escape(other)}{_GROUPS}]"
     sign = re.escape(decimal)
@@ -89,6 +98,10 @@ class NumberReader:
     """Values by column and number that were taken as missing because somebody said so."""
     decimals: dict[str, str] = field(default_factory=dict)
     """The decimal sign of the columns where it is not a point, or where commas were seen."""
+    truths: set[str] = field(default_factory=set)
+    """Columns of true and false (or on and off), which are 1 and 0."""
+    units: dict[str, str] = field(default_factory=dict)
+    """The unit that stands behind every number of a column."""
 
     def __post_init__(self) -> None:
         self._na = {text.strip().lower() for text in self.dialect.na}
@@ -102,6 +115,13 @@ class NumberReader:
         if self._learned:
             return
         self._learned = True
+        for name, cells in columns.items():
+            self._learn_words(name, cells[:_SAMPLE])
+        if self.units:
+            columns = {
+                name: [cell.strip().removesuffix(self.units.get(name, "")) for cell in cells]
+                for name, cells in columns.items()
+            }
         if self.dialect.decimal is not None:
             self.decimals = dict.fromkeys(columns, self.dialect.decimal)
             return
@@ -122,6 +142,23 @@ class NumberReader:
                 if found.sure is None and found.grouped and found.plain:
                     self.decimals[name] = ","
 
+    def _learn_words(self, name: str, cells: Sequence[str]) -> None:
+        """Find out whether a column holds truth values, or numbers with their unit."""
+        stripped = (cell.strip() for cell in cells)
+        first = next((cell for cell in stripped if not self.is_missing(cell)), "")
+        if not first or is_number(first):
+            return
+        said = {cell.strip() for cell in cells}
+        said = {cell for cell in said if not self.is_missing(cell)}
+        words = {cell.lower() for cell in said}
+        if words and (words <= {"true", "false"} or words <= {"on", "off"}):
+            self.truths.add(name)
+        matches = [_WITH_UNIT.fullmatch(cell) for cell in said]
+        units = {None if match is None else match["unit"] for match in matches}
+        unit = next(iter(units))
+        if len(units) == 1 and unit is not None:
+            self.units[name] = unit
+
     def is_missing(self, cell: str) -> bool:
         """Whether a stripped cell says that there is no value, in the file's words too."""
         text = cell.lower()
@@ -134,6 +171,13 @@ class NumberReader:
         return self._number(column, first) is not None
 
     def _number(self, column: str, cell: str) -> float | None:
+        if column in self.truths:
+            return _TRUTHS.get(cell.lower())
+        unit = self.units.get(column)
+        if unit is not None:
+            if not cell.endswith(unit):
+                return None
+            cell = cell.removesuffix(unit)
         return read_number(cell, self.decimals.get(column, "."))
 
     def read(self, column: str, cells: list[str], strict: bool) -> tuple[Float64, int | None]:
@@ -141,7 +185,8 @@ class NumberReader:
 
         None: there is none. Not `strict`: each one is taken as missing, and counted.
         """
-        found = None if self.decimals.get(column, ".") == "," else _floats(cells)
+        plain = self.decimals.get(column, ".") == "." and column not in self.truths
+        found = _floats(cells) if plain else None
         wrong = None
         if found is None:
             found = []

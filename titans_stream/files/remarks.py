@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from titans_stream.files.column_choice import CsvColumns, time_parts, told
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.order import OrderOfTimes
 from titans_stream.printable import shown
+from titans_stream.records import Float64
+from titans_stream.stream.codec.values import suspicious_value
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,51 @@ def about_columns(
     points = [name for name in used if decimals.get(name) == "."]
     if commas:
         lines.append(f"the comma is the decimal sign of {_listed(commas)} (--decimal tells)")
+    numbers = file.cells.numbers
+    truths = [name for name in used if name in numbers.truths]
+    if truths:
+        lines.append(f"true and false are taken as 1 and 0 in {_listed(truths)}")
+    lines += [
+        f'the unit "{shown(numbers.units[name].strip())}" is cut off in {shown(name)}'
+        for name in used
+        if name in numbers.units
+    ]
     if points:
         lines.append(f"commas separate thousands in {_listed(points)} (--decimal tells)")
     return lines
+
+
+def about_sentinels(file: CsvFile, columns: CsvColumns, setting: str) -> list[str]:
+    """Values that may stand for missing ones, with the `setting` that would say so.
+
+    Only the first rows are looked at. Call it before the file is read, which counts anew.
+    """
+    first = file.first
+    found: dict[float, list[str]] = {}
+    for column in columns.values:
+        values = first.known_numbers(column)
+        for name, part in _parts(values, column, columns.series and first.texts(columns.series)):
+            value = suspicious_value(part)
+            if value is not None:
+                found.setdefault(value, []).append(name)
+    return [
+        f"{value:g} lies far outside the rest and recurs in {_listed(names, 3)}: if it stands for "
+        f"a missing value, say {setting.format(f'{value:g}')}"
+        for value, names in found.items()
+    ]
+
+
+def _parts(
+    values: Float64, column: str, ids: Sequence[str] | None
+) -> Iterator[tuple[str, Float64]]:
+    """The values of each series of a column, with the name of column or series."""
+    if not ids:
+        yield column, values
+        return
+    names, of = np.unique(np.array(ids), return_inverse=True)
+    order = np.argsort(of, kind="stable")
+    ends = np.cumsum(np.bincount(of))
+    yield from zip(names.tolist(), np.split(values[order], ends[:-1]), strict=True)
 
 
 def about_rows(file: CsvFile) -> list[str]:
@@ -56,6 +100,13 @@ def about_rows(file: CsvFile) -> list[str]:
     for column, notation in file.cells.times.items():
         if notation.said is not None:
             lines.append(f"column {shown(column)} {notation.said}")
+    if file.titles:
+        lines.append(f"{file.titles:,} lines above the header were left out")
+    if file.units:
+        said = "; ".join(_listed([cell for cell in row if cell.strip()], 3) for row in file.units)
+        lines.append(
+            f"{len(file.units)} rows below the header were left out: they hold no data ({said})"
+        )
     if file.comments:
         lines.append(f"{file.comments:,} lines were left out as comments")
     if file.empty_rows:

@@ -14,7 +14,10 @@ from titans_stream.files.dialect import Dialect
 
 _HEAD = 4096
 _GZIP = b"\x1f\x8b"
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
+}  # fmt: skip
 _SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ANNOTATION = re.compile(r'"?#(group|datatype|default)\b')
 """How the lines before a header of InfluxDB's annotated CSV begin."""
@@ -38,9 +41,12 @@ class TextLines:
         self.separator = None if separator is None else separator[1]
         self.annotated = _ANNOTATION.match(first) is not None
         self.comments = 0
+        self.titles = 0
+        """Lines above the header that are left out, too; blank ones count."""
 
     def __iter__(self) -> Iterator[str]:
         self.comments = 0
+        titles = self.titles
         for number, line in enumerate(self._decoded()):
             if number == 0 and self.separator is not None:
                 continue
@@ -48,6 +54,9 @@ class TextLines:
                 continue
             if self._comment is not None and line.startswith(self._comment):
                 self.comments += 1
+                continue
+            if titles:
+                titles -= 1
                 continue
             yield line
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 
 from titans_stream.durations import DAY
 from titans_stream.files.numbers import is_number
@@ -18,6 +18,8 @@ from titans_stream.times import format_timestamp
 
 ReadTime = Callable[[str], int]
 """Nanoseconds of a stripped cell; ValueError where it is no time."""
+ReadValue = Callable[[object], int]
+"""Nanoseconds of a number or text."""
 SPREADSHEET_DAYS = "days"
 EXPECTED = "is not a time such as 2026-03-01T12:00:00Z or seconds since 1970"
 _SAMPLE = 20_000
@@ -38,7 +40,7 @@ _DATES = {
     "year": rf"(?P<year>\d{{4}})(?P<sign>[/.-]){_FIRST}(?P=sign){_SECOND}\.?",
     "name": r"(?P<first>\d{1,2})\.?[ -](?P<name>[A-Za-z]{3,9})\.?[ -](?P<year>\d{4}|\d{2})",
 }
-_NOTATIONS = {name: re.compile(date + _CLOCK, re.ASCII) for name, date in _DATES.items()}
+_NOTATIONS = {name: re.compile(pattern + _CLOCK, re.ASCII) for name, pattern in _DATES.items()}
 _CUTS = {
     4: ("years", (4,)),
     6: ("YYYYMM", (4, 6)),
@@ -48,6 +50,26 @@ _CUTS = {
 }
 """Dates of digits alone by their length: what they are called, where the parts end."""
 
+
+_SURE_FORMATS = (
+    "%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%z", "%Y%m%dT%H%M", "%Y%m%d %H:%M:%S",
+    "%Y%m%d %H:%M", "%Y%m%d %H%M%S", "%Y%m%d %H%M", "%Y-%m-%d %H:%M:%S:%f", "%G-W%V-%u",
+    "%b %d, %Y %H:%M:%S", "%b %d, %Y %H:%M", "%b %d, %Y %I:%M:%S %p", "%b %d, %Y %I:%M %p",
+    "%b %d, %Y", "%B %d, %Y %H:%M:%S", "%B %d, %Y %H:%M", "%B %d, %Y",
+    "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S UTC %Y",
+    "%Y %m %d", "%Y %m %d %H", "%Y %m %d %H %M", "%Y %m %d %H %M %S",
+)  # fmt: skip
+"""Further notations in which nothing can be exchanged."""
+_LIKELY_FORMATS = tuple(
+    f"{date}{time}"
+    for date in ("%d.%m.%y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%y", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
+    for time in (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S.%f", "T%H:%M", "")
+)
+"""Those in which something can be, to be proposed."""
+_COMMA_NUMBER = re.compile(r"\d+(,\d+)?", re.ASCII)
+_BETWEEN = " - "
+"""Stands between the begin and the end of an interval."""
+_END_OF_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]24:00(:00(?:\.0+)?)?(.*)", re.ASCII)
 
 _YEARS = (1800, 2199)
 _SURE_DIGITS = 8
@@ -68,7 +90,7 @@ def notation(cells: Sequence[str], time_format: str | None, zone: tzinfo) -> Not
 
     ValueError, to be put after the column's name, where it cannot be known.
     """
-    standard = TimestampReader("auto", zone)
+    standard = _with_end_of_day(TimestampReader("auto", zone))
 
     def rfc3339(cell: str) -> int:
         if cell[-4:] in (" UTC", " GMT"):
@@ -77,11 +99,18 @@ def notation(cells: Sequence[str], time_format: str | None, zone: tzinfo) -> Not
 
     if time_format is not None:
         return Notation(_formatted(time_format, standard))
-    sample = [cell for cell in {cell.strip() for cell in cells[:_SAMPLE]} if cell]
+    sample = [cell for cell in dict.fromkeys(cell.strip() for cell in cells[:_SAMPLE]) if cell]
+    if sample and all(cell.count(_BETWEEN) == 1 for cell in sample):
+        begins = notation([cell.split(_BETWEEN)[0] for cell in sample], None, zone).read
+        return Notation(lambda cell: begins(cell.split(_BETWEEN)[0]), "holds intervals; a reading "
+                        "has the time of their begin")  # fmt: skip
     if not sample or any(cell[4:5] == "-" and "T" in cell for cell in sample[:1]):
         return Notation(rfc3339)
     if all(map(is_number, sample)):
         return _of_numbers(sample, standard) or Notation(rfc3339)
+    if all(map(_COMMA_NUMBER.fullmatch, sample)):
+        points = notation([cell.replace(",", ".") for cell in sample], None, zone)
+        return Notation(lambda cell: points.read(cell.replace(",", ".")), points.said)
     for name, pattern in _NOTATIONS.items():
         matches = [pattern.fullmatch(cell) for cell in sample]
         if all(matches):
@@ -89,10 +118,34 @@ def notation(cells: Sequence[str], time_format: str | None, zone: tzinfo) -> Not
                 return Notation(rfc3339)
             order = _order([match for match in matches if match]) if name == "slashes" else "dm"
             return Notation(_calendar(name, order, standard))
+    for time_format in () if _is_read(rfc3339)(sample[0]) else _SURE_FORMATS:
+        if all(map(_is_read(_formatted(time_format, standard)), sample)):
+            return Notation(_formatted(time_format, standard), f"is read as {time_format}")
     return Notation(rfc3339)
 
 
-def _calendar(name: str, order: str, standard: TimestampReader) -> ReadTime:
+def likely_formats(cells: Sequence[str]) -> list[str]:
+    """The formats, two at most, in which all cells could be read."""
+    sample = [cell for cell in dict.fromkeys(cell.strip() for cell in cells[:_SAMPLE]) if cell]
+    standard = TimestampReader("auto")
+    reads = {one: _is_read(_formatted(one, standard)) for one in _LIKELY_FORMATS}
+    return [one for one, is_read in reads.items() if sample and all(map(is_read, sample))][:2]
+
+
+def _with_end_of_day(standard: TimestampReader) -> Callable[[object], int]:
+    """Reads the end of a day, 24:00, as the midnight that it is."""
+
+    def read(value: object) -> int:
+        match = _END_OF_DAY.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            return standard(value)
+        next_day = date.fromisoformat(match[1]) + timedelta(days=1)
+        return standard(f"{next_day}T00:00{match[2] or ':00'}{match[3]}")
+
+    return read
+
+
+def _calendar(name: str, order: str, standard: ReadValue) -> ReadTime:
     pattern = _NOTATIONS[name]
     return lambda cell: standard(_rewritten(pattern, cell, name, order))
 
@@ -117,7 +170,7 @@ def _number_or_text(cell: str) -> object:
     return float(cell) if is_number(cell) else cell
 
 
-def _formatted(time_format: str, standard: TimestampReader) -> ReadTime:
+def _formatted(time_format: str, standard: ReadValue) -> ReadTime:
     """A reader by the user's word. ValueError where that is no format."""
     if time_format in UNIT_NANOSECONDS:
         unit: TimestampReader = TimestampReader(time_format)  # type: ignore[arg-type]
@@ -132,7 +185,7 @@ def _formatted(time_format: str, standard: TimestampReader) -> ReadTime:
     return lambda cell: standard(datetime.strptime(cell, time_format).isoformat())
 
 
-def _of_numbers(sample: Sequence[str], standard: TimestampReader) -> Notation | None:
+def _of_numbers(sample: Sequence[str], standard: ReadValue) -> Notation | None:
     """Numbers that are dates, or days of a spreadsheet; None: they are counted from 1970."""
     lengths = {len(cell) for cell in sample}
     cut = _CUTS.get(next(iter(lengths))) if len(lengths) == 1 else None
@@ -153,7 +206,7 @@ def _of_numbers(sample: Sequence[str], standard: TimestampReader) -> Notation | 
     return None
 
 
-def _digits(ends: Sequence[int], standard: TimestampReader) -> ReadTime:
+def _digits(ends: Sequence[int], standard: ReadValue) -> ReadTime:
     def read(cell: str) -> int:
         if len(cell) != ends[-1] or not cell.isdecimal():
             raise ValueError
@@ -165,7 +218,7 @@ def _digits(ends: Sequence[int], standard: TimestampReader) -> ReadTime:
     return read
 
 
-def _of_days(cell: str, standard: TimestampReader) -> int:
+def _of_days(cell: str, standard: ReadValue) -> int:
     """Days since 1899-12-30, local time, to the millisecond: that is what their digits hold."""
     if not is_number(cell):
         raise ValueError

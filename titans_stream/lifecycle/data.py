@@ -16,6 +16,7 @@ import numpy as np
 
 from titans_stream.calendar_features import COLUMNS, calendar_features
 from titans_stream.engine.clock import LocalTime
+from titans_stream.files.account import FileAccount, repeated
 from titans_stream.files.column_choice import choose_columns
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.csv_readings import ReadingsOfCsv
@@ -74,6 +75,8 @@ class TrainingData:
     whole_validation: list[Series] = field(default_factory=list)
     """Those of a file begin with what is learned from; only their last part is measured."""
     whole_held_out: list[Series] = field(default_factory=list)
+    accounts: list[FileAccount] = field(default_factory=list)
+    """What became of the values of each file."""
 
     @property
     def parts(self) -> tuple[list[Series], ...]:
@@ -109,11 +112,14 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
         if whole:
             data = _with_long(data, config.synthetic, config.validation_share, seed)
     if config.csv is not None:
-        for series in _read_csv(config.csv):
+        for account, series in _read_csv(config.csv):
+            if not any(account is one for one in data.accounts[-1:]):
+                data.accounts.append(account)
             first = _part(series, slice(0, config.csv.first_readings))
             before = _readings_in(data)
             _split(first, config.csv.length, config.validation_share, data, whole)
             lost = len(first.value) - (_readings_in(data) - before)
+            account.short += lost
             if lost:
                 log.warning(
                     "%s: %s of %s values are left out: what pieces of data.csv.length "
@@ -187,17 +193,21 @@ def _series(
     return Series(name, family, value, timestamp, calendar_features(seconds), known_clock)
 
 
-def _read_csv(config: CsvData) -> Iterable[Series]:
+def _read_csv(config: CsvData) -> Iterable[tuple[FileAccount, Series]]:
     clock = LocalTime(config.timezone) if config.timestamp is not None else None
     for pattern in config.files:
         paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
         if not paths:
             raise ValueError(f"data.csv.files: nothing is called {pattern}")
         for path in paths:
-            yield from _read_file(Path(path), config, clock)
+            account = FileAccount(Path(path).name)
+            for series in _read_file(Path(path), config, clock, account):
+                yield account, series
 
 
-def _read_file(path: Path, config: CsvData, clock: LocalTime | None) -> Iterable[Series]:
+def _read_file(
+    path: Path, config: CsvData, clock: LocalTime | None, account: FileAccount
+) -> Iterable[Series]:
     file = CsvFile(path, _dialect(config))
     columns = choose_columns(file, config.timestamp, config.values, config.series)
     parts: dict[str, list[tuple[Int64, Float64]]] = {}
@@ -210,13 +220,19 @@ def _read_file(path: Path, config: CsvData, clock: LocalTime | None) -> Iterable
     log_remarks(file, columns.left_out)
     for name, pieces in parts.items():
         timestamp, value = (np.concatenate(column) for column in zip(*pieces, strict=True))
-        missing = int(np.count_nonzero(~np.isfinite(value)))
-        if missing:
-            log.warning(
-                "%s/%s: %s of %s values are missing", path.name, name, f"{missing:,}",
-                f"{len(value):,}",
-            )  # fmt: skip
-        yield _series(f"{path.name}/{name}", CSV_FAMILY, value, timestamp, clock)
+        known = np.isfinite(value)
+        again = repeated(timestamp, value) & known
+        missing, duplicate = int((~known).sum()), int(again.sum())
+        account.values += len(value)
+        account.missing += missing
+        account.duplicate += duplicate
+        for count, what in ((missing, "are missing"), (duplicate, "are there twice")):
+            if count:
+                log.warning(
+                    "%s/%s: %s of %s values %s", path.name, name, f"{count:,}", f"{len(value):,}",
+                    what,
+                )  # fmt: skip
+        yield _series(f"{path.name}/{name}", CSV_FAMILY, value[~again], timestamp[~again], clock)
 
 
 def _dialect(config: CsvData) -> Dialect:

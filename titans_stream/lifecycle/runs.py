@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from titans_stream.config import Recipe
 from titans_stream.durations import SECOND
 from titans_stream.engine.model import Model
+from titans_stream.files.account import FileAccount
 from titans_stream.lifecycle import detector_training as detector
 from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.detector_training import Candidate, TrainedDetector, train_detector
@@ -40,6 +41,8 @@ class TrainingReport:
     """Which one that is, for people."""
     seconds: float
     registered: RegisteredVersion | None
+    accounts: Sequence[FileAccount] = ()
+    """What became of the values of each file that was learned from."""
 
 
 def run_training(
@@ -82,6 +85,7 @@ def run_training(
         chosen=made.chosen,
         seconds=time.perf_counter() - begin,
         registered=None if name is None else register(server, name, source, recorder.run_id),
+        accounts=data.accounts,
     )
 
 

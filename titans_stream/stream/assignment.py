@@ -20,6 +20,7 @@ from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.recovery import (
     Committed,
     LogRange,
@@ -30,8 +31,11 @@ from titans_stream.stream.recovery import (
     StoredSnapshot,
     plan_first,
     plan_recovery,
+    with_birth,
+    with_life,
 )
 from titans_stream.stream.settings import InputConfig
+from titans_stream.stream.starts import Starts
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class Assignment:
         snapshot_interval: float,
         metrics: Metrics,
         number: Callable[[TopicPartition], int] = attrgetter("partition"),
+        own_times: OwnTimes | None = None,
     ) -> None:
         self._consumer = consumer
         self._engine = engine
@@ -78,6 +83,7 @@ class Assignment:
         self._snapshot_interval = snapshot_interval
         self._metrics = metrics
         self._number = number
+        self._starts = Starts(consumer, config, own_times)
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
         self._unfit: dict[TopicPartition, int] = {}
@@ -153,7 +159,10 @@ class Assignment:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
-        return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
+        return {
+            p: None if plan is None else with_life(plan, uuid.uuid4().hex[:16])
+            for p, plan in plans.items()
+        }
 
     def _told(self, topic: str) -> Origin | None:
         """What the group tells of itself with the offsets of a topic; None where it has none."""
@@ -178,32 +187,17 @@ class Assignment:
         """
         if told is not None:
             if partition.partition < told.partitions:
-                return _with_birth(self._starting_plan(partition, logged), told)
-            return _with_birth(plan_first(logged, logged.begin, logged.begin), told)
+                return with_birth(self._starts.plan(partition, logged), told)
+            return with_birth(plan_first(logged, logged.begin, logged.begin), told)
         known = self._consumer.partitions_for_topic(partition.topic) or set()
         count = max(known | {partition.partition}) + 1
         born = 0 if self._config.topic_pattern is None else self._born()
         if born:
-            start = self._offset_at(partition, born * MILLISECOND, logged.end)
+            start = self._starts.offset_at(partition, born * MILLISECOND, logged.end)
             plan = plan_first(logged, start, start)
         else:
-            plan, born = self._starting_plan(partition, logged), time.time_ns() // MILLISECOND
-        return _with_birth(plan, Origin(partitions=count, born=born))
-
-    def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
-        config = self._config
-        now = time.time_ns()
-        if config.start == "earliest":
-            return plan_first(logged, logged.begin, logged.begin)
-        if config.start_timestamp is None:
-            start, since = logged.end, now
-        else:
-            since = config.start_timestamp
-            start = self._offset_at(partition, since, logged.end)
-        if not config.warm_up:
-            return plan_first(logged, start, start)
-        warm_up_from = self._offset_at(partition, since - config.warm_up, start)
-        return plan_first(logged, start, warm_up_from)
+            plan, born = self._starts.plan(partition, logged), time.time_ns() // MILLISECOND
+        return with_birth(plan, Origin(partitions=count, born=born))
 
     def _recovery_plan(
         self, partition: TopicPartition, found: OffsetAndMetadata, logged: LogRange
@@ -214,22 +208,11 @@ class Assignment:
             return self._snapshots.load(partition.topic, partition.partition, at_most, schema)
 
         def warm_up_from() -> int:
-            if self._config.start == "earliest":
-                return logged.begin
-            since = time.time_ns() - self._config.warm_up
-            if not self._config.warm_up:
-                return int(found.offset)
-            return self._offset_at(partition, since, int(found.offset))
+            return self._starts.again(partition, logged, int(found.offset))
 
         committed = Committed(found.offset, Origin.decode(found.metadata))
         plan = plan_recovery(committed, logged, load, warm_up_from)
-        return _with_birth(plan, committed.origin)
-
-    def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
-        """The first offset at or after a Kafka timestamp."""
-        milliseconds = max(0, nanoseconds // MILLISECOND)
-        found = self._consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
-        return otherwise if found is None or found.offset < 0 else int(found.offset)
+        return with_birth(plan, committed.origin)
 
     def _apply(self, partition: TopicPartition, plan: Plan) -> None:
         self._drop_state(partition)
@@ -252,6 +235,7 @@ class Assignment:
             snapshot_due=time.monotonic() + self._snapshot_interval,
         )
         self.progress[partition] = progress
+        self.replayed(progress)
         self._metrics.counts["lost_messages"] += plan.lost
         if plan.warning:
             log.error("%s partition %d: %s", *partition, plan.warning)
@@ -262,6 +246,12 @@ class Assignment:
             plan.resume - plan.seek,
             plan.resume,
         )
+
+    def replayed(self, progress: Progress) -> None:
+        """Where a replay is over, tell the engine what the wall clock had told it by then."""
+        if not progress.replaying and any(progress.origin.silent):
+            number = self._number(progress.partition)
+            self._engine.set_silent_since(number, list(progress.origin.silent))
 
     def _restored(self, partition: TopicPartition, stored: StoredSnapshot) -> bool:
         """Put a stored state in place; False, with a warning, where it does not fit the engine."""
@@ -331,17 +321,25 @@ class Assignment:
         return kept
 
     def offsets(self) -> Offsets:
-        """What has to be committed: the position of each partition that is past the replay."""
-        return {
-            partition: _offset(progress.position, progress.origin)
-            for partition, progress in self.progress.items()
-            if progress.position > progress.committed
-        }
+        """What has to be committed of each partition that is past the replay."""
+        found = {}
+        for partition, progress in self.progress.items():
+            if progress.position > progress.committed or progress.ticked:
+                silent = tuple(self._engine.silent_since(self._number(partition)))
+                progress.origin = replace(progress.origin, silent=silent)
+                found[partition] = _offset(progress.position, progress.origin)
+        return found
 
     def note_committed(self) -> None:
         """Everything up to the positions is committed now."""
         for progress in self.progress.values():
             progress.committed = max(progress.committed, progress.position)
+            progress.ticked = False
+
+    def is_read(self, partition: TopicPartition) -> bool:
+        """Whether the log is known to hold nothing more."""
+        end = self._consumer.highwater(partition)
+        return end is not None and end <= self.progress[partition].position
 
     def note_lag(self) -> None:
         """Bring the lag by partition up to date."""
@@ -385,18 +383,7 @@ class Assignment:
         progress.snapshot_offset = progress.position
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.counts["snapshots"] += 1
-
-
-def _with_birth(plan: Plan, told: Origin) -> Plan:
-    origin = replace(plan.origin, partitions=told.partitions, born=told.born)
-    return replace(plan, origin=origin)
-
-
-def _with_life(plan: Plan) -> Plan:
-    """A plan of a state that begins empty names its life."""
-    if plan.stored is not None or plan.origin.life:
-        return plan
-    return replace(plan, origin=replace(plan.origin, life=uuid.uuid4().hex[:16]))
+        self._metrics.last_snapshot = time.monotonic()
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:

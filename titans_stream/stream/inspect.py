@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kafka import TopicPartition
@@ -14,7 +14,10 @@ from titans_stream.stream.kafka.client import KafkaClients, TopicInfo, translate
 from titans_stream.stream.kafka.deadline import ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage, raw_messages
+from titans_stream.stream.own_times import OwnTimes
+from titans_stream.stream.recovery import LogRange
 from titans_stream.stream.settings import InputConfig, OutputConfig
+from titans_stream.stream.starts import Starts
 from titans_stream.stream.worker import check_topics, named_topics, output_limits
 
 _READ_SECONDS = 5.0
@@ -29,6 +32,8 @@ class PartitionReport:
     begin: int
     end: int
     committed: int | None
+    warm_up: int = 0
+    """Messages before the start from which a group that is new would learn."""
 
     @property
     def lag(self) -> int | None:
@@ -69,6 +74,7 @@ def inspect_connector(
         check_group(clients, input.group_id, input.subscription.has)
     if input.topic_pattern is not None:
         found = clients.topics(filter(input.subscription.has, clients.topic_names()))
+    codec = codec_for(input)
     consumer = clients.consumer(input.group_id or None)
     try:
         with translated("check"):
@@ -80,16 +86,30 @@ def inspect_connector(
             ]
             consumer.assign(names)
             partitions = _partitions(consumer, names, bool(input.group_id))
+            own_times = OwnTimes(lambda: clients.consumer(None), codec)
+            partitions = _with_warm_up(partitions, Starts(consumer, input, own_times))
             messages = _last_messages(consumer, names, partitions, count)
     finally:
         consumer.close(False, 1_000)
-    codec = codec_for(input)
     reports = []
     for message in messages:
         decoded = codec.decode([message])
         dead = decoded.dead[0] if decoded.dead else None
         reports.append(MessageReport(message, decoded.readings, dead))
     return Inspection(clients.servers, topics, partitions, tuple(reports))
+
+
+def _with_warm_up(
+    partitions: tuple[PartitionReport, ...], starts: Starts
+) -> tuple[PartitionReport, ...]:
+    reports = []
+    for one in partitions:
+        if one.committed is None:
+            name = TopicPartition(one.topic, one.partition)
+            plan = starts.plan(name, LogRange(one.begin, one.end))
+            one = replace(one, warm_up=plan.resume - plan.seek)
+        reports.append(one)
+    return tuple(reports)
 
 
 def _partitions(

@@ -31,7 +31,6 @@ from kafka import AsyncConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from titans_stream.durations import SECOND
-from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment, Offsets
 from titans_stream.stream.commit import Output, OutputState, TooLargeError
 from titans_stream.stream.dropped import DropWatch
@@ -51,6 +50,8 @@ from titans_stream.stream.outbox import Outbox
 from titans_stream.stream.processing import Processor
 from titans_stream.stream.recovery import Progress
 from titans_stream.stream.settings import DeliveryConfig, Subscription
+from titans_stream.stream.ticks import Ticks
+from titans_stream.stream.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,6 @@ _JOIN_SECONDS = 90.0
 """Longer than a dead member's session (45 s), for which a sound join waits too."""
 _MOST_UNCOMMITTED_BYTES = 16 * 2**20
 _MOST_PAUSE = 10.0
-_REPORT_SECONDS = 0.5
 _REVOCATION_SECONDS = 15.0
 
 
@@ -70,10 +70,10 @@ class Parts:
     consumer: Consumer
     assignment: Assignment
     processor: Processor
-    engine: Engine
     outbox: Outbox
     output: Output
     metrics: Metrics
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Signals:
     """What passes between a worker and whoever watches it.
 
     `stop` asks the worker to end. `ready` is set once partitions are assigned and recovered for
-    the first time. `heartbeat` is called about twice a second while the worker gets on.
+    the first time. `heartbeat` is called about twice a second while work is done (watch.py).
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
@@ -98,17 +98,16 @@ class Loop:
         self._consumer = parts.consumer
         self._assignment = parts.assignment
         self._processor = parts.processor
-        self._engine = parts.engine
         self._outbox = parts.outbox
         self._output = parts.output
         self._metrics = parts.metrics
+        self._watch = parts.watch
         self._dropped = DropWatch(parts.metrics)
         self._delivery = delivery
         self._signals = signals
         self._commit_timeout = commit_timeout
         self._begun = 0.0
-        self._next_report = 0.0
-        self._warned_at = 0
+        self._ticks = Ticks(parts.assignment, parts.processor)
         self._failed_aborts = 0
         self._listener_error: Exception | None = None
         self._open = True
@@ -179,9 +178,15 @@ class Loop:
                 # An assignment or an abort makes all partitions new: none is read before.
                 assert not records
                 self._assignment.recover(self._pin)
+                self._watch.joined()
                 self._signals.ready.set()
             if records:
+                self._metrics.last_message = time.monotonic()
                 self._take(records)
+            silent = self._ticks.look()
+            if silent:
+                self._begin()
+                self._outbox.alerts(silent, {})
             if self._commit_due():
                 self._commit(Deadline(self._commit_timeout))
             self._assignment.snapshot_next_due()
@@ -229,6 +234,7 @@ class Loop:
         live: list[RawMessage] = []
         for partition, found in records.items():
             progress = self._assignment.progress[partition]
+            progress.heard(time.monotonic())
             messages = self._assignment.credible(partition, raw_messages(found))
             for part in slices(messages):
                 kept = self._replay(progress, part) if progress.replaying else part
@@ -254,14 +260,18 @@ class Loop:
                         progress.muted.add(alert.alert_id)
                 progress.position = segment[-1].offset + 1
                 self._metrics.counts["replayed_messages"] += len(segment)
+        self._assignment.replayed(progress)
         return messages
+
+    def _begin(self) -> None:
+        if self._output.state is OutputState.IDLE:
+            self._output.begin()
+            self._begun = time.monotonic()
 
     def _process_live(self, messages: Sequence[RawMessage]) -> None:
         metrics = self._metrics
         processed = self._processor.process(messages)
-        if self._output.state is OutputState.IDLE:
-            self._output.begin()
-            self._begun = time.monotonic()
+        self._begin()
         with metrics.timed("encode"):
             muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
             self._outbox.alerts(processed.alerts, muted)
@@ -299,24 +309,8 @@ class Loop:
         self._metrics.counts["commits"] += 1
 
     def _report(self) -> None:
-        """Bring the gauges up to date, now and then."""
-        now = time.monotonic()
-        if now >= self._next_report:
-            self._next_report = now + _REPORT_SECONDS
-            self._assignment.note_lag()
-            self._metrics.series = self._engine.series_count()
-            self._warn_of_series()
-            if self._signals.heartbeat is not None:
-                self._signals.heartbeat()
-
-    def _warn_of_series(self) -> None:
-        """Say that the series look like a mistake, and again when they are twice as many."""
-        count = self._metrics.series
-        if count >= 2 * self._warned_at:
-            warning = self._engine.series_warning()
-            if warning:
-                self._warned_at = count
-                log.warning("%s", warning)
+        is_open = self._output.state is OutputState.OPEN
+        self._watch.look(self._begun if is_open else None)
 
     def _commit_by_consumer(self, offsets: Offsets, deadline: Deadline) -> None:
         try:

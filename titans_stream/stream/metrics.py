@@ -21,6 +21,7 @@ COUNTERS = {
     "late_readings": "readings that came after a later one of their series and were not scored",
     "duplicate_readings": "readings of a time that their series had already, not scored",
     "missing_readings": "readings without a value",
+    "expired_series": "times that a series was silent for too long and began anew",
     "dead_letters": "messages or readings that could not be used, output that was too large",
     "alerts": "alert messages published",
     "forecasts": "forecasts published",
@@ -47,6 +48,10 @@ class Metrics(Collector):
         self.lag: dict[TopicPartition, int] = {}
         self.series = 0
         self.partitions = 0
+        self.last_message = 0.0
+        """When messages came last, on the clock `time.monotonic`."""
+        self.last_snapshot: float | None = None
+        """When a snapshot was saved last, on that clock."""
         self.registry = CollectorRegistry()
         self.registry.register(self)
 

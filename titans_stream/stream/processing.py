@@ -28,6 +28,7 @@ from titans_stream.records import (
     Source,
 )
 from titans_stream.stream.codec.codec import Codec
+from titans_stream.stream.late_clocks import LateClocks
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.refusals import refusals
@@ -80,6 +81,7 @@ class Processor:
         self._engine = engine
         self._numbers = numbers
         self._metrics = metrics
+        self._late_clocks = LateClocks()
 
     def replay(self, messages: Sequence[RawMessage]) -> list[Alert]:
         """Process messages of one partition for the sake of the state; the alerts that come of it.
@@ -91,6 +93,16 @@ class Processor:
             number = self._numbers.number(TopicPartition(*messages[0][:2]))
             readings.partition[:] = number
             return self._engine.process(readings).alerts
+
+    def tick(
+        self, partition: TopicPartition, silence: int, patience: int, offset: int
+    ) -> list[Alert]:
+        """The alerts of a partition that was silent for `silence` ns; as `Engine.tick`."""
+        alerts = self._engine.tick(self._numbers.number(partition), silence, patience, offset)
+        return [
+            replace(alert, source=Source(partition.topic, partition.partition, offset))
+            for alert in alerts
+        ]
 
     def process(self, messages: Sequence[RawMessage]) -> Processed:
         """Process messages, topic by topic."""
@@ -106,6 +118,7 @@ class Processor:
                 readings = replace(readings, partition=self._numbered(kafkas, topic))
             with self._metrics.timed("engine"):
                 results = self._engine.process(readings)
+            self._late_clocks.take(taken, results.scores, self._numbers.number)
             count += len(readings)
             done.dead.extend(decoded.dead)
             if results.refused is not None:

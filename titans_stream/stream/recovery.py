@@ -19,6 +19,7 @@ other messages: its snapshots are never restored.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -26,6 +27,9 @@ from typing import Any, Protocol
 from kafka import TopicPartition
 
 from titans_stream.records import Snapshot
+
+_PAUSE_FADES = 0.97
+"""The longest pause between messages fades so with each time that some come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +75,18 @@ class Origin:
     life: str = ""
     partitions: int = 0
     born: int = 0
+    silent: tuple[int, ...] = ()
+    """What the wall clock has told the engine by this offset (`Engine.silent_since`)."""
 
     def encode(self) -> str:
         """The metadata of an offset."""
-        told: dict[str, str | int] = {"life": self.life} if self.life else {}
+        told: dict[str, Any] = {"life": self.life} if self.life else {}
         if self.partitions:
             told["partitions"] = self.partitions
         if self.born:
             told["born"] = self.born
+        if any(self.silent):
+            told["silent"] = list(self.silent)
         if self.snapshot is not None:
             return json.dumps({"snapshot": self.snapshot, **told})
         return json.dumps({"from": self.built_from, "start": self.start, **told})
@@ -94,7 +102,12 @@ class Origin:
             return cls()
         numbers = {name: value for name, value in found.items() if type(value) is int}
         life = str(found.get("life", ""))
-        told = cls(life=life, partitions=numbers.get("partitions", 0), born=numbers.get("born", 0))
+        silent = found.get("silent")
+        times = tuple(one for one in silent if type(one) is int) if isinstance(silent, list) else ()
+        told = cls(
+            life=life, partitions=numbers.get("partitions", 0), born=numbers.get("born", 0),
+            silent=times,
+        )  # fmt: skip
         if "snapshot" in numbers:
             return replace(told, snapshot=numbers["snapshot"])
         if "from" in numbers:
@@ -150,6 +163,20 @@ class Progress:
     muted: set[str] = field(default_factory=set)
     snapshot_offset: int = -1
     snapshot_due: float = 0.0
+    ticked: bool = False
+    """Whether a tick of the wall clock waits for a commit."""
+    last_message: float = field(default_factory=time.monotonic)
+    """When messages came last, or were waited for first."""
+    arrivals: int = 0
+    """How often messages came, and the longest pause between two times of late, in seconds."""
+    pause: float = 0.0
+
+    def heard(self, now: float) -> None:
+        """Messages came at `now`, on the clock of `last_message`."""
+        if self.arrivals:
+            self.pause = max(now - self.last_message, _PAUSE_FADES * self.pause)
+        self.arrivals += 1
+        self.last_message = now
 
     @property
     def replaying(self) -> bool:
@@ -224,3 +251,16 @@ def _load_of_life(
     while stored is not None and life and stored.life != life:
         stored = load(stored.offset - 1)
     return stored
+
+
+def with_birth(plan: Plan, told: Origin) -> Plan:
+    """A plan that goes on telling when the group began, and what the wall clock has told."""
+    origin = replace(plan.origin, partitions=told.partitions, born=told.born, silent=told.silent)
+    return replace(plan, origin=origin)
+
+
+def with_life(plan: Plan, name: str) -> Plan:
+    """A plan of a state that begins empty names its life."""
+    if plan.stored is not None or plan.origin.life:
+        return plan
+    return replace(plan, origin=replace(plan.origin, life=name))

@@ -20,7 +20,7 @@ from pydantic import (
 from titans_stream.durations import DAY, MILLISECOND, SECOND, Duration, format_duration
 from titans_stream.stream.codec.fields import parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
-from titans_stream.times import Timestamp, ZoneName, parse_timestamp
+from titans_stream.times import ClockReset, Timestamp, ZoneName, parse_timestamp
 
 ValueType = Literal["number", "boolean", "state"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "rfc3339", "calendar", "days"]
@@ -234,6 +234,7 @@ class InputConfig(BaseModel):
     timezone: ZoneName = Field(
         default="UTC", description="IANA name; for times without offset and for the time of day"
     )
+    clock_reset: ClockReset = 0
     max_future: Duration = Field(
         default=DAY, description="a time further ahead of its message is refused"
     )
@@ -337,6 +338,9 @@ class DeliveryConfig(BaseModel):
     )
     shutdown_timeout: Duration = Field(
         default=30 * SECOND, description="time to finish, commit and snapshot after SIGTERM"
+    )
+    report_every: Duration = Field(
+        default=60 * SECOND, description="time between lines in the log about the work; 0: none"
     )
 
 

@@ -26,9 +26,12 @@ from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.loop import Loop, Parts, Signals
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
+from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
+from titans_stream.stream.silence import Silence, SilenceThread
+from titans_stream.stream.watch import Watch, Watched
 
 log = logging.getLogger(__name__)
 
@@ -122,18 +125,14 @@ class Worker:
         settings = self._settings
         topics = named_topics(settings.input, settings.output)
         check_topics(self._clients, topics, self._signals.stop)
-        check_group(
-            self._clients,
-            settings.input.group_id,
-            settings.input.subscription.has,
-            self._signals.stop,
-        )
+        self._check_group()
         limits = output_limits(self._clients, topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)
         outbox = Outbox(output, topics, limits, self._model, self.metrics)
         consumer = self._clients.consumer(settings.input.group_id)
         stack.callback(_close_quietly, consumer)
+        codec = codec_for(settings.input)
         numbers = PartitionNumbers(settings.input.topic or None)
         assignment = Assignment(
             consumer,
@@ -143,10 +142,30 @@ class Worker:
             settings.state.snapshot_interval / SECOND,
             self.metrics,
             numbers.number,
+            OwnTimes(lambda: self._clients.consumer(None), codec),
         )
-        processor = Processor(codec_for(settings.input), self._engine, numbers, self.metrics)
-        parts = Parts(consumer, assignment, processor, self._engine, outbox, output, self.metrics)
+        processor = Processor(codec, self._engine, numbers, self.metrics)
+        silence = SilenceThread(
+            Silence(self._clients.servers, consumer.answered), self._signals.stop
+        )
+        stack.callback(silence.close)
+        watch = Watch(
+            Watched(
+                self._engine,
+                assignment,
+                self.metrics,
+                consumer.answered,
+                self._signals.heartbeat,
+                self._check_group,
+            ),
+            settings.delivery,
+        )
+        parts = Parts(consumer, assignment, processor, outbox, output, self.metrics, watch)
         return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
+
+    def _check_group(self) -> None:
+        input = self._settings.input
+        check_group(self._clients, input.group_id, input.subscription.has, self._signals.stop)
 
     def _open_output(self) -> Output:
         delivery = self._settings.delivery

@@ -197,9 +197,10 @@ class PlainDecoder:
                 raise UnusableError(Reason.INVALID_TIMESTAMP, "the Kafka message has no timestamp")
             name, timestamp = "Kafka timestamp", message.timestamp_ms * MILLISECOND
         else:
-            name = format_path(self._time)
+            name, value = format_path(self._time), None
             try:
-                timestamp = self._read_time(_needed(find_field, self._time))
+                value = _needed(find_field, self._time)
+                timestamp = self._read_time(value)
             except UnusableError as problem:
                 if problem.reason in (Reason.MISSING_FIELD, Reason.NOT_AN_OBJECT):
                     raise
@@ -207,7 +208,9 @@ class PlainDecoder:
             except TimeRangeError as error:
                 raise UnusableError(Reason.TIMESTAMP_OUT_OF_RANGE, f"{name}: {error}") from error
             except ValueError as error:
-                raise UnusableError(Reason.INVALID_TIMESTAMP, f"{name}: {error}") from error
+                is_number = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+                hint = " (input.lenient: true reads it)" if is_number and not self._unwrap else ""
+                raise UnusableError(Reason.INVALID_TIMESTAMP, f"{name}: {error}{hint}") from error
         if timestamp < self._earliest:
             raise UnusableError(
                 Reason.TIMESTAMP_OUT_OF_RANGE, f"{name}: earlier than min_timestamp"

@@ -29,6 +29,12 @@ _BOOLEANS = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
 _SHOWN = 40
 _LEAST_RECURRENCES = 3
 _FAR = 20.0
+_FAR_KNOWN = 4.0
+_KNOWN_SENTINELS = np.array([
+    -99.0, -99.9, -99.99, -200.0, -999.0, -999.9, -999.99, -9999.0, -9999.9, -99999.0, 999.0,
+    999.9, 9999.0, 9999.9, 99999.0, 999999.0, 6999.0, 7999.0, 32767.0, -32768.0, 65535.0,
+])  # fmt: skip
+"""What instruments and archives write for a value that is not there."""
 _MOST_SHARE = 0.25
 
 
@@ -147,7 +153,8 @@ def suspicious_value(values: Float64) -> float | None:
     """A value that may stand for a missing one: far outside the rest, and it recurs exactly.
 
     `values` [N] of one series; NaN is passed over. Far is twenty times the spread of the middle
-    half, with nothing of the rest on the way. The most frequent one where there are several.
+    half, four times for numbers that instruments are known to write so, with nothing of the rest
+    on the way. The most frequent one where there are several.
     """
     values = values[np.isfinite(values)]
     if len(values) < 4 * _LEAST_RECURRENCES:
@@ -156,7 +163,7 @@ def suspicious_value(values: Float64) -> float | None:
     found, counts = np.unique(values, return_counts=True)
     distance = np.abs(found - middle)
     far = (
-        (distance > _FAR * (high - low))
+        (distance > np.where(np.isin(found, _KNOWN_SENTINELS), _FAR_KNOWN, _FAR) * (high - low))
         & (counts >= _LEAST_RECURRENCES)
         & (counts <= _MOST_SHARE * len(values))
         & (high > low)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -247,6 +248,10 @@ class KafkaClients:
 
 
 class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._last_answer = time.monotonic()
+
     def poll(self, timeout_ms: float, max_records: int) -> dict[Any, list[Any]]:
         """Poll, and finish a join that an earlier poll began.
 
@@ -258,6 +263,16 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]
             coordinator.request_rejoin()
         found: dict[Any, list[Any]] = super().poll(timeout_ms, max_records)
         return found
+
+    def answered(self) -> float:
+        """When anything came from Kafka last, on the clock `time.monotonic`.
+
+        A connection that nobody has answered on yet does not count.
+        """
+        connections = list(self._manager._conns.values())
+        reads = [one.transport.last_read for one in connections if one.connected and one.transport]
+        self._last_answer = max([self._last_answer, *reads])
+        return self._last_answer
 
     def commit_within(self, offsets: Mapping[Any, Any], timeout_ms: float) -> Awaitable[Any]:
         """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""

@@ -59,6 +59,9 @@ class Consumer(Protocol):
     def offsets_for_times(self, timestamps: dict[Any, int], timeout_ms: float) -> dict[Any, Any]:
         """The first message at or after a time in milliseconds."""
 
+    def answered(self) -> float:
+        """When anything came from Kafka last, on the clock `time.monotonic`."""
+
     def group_metadata(self) -> Any:
         """This consumer's membership of its group."""
 
