@@ -134,7 +134,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small scale")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--seeds", type=int, help="how many (3)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="go on from it")
     parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -143,7 +144,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, list[list[float]]] = {name: [] for name in options.variants}
     # Seeds outermost, so that an interrupted run still compares all variants.
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.variants:
             started = time.perf_counter()
             found[name].append(scores(trained(VARIANTS[name], seed, options)))
