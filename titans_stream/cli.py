@@ -25,6 +25,7 @@ COMMANDS = {
     "score": "score a CSV file without Kafka",
     "forecast": "forecast the series of a CSV file without Kafka",
     "train": "train a model from a recipe",
+    "models": "list, compare, promote and roll back registered models",
     "evaluate": "measure detector and forecaster on data sets",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",

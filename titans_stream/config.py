@@ -166,6 +166,11 @@ def load_recipe(path: str | Path, environment: Mapping[str, str] | None = None) 
     return _load(Recipe, path, environment)
 
 
+def load_settings(kind: type[Model], path: str | Path) -> Model:
+    """Read and check a file of another kind of settings. ConfigError as for a connector."""
+    return _load(kind, path, None)
+
+
 def _load(kind: type[Model], path: str | Path, environment: Mapping[str, str] | None) -> Model:
     document = load_yaml(path, os.environ if environment is None else environment)
     if not isinstance(document.data, dict):
@@ -267,5 +272,6 @@ __all__ = [
     "Recipe",
     "load_connector",
     "load_recipe",
+    "load_settings",
     "models_in",
 ]

@@ -109,7 +109,7 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
         if whole:
             data = _with_long(data, config.synthetic, config.validation_share, seed)
     if config.csv is not None:
-        for series in _read_csv(config.csv):
+        for series in csv_series(config.csv):
             first = _part(series, slice(0, config.csv.first_readings))
             before = _readings_in(data)
             _split(first, config.csv.length, config.validation_share, data, whole)
@@ -124,6 +124,12 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
         if not part:
             raise ValueError(f"data: no series of {SHORTEST} readings is left for {name}")
     return data
+
+
+def backtest_series(config: DataConfig, seed: int) -> list[Series]:
+    """What models of `config` are compared on: validation series and held-out families."""
+    data = load_data(config, seed)
+    return [*data.validation, *data.held_out]
 
 
 def _readings_in(data: TrainingData) -> int:
@@ -187,7 +193,8 @@ def _series(
     return Series(name, family, value, timestamp, calendar_features(seconds), known_clock)
 
 
-def _read_csv(config: CsvData) -> Iterable[Series]:
+def csv_series(config: CsvData) -> Iterable[Series]:
+    """The series of CSV files, each as a whole; ValueError where a name fits no file."""
     clock = LocalTime(config.timezone) if config.timestamp is not None else None
     for pattern in config.files:
         paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
