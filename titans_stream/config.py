@@ -33,6 +33,7 @@ from titans_stream.stream.settings import (
     InputConfig,
     OutputConfig,
     StateConfig,
+    SwapConfig,
     checked_name,
 )
 from titans_stream.times import load_zone
@@ -93,6 +94,10 @@ class Connector(BaseModel):
     engine: EngineConfig = Field(default=EngineConfig())
     delivery: DeliveryConfig = Field(default=DeliveryConfig())
     state: StateConfig = Field(default=StateConfig())
+    swap: SwapConfig = Field(
+        default=SwapConfig(),
+        description="how a running worker changes to what models:/NAME@ALIAS names next",
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Connector:

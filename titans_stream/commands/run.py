@@ -31,15 +31,20 @@ def run(args: argparse.Namespace) -> int:
         connector_snapshots,
         lost_memories,
     )
+    from titans_stream.commands.swapping import swapping_engine
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
+    from titans_stream.lifecycle.model_cache import ModelCache
+    from titans_stream.lifecycle.model_watch import load_served
     from titans_stream.ops.health import health_file
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.kafka.errors import FatalError
     from titans_stream.stream.settings import WorkerSettings
     from titans_stream.stream.worker import Worker, run_until_signalled
 
-    model = load_model(connector.model)
+    cache = ModelCache(Path(connector.state.path) / "models")
+    registered = connector.model.startswith("models:")
+    model = load_served(connector.model, cache) if registered else load_model(connector.model)
     log.info("loading the kernels; the first time they are compiled, which takes a minute or two")
     compile_kernels(
         model,
@@ -58,22 +63,34 @@ def run(args: argparse.Namespace) -> int:
         model.ref.version,
         engine.state_bytes,
     )
-    lost = lost_memories(connector, engine, snapshots)
+    switch = None if not registered else swapping_engine(connector, model, engine, cache)
+    lost = lost_memories(connector, engine, snapshots) if switch is None else None
     if lost is not None:
         log.warning("%s", lost)
     stop = threading.Event()
     worker = Worker(
         KafkaClients(connector.kafka, stop=stop),
-        engine,
+        engine if switch is None else switch.engine,
         snapshots,
-        WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
+        WorkerSettings(
+            connector.input,
+            connector.output,
+            connector.delivery,
+            connector.state,
+            connector.swap,
+        ),
         model.ref,
         stop=stop,
         heartbeat=health_file(),
     )
+    if switch is not None:
+        switch.watch()
     try:
         run_until_signalled(worker)
     except FatalError as error:
         log.error("%s; the next start recovers", error)
         return 1
+    finally:
+        if switch is not None:
+            switch.stop()
     return 0

@@ -121,6 +121,13 @@ def load_registered(
         return _read(Path(folder), where, source, ModelRef(name, str(found.version)))
 
 
+def alias_version(name: str, alias: str, uri: str | None = None) -> str:
+    """Which version an alias names; errors as in `load_registered`."""
+    server = connect(uri, must_exist=True)
+    with server.errors(f"models:/{name}@{alias}"):
+        return str(find_version(server, name, alias).version)
+
+
 def _read(folder: Path, where: str, source: str, ref: ModelRef) -> Model:
     try:
         return read_model(folder, ref)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import attrgetter
@@ -27,10 +26,15 @@ from titans_stream.stream.recovery import (
     Progress,
     SnapshotStore,
     StoredSnapshot,
+    open_alerts,
     plan_first,
     plan_recovery,
+    told_alerts,
+    with_birth,
+    with_life,
 )
 from titans_stream.stream.settings import InputConfig
+from titans_stream.stream.switch import SwitchEngine
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +148,7 @@ class Assignment:
             found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
+                self._schema(partition, "")
                 topic = partition.topic
                 if topic not in told:
                     told[topic] = self._told(topic)
@@ -152,7 +157,23 @@ class Assignment:
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
-        return {p: None if plan is None else _with_life(plan) for p, plan in plans.items()}
+        return {
+            p: None if plan is None else with_life(self._with_model(p, plan))
+            for p, plan in plans.items()
+        }
+
+    def _with_model(self, partition: TopicPartition, plan: Plan) -> Plan:
+        """A plan that names the model that the partition is on, where models can change."""
+        if not isinstance(self._engine, SwitchEngine):
+            return plan
+        model = self._engine.model(self._number(partition)).key
+        return replace(plan, origin=replace(plan.origin, model=model))
+
+    def _schema(self, partition: TopicPartition, model: str) -> str:
+        """What a state of the partition has to be of; puts it on the model that it was on."""
+        if not isinstance(self._engine, SwitchEngine):
+            return self._engine.state_schema
+        return self._engine.choose(self._number(partition), model).engine.state_schema
 
     def _told(self, topic: str) -> Origin | None:
         """What the group tells of itself with the offsets of a topic; None where it has none."""
@@ -177,8 +198,8 @@ class Assignment:
         """
         if told is not None:
             if partition.partition < told.partitions:
-                return _with_birth(self._starting_plan(partition, logged), told)
-            return _with_birth(plan_first(logged, logged.begin, logged.begin), told)
+                return with_birth(self._starting_plan(partition, logged), told)
+            return with_birth(plan_first(logged, logged.begin, logged.begin), told)
         known = self._consumer.partitions_for_topic(partition.topic) or set()
         count = max(known | {partition.partition}) + 1
         born = 0 if self._config.topic_pattern is None else self._born()
@@ -187,7 +208,7 @@ class Assignment:
             plan = plan_first(logged, start, start)
         else:
             plan, born = self._starting_plan(partition, logged), time.time_ns() // MILLISECOND
-        return _with_birth(plan, Origin(partitions=count, born=born))
+        return with_birth(plan, Origin(partitions=count, born=born))
 
     def _starting_plan(self, partition: TopicPartition, logged: LogRange) -> Plan:
         config = self._config
@@ -207,8 +228,10 @@ class Assignment:
     def _recovery_plan(
         self, partition: TopicPartition, found: OffsetAndMetadata, logged: LogRange
     ) -> Plan:
+        committed = Committed(found.offset, Origin.decode(found.metadata))
+        schema = self._schema(partition, committed.origin.model)
+
         def load(at_most: int) -> StoredSnapshot | None:
-            schema = self._engine.state_schema
             at_most = min(at_most, self._unfit.get(partition, at_most + 1) - 1)
             return self._snapshots.load(partition.topic, partition.partition, at_most, schema)
 
@@ -220,9 +243,8 @@ class Assignment:
                 return int(found.offset)
             return self._offset_at(partition, since, int(found.offset))
 
-        committed = Committed(found.offset, Origin.decode(found.metadata))
         plan = plan_recovery(committed, logged, load, warm_up_from)
-        return _with_birth(plan, committed.origin)
+        return with_birth(plan, committed.origin)
 
     def _offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
@@ -249,6 +271,7 @@ class Assignment:
             muted=set() if stored is None else set(stored.notes.get("muted", ())),
             snapshot_offset=-1 if stored is None else stored.offset,
             snapshot_due=time.monotonic() + self._snapshot_interval,
+            open={} if stored is None else open_alerts(stored),
         )
         self.progress[partition] = progress
         self._metrics.counts["lost_messages"] += plan.lost
@@ -325,13 +348,14 @@ class Assignment:
         return {
             partition: _offset(progress.position, progress.origin)
             for partition, progress in self.progress.items()
-            if progress.position > progress.committed
+            if progress.position > progress.committed or progress.moved
         }
 
     def note_committed(self) -> None:
         """Everything up to the positions is committed now."""
         for progress in self.progress.values():
             progress.committed = max(progress.committed, progress.position)
+            progress.moved = False
 
     def note_lag(self) -> None:
         """Bring the lag by partition up to date."""
@@ -363,6 +387,8 @@ class Assignment:
         partition, origin = progress.partition, progress.origin
         muted = sorted(progress.muted)
         notes = {"start": progress.warm_until, "muted": muted, "life": origin.life}
+        if progress.open:
+            notes["open"] = told_alerts(progress.open)
         with self._metrics.timed("snapshot"):
             snapshot = self._engine.snapshot(self._number(partition))
             stored = StoredSnapshot(progress.position, snapshot, notes)
@@ -375,18 +401,6 @@ class Assignment:
         progress.snapshot_offset = progress.position
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.counts["snapshots"] += 1
-
-
-def _with_birth(plan: Plan, told: Origin) -> Plan:
-    origin = replace(plan.origin, partitions=told.partitions, born=told.born)
-    return replace(plan, origin=origin)
-
-
-def _with_life(plan: Plan) -> Plan:
-    """A plan of a state that begins empty names its life."""
-    if plan.stored is not None or plan.origin.life:
-        return plan
-    return replace(plan, origin=replace(plan.origin, life=uuid.uuid4().hex[:16]))
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:

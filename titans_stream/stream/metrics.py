@@ -31,6 +31,8 @@ COUNTERS = {
     "refused_messages": "messages with an offset that cannot be theirs, passed over",
     "snapshots": "snapshots written",
     "failed_snapshots": "snapshots that could not be written",
+    "swaps": "times that a partition changed to another model while running",
+    "refused_models": "models that were offered and refused, after which the old one went on",
     "rebalances": "times that partitions were assigned to this worker",
 }
 

@@ -19,13 +19,15 @@ other messages: its snapshots are never restored.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import msgspec
 from kafka import TopicPartition
 
-from titans_stream.records import Snapshot
+from titans_stream.records import Alert, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Origin:
     warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
     of the partition has; nothing where it is not told. `partitions`: how many the topic had when
     the group began to read it, `born`: when that was, in milliseconds; 0 where they are not told.
+    `model`: `name/version` of the model that the state is of; nothing where it is not told.
     """
 
     built_from: int | None = None
@@ -71,6 +74,7 @@ class Origin:
     life: str = ""
     partitions: int = 0
     born: int = 0
+    model: str = ""
 
     def encode(self) -> str:
         """The metadata of an offset."""
@@ -79,6 +83,8 @@ class Origin:
             told["partitions"] = self.partitions
         if self.born:
             told["born"] = self.born
+        if self.model:
+            told["model"] = self.model
         if self.snapshot is not None:
             return json.dumps({"snapshot": self.snapshot, **told})
         return json.dumps({"from": self.built_from, "start": self.start, **told})
@@ -94,7 +100,12 @@ class Origin:
             return cls()
         numbers = {name: value for name, value in found.items() if type(value) is int}
         life = str(found.get("life", ""))
-        told = cls(life=life, partitions=numbers.get("partitions", 0), born=numbers.get("born", 0))
+        told = cls(
+            life=life,
+            partitions=numbers.get("partitions", 0),
+            born=numbers.get("born", 0),
+            model=str(found.get("model", "")),
+        )
         if "snapshot" in numbers:
             return replace(told, snapshot=numbers["snapshot"])
         if "from" in numbers:
@@ -150,6 +161,17 @@ class Progress:
     muted: set[str] = field(default_factory=set)
     snapshot_offset: int = -1
     snapshot_due: float = 0.0
+    open: dict[str, Alert] = field(default_factory=dict)
+    """The last message of each open episode, where a change of the model may have to end it."""
+    moved: bool = False
+    """Whether its origin has to be committed though no message was taken since."""
+
+    def note(self, alert: Alert) -> None:
+        """Keep in mind whether an episode is open."""
+        if alert.status == "resolved":
+            self.open.pop(alert.alert_id, None)
+        else:
+            self.open[alert.alert_id] = alert
 
     @property
     def replaying(self) -> bool:
@@ -224,3 +246,27 @@ def _load_of_life(
     while stored is not None and life and stored.life != life:
         stored = load(stored.offset - 1)
     return stored
+
+
+def told_alerts(open_episodes: Mapping[str, Alert]) -> list[dict[str, Any]]:
+    """Open episodes as a snapshot's notes have them."""
+    return [msgspec.to_builtins(alert) for alert in open_episodes.values()]
+
+
+def open_alerts(stored: StoredSnapshot) -> dict[str, Alert]:
+    """The episodes that were open at a snapshot."""
+    alerts = [msgspec.convert(told, Alert) for told in stored.notes.get("open", ())]
+    return {alert.alert_id: alert for alert in alerts}
+
+
+def with_birth(plan: Plan, told: Origin) -> Plan:
+    """A plan that tells of the topic what `told` does."""
+    origin = replace(plan.origin, partitions=told.partitions, born=told.born)
+    return replace(plan, origin=origin)
+
+
+def with_life(plan: Plan) -> Plan:
+    """A plan of a state that begins empty names its life."""
+    if plan.stored is not None or plan.origin.life:
+        return plan
+    return replace(plan, origin=replace(plan.origin, life=uuid.uuid4().hex[:16]))
