@@ -15,6 +15,7 @@ from titans_stream.durations import MILLISECOND
 from titans_stream.records import Engine
 from titans_stream.stream.kafka.client import translated
 from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.errors import AbortedError, UnansweredError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
@@ -321,10 +322,14 @@ class Assignment:
     def credible(self, partition: TopicPartition, messages: list[RawMessage]) -> list[RawMessage]:
         """The messages whose offsets can be theirs: rising, from the position to the log's end.
 
-        A committed offset beyond the log would skip messages that are still to come.
+        A committed offset beyond the log would skip messages that are still to come. A broker
+        tells the log's end as it was before it read: messages may have come in between, so the end
+        is asked for anew before any is refused.
         """
         least = self.progress[partition].position
         end = self._consumer.highwater(partition)
+        if end is not None and any(message.offset >= end for message in messages):
+            end = self._end(partition)
         kept: list[RawMessage] = []
         for message in messages:
             if least <= message.offset and (end is None or message.offset < end):
@@ -342,6 +347,14 @@ class Assignment:
                 end,
             )
         return kept
+
+    def _end(self, partition: TopicPartition) -> int:
+        """The log's end as it is now; AbortedError, after which all is read again, without it."""
+        try:
+            with translated("poll"):
+                return self._consumer.end_offsets([partition], _ANSWER_MS)[partition]
+        except UnansweredError as error:
+            raise AbortedError(f"poll: {error}") from error
 
     def offsets(self) -> Offsets:
         """What has to be committed: the position of each partition that is past the replay."""

@@ -21,6 +21,7 @@ A lane that fails, or says too much, ends the change for all: the worker goes on
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import uuid
 from collections import deque
@@ -44,8 +45,11 @@ Replay = Callable[[Candidate, Sequence[RawMessage]], list[Alert]]
 
 _AT_ONCE = 4
 """Partitions that warm up at the same time."""
-_SLICE = 100
-"""Messages that go through the new engine at once: some ten milliseconds."""
+_SLICE = 50
+"""Messages that go through the new engine at once: some milliseconds."""
+_SWITCH = 5e-4
+"""Seconds after which the reader in the background gives way to the loop while lanes are open; by
+Python's own 5 ms, each of the many times that a kernel's arrays are made costs the loop so much."""
 _BUDGET = 0.05
 """Seconds of warming up between two turns."""
 _PAUSE = 5.0
@@ -102,6 +106,7 @@ class Swapper:
         self._metrics = metrics
         self._lanes: dict[TopicPartition, Lane] = {}
         self._not_before = 0.0
+        self._switch_interval = sys.getswitchinterval()
 
     @property
     def busy(self) -> bool:
@@ -155,6 +160,7 @@ class Swapper:
             on = self._switch.model(self._number(partition)).key
             if partition not in self._lanes and on != target.key:
                 target.engine.release(self._number(partition))
+                sys.setswitchinterval(_SWITCH)
                 history = self._open_history(partition, progress.position)
                 self._lanes[partition] = Lane(progress, target, history)
 
@@ -246,3 +252,5 @@ class Swapper:
             number = self._number(partition)
             if self._switch.model(number).key != lane.model.key:
                 lane.model.engine.release(number)
+        if not self._lanes:
+            sys.setswitchinterval(self._switch_interval)

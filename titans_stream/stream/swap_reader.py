@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _ANSWER_MS = 5_000
 _POLL_MS = 200
-_MESSAGES = 100
+_MESSAGES = 50
 """In one list."""
 _LISTS = 50
 """Lists that are kept ready."""
