@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -47,6 +48,8 @@ def setup(kafka_bootstrap: str, tmp_path: Path) -> Setup:
 def test_two_thousand_readings_a_second_do_not_wait_for_a_change(
     setup: Setup, record_property: pytest.FixtureRequest
 ) -> None:
+    gc.collect()
+    gc.freeze()  # as `titans-stream run` does
     with timed_turns() as turns:
         flow = Flow(setup, RATE, series=50)
         running, switch = start(setup, "1")
@@ -61,6 +64,7 @@ def test_two_thousand_readings_a_second_do_not_wait_for_a_change(
         flow.stop()
         running.wait_for("readings", flow.count, 120)
         running.stop()
+    gc.unfreeze()
     places = {}
     for p in range(PARTITIONS):
         schema = candidate("2", "").engine.state_schema
@@ -72,7 +76,8 @@ def test_two_thousand_readings_a_second_do_not_wait_for_a_change(
     longest = before + int(np.argmax(wall))
     told = (
         f"{flow.count:,} readings, change in {seconds:.1f} s, longest turn {max(wall):.3f} s "
-        f"({turns.stages[longest]}), most work of one {max(work):.3f} s; longest before {max(turns.wall[5:before]):.3f} s; places "
+        f"({turns.stages[longest]}), most work of one {max(work):.3f} s; "
+        f"longest before {max(turns.wall[5:before]):.3f} s; places "
         f"{places}"
     )
     record_property("swap", told)  # type: ignore[operator]

@@ -16,12 +16,13 @@ from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.lifecycle.backtest import Backtest, Episode, backtest
 from titans_stream.lifecycle.comparison import compare
-from titans_stream.lifecycle.data import Series, csv_series
+from titans_stream.lifecycle.data import csv_series
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.lifecycle.mlflow_library import MlflowClient
 from titans_stream.lifecycle.promotion import Gate, PromotionPolicy, judge
 from titans_stream.lifecycle.recording import RunRecorder
 from titans_stream.lifecycle.registry import Source, register
+from titans_stream.lifecycle.series import Series
 from titans_stream.lifecycle.tracking import connect
 from titans_stream.recipe_settings import CsvData
 from titans_stream.records import ModelRef

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from tests.stream_harness import ExactEngine, SeriesState
 from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.stream.assignment import Assignment, Offsets
+from titans_stream.stream.kafka.errors import AbortedError
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import Origin, StoredSnapshot
@@ -34,8 +36,11 @@ class OnePartition:
     def seek(self, name: Any, offset: int) -> None:
         self.position = offset
 
+    told = 1_000
+    """The end of the log as the last answer had it."""
+
     def highwater(self, name: Any) -> int:
-        return 1_000
+        return self.told
 
     def beginning_offsets(self, names: list[Any], timeout_ms: float) -> dict[Any, int]:
         return dict.fromkeys(names, 0)
@@ -176,3 +181,24 @@ def test_offsets_that_cannot_be_are_refused(world: World, caplog: pytest.LogCapt
     assert [message.offset for message in kept] == [0, 1, 5, 999]
     assert assignment._metrics.counts["refused_messages"] == 5
     assert "in partition 0: 5 message(s) refused" in caplog.text
+
+
+def test_messages_that_came_while_the_broker_read_are_not_refused(world: World) -> None:
+    """An answer has the log's end as it was before its messages were read."""
+    assignment, _ = world.recover()
+    world.consumer.told = 990
+    messages = [RawMessage("in", 0, offset, 0, None, b"") for offset in range(985, 1_000)]
+    assert assignment.credible(NAME, messages) == messages
+    assert assignment._metrics.counts["refused_messages"] == 0
+
+
+def test_an_end_that_is_not_told_has_all_read_again(world: World) -> None:
+    assignment, _ = world.recover()
+    world.consumer.told = 990
+
+    def silent(names: list[Any], timeout_ms: float) -> dict[Any, int]:
+        raise KafkaTimeoutError("no answer")
+
+    world.consumer.end_offsets = silent  # type: ignore[method-assign]
+    with pytest.raises(AbortedError, match="no answer"):
+        assignment.credible(NAME, [RawMessage("in", 0, 995, 0, None, b"")])

@@ -24,8 +24,8 @@ from titans_stream.commands.outputs import say
 if TYPE_CHECKING:
     from titans_stream.engine.model import Model
     from titans_stream.lifecycle.comparison import Comparison
-    from titans_stream.lifecycle.data import Series
     from titans_stream.lifecycle.promotion import PromotionPolicy
+    from titans_stream.lifecycle.series import Series
 
 POLICY = Path("mlflow/promotion.yaml")
 REFUSED = 1

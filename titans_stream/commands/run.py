@@ -8,6 +8,7 @@ second one ends it at once, and nothing is lost then either.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import threading
 from pathlib import Path
@@ -83,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
         stop=stop,
         heartbeat=health_file(),
     )
+    # what is loaded by now stays: searching it for garbage would hold the loop up for tenths of a
+    # second, now and then, with MLflow in the process
+    gc.collect()
+    gc.freeze()
     if switch is not None:
         switch.watch()
     try:

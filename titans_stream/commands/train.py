@@ -2,24 +2,32 @@
 
 The run goes to --tracking-uri, else the recipe's, else MLFLOW_TRACKING_URI, else mlflow.db in the
 working directory. With --register the model becomes a new version that connectors can name.
+
+Interrupted with Ctrl-C or by the machine, the same command goes on after the last epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.outputs import say
 
 if TYPE_CHECKING:
-    from titans_stream.lifecycle.runs import TrainingReport
+    from titans_stream.config import Recipe
+    from titans_stream.lifecycle.runs import Progress, TrainingReport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
     parser.add_argument("--register", metavar="NAME", help="registered model that gets the version")
+    parser.add_argument(
+        "--connector", metavar="CONNECTOR.yaml", help="learn from the history of its topics, too"
+    )
+    parser.add_argument("--since", metavar="DURATION", help="of that history, such as 30d")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE")
 
 
@@ -27,15 +35,56 @@ def run(args: argparse.Namespace) -> int:
     """Train."""
     from titans_stream.config import load_recipe
 
-    recipe = load_recipe(args.recipe)
+    recipe = _with_history(load_recipe(args.recipe), args.connector, args.since)
 
     from titans_stream.lifecycle.runs import run_training
 
+    clock = _Clock(recipe.training.epochs)
     report = run_training(
-        recipe, args.register, args.tracking_uri, lambda progress: say(progress.summary)
+        recipe,
+        args.register,
+        args.tracking_uri,
+        lambda progress: say(progress.summary + clock.left(progress)),
     )
     _print_report(report)
     return 0
+
+
+def _with_history(recipe: Recipe, connector: str | None, since: str | None) -> Recipe:
+    """The recipe with a connector's history among its data."""
+    from titans_stream.config import Recipe
+
+    if connector is None and since is None:
+        return recipe
+    settings = recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    topic = dict(settings["data"].get("topic") or {})
+    if connector is not None:
+        topic["connector"] = connector
+    if since is not None:
+        topic["since"] = since
+    if "connector" not in topic:
+        raise ValueError("--since: needs a --connector, or data.topic in the recipe")
+    settings["data"]["topic"] = topic
+    return Recipe.model_validate(settings)
+
+
+class _Clock:
+    """Tells how long the epochs that are left will take, at most."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._begun = time.monotonic()
+        self._first: int | None = None
+
+    def left(self, progress: Progress) -> str:
+        """A few words after an epoch's line."""
+        number = progress.number
+        if self._first is None or number <= self._first or number > self._epochs:
+            self._first, self._begun = number, time.monotonic()
+            return ""
+        each = (time.monotonic() - self._begun) / (number - self._first)
+        seconds = round(each * (self._epochs - number))
+        return f"  at most {seconds // 60}:{seconds % 60:02d} left" if seconds else ""
 
 
 def _print_report(report: TrainingReport) -> None:

@@ -18,7 +18,7 @@ from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.one_step.layout import BAND_LEVEL
-from titans_stream.lifecycle.data import Series
+from titans_stream.lifecycle.series import Series
 from titans_stream.records import Alert, Float64, Readings, Scores, concatenate
 from titans_stream.times import parse_timestamp
 

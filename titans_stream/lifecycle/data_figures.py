@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.model import Model
 from titans_stream.forecasting.one_step.layout import BAND_LEVEL
-from titans_stream.lifecycle.data import Series
+from titans_stream.lifecycle.series import Series
 from titans_stream.records import Float64, Readings, Scores, Status, concatenate
 from titans_stream.synthetic import FAMILIES, HELD_OUT
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from titans_stream.config import Recipe
-from titans_stream.lifecycle.data import Series, TrainingData
+from titans_stream.durations import format_duration
+from titans_stream.lifecycle.data import TrainingData
+from titans_stream.lifecycle.series import Series
 
 _SCHEMA = json.dumps(
     {
@@ -80,6 +82,11 @@ def _source(recipe: Recipe) -> tuple[str, Mapping[str, object]]:
     config = recipe.data
     if config.csv is not None:
         return "local", {"uri": ", ".join(config.csv.files)}
+    if config.topic is not None:
+        return "kafka", {
+            "uri": config.topic.connector,
+            "since": format_duration(config.topic.since),
+        }
     settings = {} if config.synthetic is None else config.synthetic.model_dump(mode="json")
     made = {"generator": "titans_stream.synthetic", "seed": str(recipe.seed)}
     return "code", {"tags": {**made, **{n: str(v) for n, v in settings.items() if v is not None}}}

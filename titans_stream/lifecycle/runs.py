@@ -11,6 +11,7 @@ from titans_stream.config import Recipe
 from titans_stream.durations import SECOND
 from titans_stream.engine.model import Model
 from titans_stream.lifecycle import detector_training as detector
+from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.data_figures import (
     calibration_figure,
@@ -66,7 +67,8 @@ def run_training(
     `register_as` and `tracking_uri` win over the recipe's own. Logged are the parameters, the
     metrics of every epoch or candidate, figures, the recipe, the datasets, the environment and the
     model. ValueError for a recipe that cannot be trained, ConnectionError
-    where MLflow does not answer; both before any time is spent on training.
+    where MLflow does not answer; both before any time is spent on training. A training that was
+    interrupted goes on after its last epoch, with the same result.
     """
     begin = time.perf_counter()
     name = register_as or recipe.register_as
@@ -90,7 +92,8 @@ def run_training(
         recorder.document("recipe.yaml", _public(recipe))
         recorder.document("environment.json", made_in)
         logged = recorder.begin_model(recipe.name, recipe.kind, parameters)
-        session = _Session(recorder, recipe, data, datasets, logged, on_progress)
+        checkpoint = Checkpoint.of(_public(recipe), data.fingerprint)
+        session = _Session(recorder, recipe, data, datasets, logged, on_progress, checkpoint)
         made = (_detector_run if recipe.kind == "detector" else _forecaster_run)(session)
         model = _with_card(made.model, recipe, made_in)
         measured = session.picture(model, made.step)
@@ -98,6 +101,7 @@ def run_training(
         recorder.describe(run_text(recipe, datasets, made.metrics, measured, made.chosen))
         text = model_text(recipe, datasets, made.metrics, made.chosen)
         recorder.model(logged, model, model_tags | {NOTE: text}, made.step)
+    checkpoint.done()
     registered = None
     if name is not None:
         source = Source(logged.location, recorder.run_id, logged.model_id)
@@ -125,6 +129,7 @@ class _Session:
     datasets: Mapping[str, DatasetRecord]
     logged: LoggedModel
     on_progress: Callable[[Progress], None]
+    checkpoint: Checkpoint
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics, linked to the model and to the data that their names speak of."""
@@ -177,7 +182,7 @@ def _forecaster_run(session: _Session) -> _Made:
         session.metrics({f"residual_{name}": loss for name, loss in losses.items()}, step.number)
         session.on_progress(step)
 
-    trained = train(recipe, session.data, log_epoch, log_step)
+    trained = train(recipe, session.data, log_epoch, log_step, session.checkpoint)
     families = {name: asdict(accuracy) for name, accuracy in trained.families.items()}
     recorder.document("families.json", families)
     best = metrics_of(trained.best)
@@ -201,7 +206,7 @@ def _detector_run(session: _Session) -> _Made:
         session.metrics({prefix + n: v for n, v in metrics.items()}, candidate.number)
         session.on_progress(candidate)
 
-    trained = train_detector(recipe, session.data, log_candidate)
+    trained = train_detector(recipe, session.data, log_candidate, session.checkpoint)
     best = detector.metrics_of(trained.best)
     named = {f"best_{name}": value for name, value in best.items()}
     named["untrained_spread"] = trained.spread()

@@ -50,7 +50,7 @@ _SLICE = 50
 _SWITCH = 5e-4
 """Seconds after which the reader in the background gives way to the loop while lanes are open; by
 Python's own 5 ms, each of the many times that a kernel's arrays are made costs the loop so much."""
-_BUDGET = 0.05
+_BUDGET = 0.03
 """Seconds of warming up between two turns."""
 _PAUSE = 5.0
 """Seconds before history that could not be read is tried again."""

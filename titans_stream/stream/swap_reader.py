@@ -22,6 +22,8 @@ _ANSWER_MS = 5_000
 _POLL_MS = 200
 _MESSAGES = 50
 """In one list."""
+FETCH_BYTES = 2**16
+"""Of one answer of the broker: taking a larger one apart holds up the loop."""
 _LISTS = 50
 """Lists that are kept ready."""
 _PATIENCE = 60.0

@@ -33,7 +33,7 @@ from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
 from titans_stream.stream.swap import Swapper
-from titans_stream.stream.swap_reader import History
+from titans_stream.stream.swap_reader import FETCH_BYTES, History
 from titans_stream.stream.switch import Candidate, SwitchEngine
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,11 @@ class Worker:
         def open_history(partition: TopicPartition, until: int) -> History:
             most = config.most_messages
             return History(
-                lambda: self._clients.consumer(None), partition, until, config.warm_up, most
+                lambda: self._clients.consumer(None, FETCH_BYTES),
+                partition,
+                until,
+                config.warm_up,
+                most,
             )
 
         def replay(model: Candidate, messages: Sequence[RawMessage]) -> list[Alert]:

@@ -93,8 +93,11 @@ class KafkaClients:
         """The addresses, for messages."""
         return self._config.bootstrap_servers
 
-    def consumer(self, group_id: str | None) -> Consumer:
-        """A consumer that reads committed messages and never commits by itself."""
+    def consumer(self, group_id: str | None, most_bytes_at_once: int | None = None) -> Consumer:
+        """A consumer that reads committed messages and never commits by itself.
+
+        `most_bytes_at_once`: of a fetch, where a large one would hold up others.
+        """
         settings = {
             "metrics_enabled": False,
             "retry_backoff_ms": _RETRY_BACKOFF_MS,
@@ -104,6 +107,14 @@ class KafkaClients:
             "auto_offset_reset": "none",
             "enable_auto_commit": False,
             "isolation_level": "read_committed",
+            **(
+                {}
+                if most_bytes_at_once is None
+                else {
+                    "fetch_max_bytes": most_bytes_at_once,
+                    "max_partition_fetch_bytes": most_bytes_at_once,
+                }
+            ),
             "partition_assignment_strategy": (StickyPartitionAssignor,),
         }
         most_bytes = self._config.max_batch_bytes
