@@ -25,6 +25,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.job_settings import JobConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
@@ -94,6 +95,9 @@ class Connector(BaseModel):
     engine: EngineConfig = Field(default=EngineConfig())
     delivery: DeliveryConfig = Field(default=DeliveryConfig())
     state: StateConfig = Field(default=StateConfig())
+    jobs: dict[Name, JobConfig] = Field(
+        default={}, description="what `titans-stream jobs` does beside the stream, by name"
+    )
     swap: SwapConfig = Field(
         default=SwapConfig(),
         description="how a running worker changes to what models:/NAME@ALIAS names next",

@@ -13,12 +13,11 @@ from kafka import KafkaProducer
 
 from tests.lifecycle.conftest import quick_recipe
 from tests.stream_harness import Kafka
-from titans_stream.commands.train import _with_history
 from titans_stream.config import Recipe
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.lifecycle.data import load_data
 from titans_stream.lifecycle.datasets import dataset_records
-from titans_stream.lifecycle.topic_data import topic_series
+from titans_stream.lifecycle.topic_data import topic_series, with_history
 from titans_stream.recipe_settings import TopicData
 
 HOUR_MS = 3_600_000
@@ -81,14 +80,14 @@ def test_only_the_last_part_is_read(connector: Path) -> None:
 
 def test_a_recipe_learns_from_it(connector: Path) -> None:
     plain = quick_recipe()
-    recipe = _with_history(plain, str(connector), "10d")
+    recipe = with_history(plain, str(connector), "10d")
     assert recipe.data.topic is not None
     assert recipe.training == plain.training
     data = load_data(recipe.data, recipe.seed)
     mine = [one for one in data.training if one.family == "topic"]
     assert [one.name.split("[")[0] for one in mine] == ["a", "b"]
     assert {len(one.value) for one in mine} <= {119, 120, 121}, "half of ten days"
-    longer = _with_history(plain, str(connector), "30d")
+    longer = with_history(plain, str(connector), "30d")
     data = load_data(longer.data, longer.seed)
     assert [one.family for one in data.validation].count("topic") == 2
     record = dataset_records(longer, data)["training"]
@@ -97,4 +96,4 @@ def test_a_recipe_learns_from_it(connector: Path) -> None:
     again = Recipe.model_validate(json.loads(longer.model_dump_json(by_alias=True)))
     assert again == longer
     with pytest.raises(ValueError, match="--since: needs a --connector"):
-        _with_history(plain, None, "10d")
+        with_history(plain, None, "10d")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,13 +90,14 @@ def _show(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from titans_stream.lifecycle.comparison import table
+    from titans_stream.lifecycle.consideration import compared, named
     from titans_stream.lifecycle.loading import load_model
 
     a, b = (load_model(uri, args.tracking_uri) for uri in (args.a, args.b))
     series, told = _series(args, b)
-    comparison = _compared(a, b, series)
+    comparison = compared(a, b, series)
     say(f"on {told}")
-    for line in table(comparison, {"a": _named(a), "b": _named(b)}):
+    for line in table(comparison, {"a": named(a), "b": named(b)}):
         say(line)
     _print_alerts(comparison)
     if args.json is not None:
@@ -106,10 +106,10 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    from titans_stream.lifecycle.artifacts import base_model
     from titans_stream.lifecycle.comparison import table
+    from titans_stream.lifecycle.consideration import consider, decide, named
     from titans_stream.lifecycle.loading import load_model
-    from titans_stream.lifecycle.promotion import Decision, champion_of, judge, promote
+    from titans_stream.lifecycle.promotion import champion_of
     from titans_stream.lifecycle.tracking import connect
 
     if args.force is not None and not args.force.strip():
@@ -121,24 +121,16 @@ def _promote(args: argparse.Namespace) -> int:
     if before == challenger.ref.version:
         say(f"models:/{args.name}/{before} is champion already")
         return 0
-    champion = (
-        base_model()
-        if before is None
-        else load_model(f"models:/{args.name}/{before}", args.tracking_uri)
-    )
     series, told = _series(args, challenger)
-    comparison = _compared(champion, challenger, series)
     say(f"on {told}")
-    for line in table(comparison, {"a": _named(champion), "b": _named(challenger)}):
+    found = consider(server, challenger, policy, series, told, args.force)
+    for line in table(found.comparison, {"a": named(found.champion), "b": named(found.challenger)}):
         say(line)
-    verdicts = judge(policy, comparison, first=before is None)
-    for verdict in verdicts:
+    for verdict in found.decision.verdicts:
         say(f"{'ok    ' if verdict.passed else 'FAILED'}  {verdict.text}")
-    passed = all(verdict.passed for verdict in verdicts)
-    forced = args.force if args.force is not None and not passed else None
-    decision = Decision(args.name, challenger.ref.version, before, passed, forced, verdicts)
-    promote(server, decision, comparison, told)
-    if passed or forced is not None:
+    decide(server, found)
+    forced = found.decision.forced
+    if found.decision.promoted or forced is not None:
         how = "" if forced is None else f", forced: {forced}"
         say(f"models:/{args.name}/{challenger.ref.version} is champion now{how}")
         return 0
@@ -166,45 +158,22 @@ def _policy(path: Path | None) -> PromotionPolicy:
 
 def _series(args: argparse.Namespace, model: Model) -> tuple[list[Series], str]:
     """What is backtested on, and its description."""
-    from titans_stream.config import Recipe
-    from titans_stream.lifecycle.data import backtest_series, csv_series
-    from titans_stream.lifecycle.datasets import series_digest
+    from titans_stream.lifecycle.consideration import described, own_series
+    from titans_stream.lifecycle.data import csv_series
     from titans_stream.recipe_settings import CsvData
 
-    if args.data:
-        files = CsvData(
-            files=tuple(args.data),
-            timestamp=args.timestamp,
-            values=tuple(args.value),
-            series=args.series,
-            timezone=args.timezone,
-        )
-        series, source = list(csv_series(files)), ", ".join(args.data)
-    else:
-        recipe = model.card.get("recipe")
-        if not isinstance(recipe, dict):
-            raise ValueError(f"model {_named(model)} names no recipe: --data FILE.csv is needed")
-        parsed = Recipe.model_validate(recipe)
-        series = backtest_series(parsed.data, parsed.seed)
-        source = f"the validation series of recipe {parsed.name}"
-    if not series:
-        raise ValueError("--data: no series to backtest on")
-    readings = sum(len(one.value) for one in series)
-    return series, (
-        f"{source}: {len(series):,} series, {readings:,} readings, digest "
-        f"{series_digest(series)[:12]}"
+    if not args.data:
+        series, source = own_series(model)
+        return series, described(series, source)
+    files = CsvData(
+        files=tuple(args.data),
+        timestamp=args.timestamp,
+        values=tuple(args.value),
+        series=args.series,
+        timezone=args.timezone,
     )
-
-
-def _compared(a: Model, b: Model, series: Sequence[Series]) -> Comparison:
-    from titans_stream.lifecycle.backtest import backtest
-    from titans_stream.lifecycle.comparison import compare
-
-    return compare(backtest(a, series), backtest(b, series))
-
-
-def _named(model: Model) -> str:
-    return f"{model.ref.name} version {model.ref.version}"
+    series = list(csv_series(files))
+    return series, described(series, ", ".join(args.data))
 
 
 def _print_alerts(comparison: Comparison) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from titans_stream.commands.outputs import say
 
 if TYPE_CHECKING:
-    from titans_stream.config import Recipe
     from titans_stream.lifecycle.runs import Progress, TrainingReport
 
 
@@ -35,7 +34,11 @@ def run(args: argparse.Namespace) -> int:
     """Train."""
     from titans_stream.config import load_recipe
 
-    recipe = _with_history(load_recipe(args.recipe), args.connector, args.since)
+    recipe = load_recipe(args.recipe)
+    if args.connector is not None or args.since is not None:
+        from titans_stream.lifecycle.topic_data import with_history
+
+        recipe = with_history(recipe, args.connector, args.since)
 
     from titans_stream.lifecycle.runs import run_training
 
@@ -48,24 +51,6 @@ def run(args: argparse.Namespace) -> int:
     )
     _print_report(report)
     return 0
-
-
-def _with_history(recipe: Recipe, connector: str | None, since: str | None) -> Recipe:
-    """The recipe with a connector's history among its data."""
-    from titans_stream.config import Recipe
-
-    if connector is None and since is None:
-        return recipe
-    settings = recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    topic = dict(settings["data"].get("topic") or {})
-    if connector is not None:
-        topic["connector"] = connector
-    if since is not None:
-        topic["since"] = since
-    if "connector" not in topic:
-        raise ValueError("--since: needs a --connector, or data.topic in the recipe")
-    settings["data"]["topic"] = topic
-    return Recipe.model_validate(settings)
 
 
 class _Clock:

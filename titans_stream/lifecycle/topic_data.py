@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from kafka import TopicPartition
 
-from titans_stream.config import Connector, load_connector
+from titans_stream.config import Connector, Recipe, load_connector
 from titans_stream.durations import MILLISECOND
 from titans_stream.engine.clock import LocalTime
 from titans_stream.lifecycle.series import Series, make_series
@@ -109,3 +109,17 @@ def _partition(
         elif time.monotonic() - heard > _PATIENCE:
             topic, number = partition
             raise ConnectError(f"topic {topic} partition {number}: nothing after {position}")
+
+
+def with_history(recipe: Recipe, connector: str | None, since: str | None) -> Recipe:
+    """The recipe with a connector's history among its data; what is None stays as it is."""
+    settings = recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    topic = dict(settings["data"].get("topic") or {})
+    if connector is not None:
+        topic["connector"] = connector
+    if since is not None:
+        topic["since"] = since
+    if "connector" not in topic:
+        raise ValueError("--since: needs a --connector, or data.topic in the recipe")
+    settings["data"]["topic"] = topic
+    return Recipe.model_validate(settings)
