@@ -2,7 +2,8 @@
 
 Several workers may run for one connector: Kafka shares the topic's partitions out among them. A
 signal ends the worker in good order (it commits, saves its memories and leaves the group); a
-second one ends it at once, and nothing is lost then either.
+second one ends it at once, and nothing is lost then either. SIGHUP has it read the connector's
+rules and budgets (`alerts`) again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
+    parser.add_argument(
+        "--watch", action="store_true", help="take changed rules and budgets when the file changes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         connector_snapshots,
         lost_memories,
     )
+    from titans_stream.commands.reloading import Reloading
     from titans_stream.commands.swapping import swapping_engine
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
@@ -64,14 +69,14 @@ def run(args: argparse.Namespace) -> int:
         model.ref.version,
         engine.state_bytes,
     )
-    switch = None if not registered else swapping_engine(connector, model, engine, cache)
-    lost = lost_memories(connector, engine, snapshots) if switch is None else None
+    switch = swapping_engine(connector, model, engine, cache)
+    lost = None if registered else lost_memories(connector, engine, snapshots)
     if lost is not None:
         log.warning("%s", lost)
     stop = threading.Event()
     worker = Worker(
         KafkaClients(connector.kafka, stop=stop),
-        engine if switch is None else switch.engine,
+        switch.engine,
         snapshots,
         WorkerSettings(
             connector.input,
@@ -88,14 +93,15 @@ def run(args: argparse.Namespace) -> int:
     # second, now and then, with MLflow in the process
     gc.collect()
     gc.freeze()
-    if switch is not None:
-        switch.watch()
+    switch.watch()
+    reloading = Reloading(args.connector, connector, switch.reload, worker.metrics.counts)
+    reloading.start(args.watch)
     try:
         run_until_signalled(worker)
     except FatalError as error:
         log.error("%s; the next start recovers", error)
         return 1
     finally:
-        if switch is not None:
-            switch.stop()
+        reloading.stop()
+        switch.stop()
     return 0

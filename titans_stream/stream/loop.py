@@ -253,7 +253,12 @@ class Loop:
 
     def _change_models(self, swap: Swapper) -> None:
         """Warm up a new model for a while; change and commit where it has caught up."""
-        ready = swap.step(self._assignment.progress, self._assignment.new)
+        held, new = self._assignment.progress, self._assignment.new
+        if swap.rules_due:
+            self._commit(Deadline(self._commit_timeout))
+            if swap.change_rules(held, new):
+                self._assignment.snapshot_all(Deadline(self._commit_timeout))
+        ready = swap.step(held, new)
         if ready:
             self._output.begin()
             self._outbox.alerts(swap.change(ready), {})

@@ -150,6 +150,25 @@ class Swapper:
                 self._feed(self._lanes[partition], end)
         return [lane for lane in self._lanes.values() if lane.caught_up]
 
+    def change_rules(self, held: dict[TopicPartition, Progress], new: set[TopicPartition]) -> bool:
+        """Make a change of the rules that was offered, where no partition is being recovered.
+
+        The caller has committed all that the old rules made; a snapshot of each partition, which it
+        takes then, keeps a recovery from taking the new ones for the readings before.
+        """
+        if new or any(progress.replaying for progress in held.values()):
+            return False
+        self.reset()
+        self._switch.make_change()
+        self._metrics.counts["reloads"] += 1
+        log.info("rules and budgets are changed")
+        return True
+
+    @property
+    def rules_due(self) -> bool:
+        """Whether a change of the rules was offered."""
+        return self._switch.change_due
+
     def _begin(self, ready: dict[TopicPartition, Progress]) -> None:
         target = self._switch.target
         if time.monotonic() < self._not_before:

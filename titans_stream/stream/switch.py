@@ -45,6 +45,7 @@ class SwitchEngine:
         self.target = first
         """The model that partitions are to be on."""
         self._offered: Candidate | None = None
+        self._change: Callable[[Engine], None] | None = None
         self._lock = threading.Lock()
         self.refused: set[str] = set()
         """Keys of models that were offered and found bad."""
@@ -55,6 +56,24 @@ class SwitchEngine:
         """Have all partitions change to a model; safe from any thread."""
         with self._lock:
             self._offered = candidate
+
+    def offer_change(self, change: Callable[[Engine], None]) -> None:
+        """Have all engines changed between two turns of the loop; safe from any thread."""
+        with self._lock:
+            self._change = change
+
+    @property
+    def change_due(self) -> bool:
+        """Whether a change was offered and not made yet."""
+        return self._change is not None
+
+    def make_change(self) -> None:
+        """Change all engines."""
+        with self._lock:
+            change, self._change = self._change, None
+        if change is not None:
+            for one in self._engines.values():
+                change(one.engine)
 
     def accept(self) -> bool:
         """Take what was offered last as the target; whether there was anything new."""
