@@ -7,13 +7,14 @@ PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 NODES ?= 1
+MLFLOW_PORT ?= 5000
 FUZZ_SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA_DIR := .kafka
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fuzz lint format kafka kafka-stop schemas wheel clean
+.PHONY: help install demo test test-all fuzz lint format kafka kafka-stop mlflow schemas wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,6 +57,10 @@ format: $(VENV)/.installed-test ## let ruff format and fix
 
 kafka: ## start Apache Kafka on loopback (NODES=3 for three) and print its address
 	@$(PYTHON) scripts/kafka.py start --nodes $(NODES) --dir $(KAFKA_DIR)
+
+mlflow: install ## an MLflow server on this machine (http://127.0.0.1:5000): mlflow.db, mlartifacts/
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) \
+	  --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts $(ARGS)
 
 kafka-stop: ## stop it
 	@$(PYTHON) scripts/kafka.py stop --dir $(KAFKA_DIR)

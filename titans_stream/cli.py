@@ -25,6 +25,8 @@ COMMANDS = {
     "score": "score a CSV file without Kafka",
     "forecast": "forecast the series of a CSV file without Kafka",
     "train": "train a model from a recipe",
+    "models": "list, compare, promote and roll back registered models",
+    "jobs": "list a connector's jobs, run one, or run them when they are due",
     "evaluate": "measure detector and forecaster on data sets",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
@@ -156,7 +158,7 @@ class _Formatter(logging.Formatter):
 
 def _set_up_logging(command: str, verbose: int, debug: bool) -> None:
     """Log to standard error; a service says what it does, other commands only what is amiss."""
-    level = logging.INFO if verbose or command == "run" else logging.WARNING
+    level = logging.INFO if verbose or command in ("run", "jobs") else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose > 1 else level, handlers=[handler])

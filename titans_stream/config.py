@@ -25,6 +25,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.job_settings import JobConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
@@ -33,6 +34,7 @@ from titans_stream.stream.settings import (
     InputConfig,
     OutputConfig,
     StateConfig,
+    SwapConfig,
     checked_name,
 )
 from titans_stream.times import load_zone
@@ -94,6 +96,13 @@ class Connector(BaseModel):
     engine: EngineConfig = Field(default=EngineConfig())
     delivery: DeliveryConfig = Field(default=DeliveryConfig())
     state: StateConfig = Field(default=StateConfig())
+    jobs: dict[Name, JobConfig] = Field(
+        default={}, description="what `titans-stream jobs` does beside the stream, by name"
+    )
+    swap: SwapConfig = Field(
+        default=SwapConfig(),
+        description="how a running worker changes to what models:/NAME@ALIAS names next",
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Connector:
@@ -168,6 +177,11 @@ def load_connector(path: str | Path, environment: Mapping[str, str] | None = Non
 def load_recipe(path: str | Path, environment: Mapping[str, str] | None = None) -> Recipe:
     """Read and check a recipe. ConfigError, one line a problem, where it is not right."""
     return _load(Recipe, path, environment)
+
+
+def load_settings(kind: type[Model], path: str | Path) -> Model:
+    """Read and check a file of another kind of settings. ConfigError as for a connector."""
+    return _load(kind, path, None)
 
 
 def _load(kind: type[Model], path: str | Path, environment: Mapping[str, str] | None) -> Model:
@@ -271,5 +285,6 @@ __all__ = [
     "Recipe",
     "load_connector",
     "load_recipe",
+    "load_settings",
     "models_in",
 ]

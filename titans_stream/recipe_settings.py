@@ -76,24 +76,42 @@ class CsvData(BaseModel):
     timezone: ZoneName = Field(default="UTC", description="IANA name; for times without offset")
 
 
+class TopicData(BaseModel):
+    """Series read from the history of a connector's topics, as its worker would read them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connector: str = Field(
+        min_length=1, description="file of the connector, relative to the working directory"
+    )
+    since: Duration = Field(
+        default=30 * DAY, gt=0, description="how far back, by the Kafka timestamps of the messages"
+    )
+    length: int = Field(default=2_000, ge=64, description="readings per piece")
+    most_messages: int = Field(
+        default=5_000_000, ge=1, description="most messages in all; the oldest are left out"
+    )
+
+
 class DataConfig(BaseModel):
-    """What is trained on: synthetic series, CSV files, or both."""
+    """What is trained on: synthetic series, CSV files, a topic's history, or several of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     synthetic: SyntheticData | None = Field(default=None)
     csv: CsvData | None = Field(default=None)
+    topic: TopicData | None = Field(default=None)
     validation_share: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="share kept for validation: of the synthetic series, and of each file's end",
+        description="share kept for validation: of the synthetic series, and the end of each other",
     )
 
     @model_validator(mode="after")
     def _some(self) -> DataConfig:
-        if self.synthetic is None and self.csv is None:
-            raise ValueError("one of synthetic and csv is needed")
+        if self.synthetic is None and self.csv is None and self.topic is None:
+            raise ValueError("one of synthetic, csv and topic is needed")
         return self
 
 

@@ -16,7 +16,7 @@ from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi import layout as L
 from titans_stream.lifecycle.accuracy import head_error, mean_head_error
 from titans_stream.lifecycle.artifacts import base_model
-from titans_stream.lifecycle.data import Series, load_data
+from titans_stream.lifecycle.data import load_data
 from titans_stream.lifecycle.forecaster_training import train
 from titans_stream.lifecycle.head_fitting import fit_heads, period_of, regular_values
 from titans_stream.lifecycle.residual_examples import examples
@@ -26,6 +26,7 @@ from titans_stream.lifecycle.residual_training import (
     mixed,
     train_residual,
 )
+from titans_stream.lifecycle.series import Series
 from titans_stream.recipe_settings import DataConfig, ResidualConfig, TrainingConfig
 from titans_stream.records import Float64
 

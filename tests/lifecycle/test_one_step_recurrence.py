@@ -10,7 +10,7 @@ from titans_stream.engine.model import untrained_weights
 from titans_stream.forecasting.one_step import layout
 from titans_stream.lifecycle import one_step_recurrence as fitting
 from titans_stream.lifecycle.accuracy import forecast
-from titans_stream.lifecycle.data import Series
+from titans_stream.lifecycle.series import Series
 from titans_stream.memory import rule
 
 SERIES, READINGS = 5, 120

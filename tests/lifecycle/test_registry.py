@@ -13,12 +13,16 @@ import pytest
 from tests.lifecycle.conftest import free_port, quick_recipe
 from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.lifecycle.artifacts import CARD_FILE, WEIGHTS_FILE, read_model, write_model
+from titans_stream.lifecycle.fetching import fetch
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.lifecycle.mlflow_library import MlflowClient, artifacts
-from titans_stream.lifecycle.registry import register
+from titans_stream.lifecycle.recording import RunRecorder
+from titans_stream.lifecycle.registry import Source, register
 from titans_stream.lifecycle.runs import TrainingReport, run_training
-from titans_stream.lifecycle.tracking import RunRecorder, TrackingServer, connect
+from titans_stream.lifecycle.tracking import TrackingServer, connect
 from titans_stream.records import ModelRef
+
+FIGURES = ("forecast", "surprise", "calibration")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,8 @@ def registered_folder(server: TrackingServer, name: str, folder: Path) -> str:
     """Registers whatever lies in a folder; returns the version."""
     recorder = RunRecorder(server, "titans-stream", name, {})
     server.client.log_artifacts(recorder.run_id, str(folder), "model")
-    return register(server, name, f"{recorder.artifact_uri}/model", recorder.run_id).version
+    source = Source(f"{recorder.artifact_uri}/model", recorder.run_id)
+    return register(server, name, source).version
 
 
 def a_model(seed: int) -> Model:
@@ -58,15 +63,16 @@ def test_a_run_records_everything(
     assert min(metric.value for metric in history) == report.metrics["validation_loss"]
     assert {"training_loss", "validation_coverage", "held_out_mae_ratio"} <= set(run.data.metrics)
     assert {entry.path for entry in client.list_artifacts(report.run_id)} == {
-        "environment.json", "families.json", "model", "recipe.yaml", "training.png",
+        "environment.json", "families.json", "figures", "recipe.yaml", "training.png",
     }  # fmt: skip
-    files = {entry.path: entry.file_size for entry in client.list_artifacts(report.run_id, "model")}
-    assert set(files) == {f"model/{CARD_FILE}", f"model/{WEIGHTS_FILE}"}
     folder = artifacts.download_artifacts(
         run_id=report.run_id, tracking_uri=mlflow_server, dst_path=str(tmp_path)
     )
-    assert (Path(folder) / "training.png").read_bytes().startswith(b"\x89PNG")
-    card = read_model(Path(folder) / "model").card
+    pictures = [Path("training.png"), *(Path("figures") / f"{n}.png" for n in FIGURES)]
+    for name in pictures:
+        assert (Path(folder) / name).read_bytes().startswith(b"\x89PNG"), name
+    fetch(report.model_uri, tmp_path, mlflow_server)
+    card = read_model(tmp_path).card
     assert card["data"]["fingerprint"] == run.data.params["data.fingerprint"]
     assert card["recipe"]["training"]["epochs"] == 3
     assert set(card["environment"]) >= {"python", "torch", "numpy", "mlflow", "titans-stream"}
@@ -74,13 +80,13 @@ def test_a_run_records_everything(
     assert mlflow_server not in json.dumps(card)
 
 
-def test_the_first_version_is_challenger_and_champion(
+def test_the_first_version_is_challenger_and_serves_once_it_is_champion(
     report: TrainingReport, mlflow_server: str
 ) -> None:
     assert report.registered is not None
-    assert report.registered.aliases == ("challenger", "champion")
+    assert report.registered.aliases == ("challenger",)
     assert report.registered.uri == "models:/oil-pressure/1"
-    by_alias = load_model("models:/oil-pressure@champion", mlflow_server)
+    by_alias = load_model("models:/oil-pressure@challenger", mlflow_server)
     by_number = load_model("models:/oil-pressure/1", mlflow_server)
     assert by_alias.ref == by_number.ref == ModelRef("oil-pressure", "1")
     assert by_alias.card["metrics"]["validation_loss"] == report.metrics["validation_loss"]
@@ -95,6 +101,7 @@ def test_a_second_version_is_challenger_only(mlflow_server: str, tmp_path: Path)
     for seed in (1, 2):
         write_model(tmp_path / str(seed), a_model(seed))
         registered_folder(server, "two-versions", tmp_path / str(seed))
+    server.client.set_registered_model_alias("two-versions", "champion", "1")
     champion = load_model("models:/two-versions@champion", mlflow_server)
     challenger = load_model("models:/two-versions@challenger", mlflow_server)
     assert (champion.ref.version, champion.card["seed"]) == ("1", 1)
@@ -107,7 +114,7 @@ def test_the_environment_names_the_server(
     report: TrainingReport, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    assert load_model("models:/oil-pressure@champion").ref.version == "1"
+    assert load_model("models:/oil-pressure@challenger").ref.version == "1"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,7 @@ def test_the_environment_names_the_server(
         ("models:/nothing@champion", "models:/nothing: there is no such model in MLflow at http"),
         (
             "models:/oil-pressure@staging",
-            "models:/oil-pressure@staging: no such alias; there are: challenger, champion",
+            "models:/oil-pressure@staging: no such alias; there are: challenger",
         ),
         ("models:/oil-pressure/9", "models:/oil-pressure/9: no such version; there are: 1"),
         ("models:/oil:pressure/1", "there is no such model"),
@@ -243,7 +250,7 @@ def test_without_a_server_a_database_file_will_do(
     report = run_training(quick_recipe(register="local"))
     assert report.tracking_uri == "sqlite:///mlflow.db"
     assert (tmp_path / "mlflow.db").is_file()
-    loaded = load_model("models:/local@champion")
+    loaded = load_model("models:/local@challenger")
     assert loaded.ref == ModelRef("local", "1")
     assert loaded.card["metrics"]["validation_loss"] == report.metrics["validation_loss"]
 

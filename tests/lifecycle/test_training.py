@@ -11,8 +11,9 @@ from tests.lifecycle.conftest import quick_recipe
 from titans_stream.engine.model import untrained_weights
 from titans_stream.lifecycle.accuracy import accuracy, forecast
 from titans_stream.lifecycle.artifacts import base_model
-from titans_stream.lifecycle.data import Series, load_data
+from titans_stream.lifecycle.data import load_data
 from titans_stream.lifecycle.forecaster_training import Trained, train
+from titans_stream.lifecycle.series import Series
 
 RECIPE = quick_recipe()
 

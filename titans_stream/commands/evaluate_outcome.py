@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from titans_stream.files.account import FileAccount
-from titans_stream.lifecycle.tracking import RunRecorder, connect
+from titans_stream.lifecycle.recording import RunRecorder
+from titans_stream.lifecycle.tracking import connect
 
 EXPERIMENT = "titans-stream-evaluation"
 PER_FILE = frozenset({"files", "series", "published", "thresholds"})

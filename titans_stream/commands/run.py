@@ -2,12 +2,14 @@
 
 Several workers may run for one connector: Kafka shares the topic's partitions out among them. A
 signal ends the worker in good order (it commits, saves its memories and leaves the group); a
-second one ends it at once, and nothing is lost then either.
+second one ends it at once, and nothing is lost then either. SIGHUP has it read the connector's
+rules and budgets (`alerts`) again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import threading
 from pathlib import Path
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
+    parser.add_argument(
+        "--watch", action="store_true", help="take changed rules and budgets when the file changes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,15 +36,21 @@ def run(args: argparse.Namespace) -> int:
         connector_snapshots,
         lost_memories,
     )
+    from titans_stream.commands.reloading import Reloading
+    from titans_stream.commands.swapping import swapping_engine
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
+    from titans_stream.lifecycle.model_cache import ModelCache
+    from titans_stream.lifecycle.model_watch import load_served
     from titans_stream.ops.health import health_file
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.kafka.errors import FatalError
     from titans_stream.stream.settings import WorkerSettings
     from titans_stream.stream.worker import Worker, run_until_signalled
 
-    model = load_model(connector.model)
+    cache = ModelCache(Path(connector.state.path) / "models")
+    registered = connector.model.startswith("models:")
+    model = load_served(connector.model, cache) if registered else load_model(connector.model)
     log.info("loading the kernels; the first time they are compiled, which takes a minute or two")
     compile_kernels(
         model,
@@ -58,22 +69,39 @@ def run(args: argparse.Namespace) -> int:
         model.ref.version,
         engine.state_bytes,
     )
-    lost = lost_memories(connector, engine, snapshots)
+    switch = swapping_engine(connector, model, engine, cache)
+    lost = None if registered else lost_memories(connector, engine, snapshots)
     if lost is not None:
         log.warning("%s", lost)
     stop = threading.Event()
     worker = Worker(
         KafkaClients(connector.kafka, stop=stop),
-        engine,
+        switch.engine,
         snapshots,
-        WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
+        WorkerSettings(
+            connector.input,
+            connector.output,
+            connector.delivery,
+            connector.state,
+            connector.swap,
+        ),
         model.ref,
         stop=stop,
         heartbeat=health_file(),
     )
+    # what is loaded by now stays: searching it for garbage would hold the loop up for tenths of a
+    # second, now and then, with MLflow in the process
+    gc.collect()
+    gc.freeze()
+    switch.watch()
+    reloading = Reloading(args.connector, connector, switch.reload, worker.metrics.counts)
+    reloading.start(args.watch)
     try:
         run_until_signalled(worker)
     except FatalError as error:
         log.error("%s; the next start recovers", error)
         return 1
+    finally:
+        reloading.stop()
+        switch.stop()
     return 0

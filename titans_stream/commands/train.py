@@ -2,11 +2,14 @@
 
 The run goes to --tracking-uri, else the recipe's, else MLFLOW_TRACKING_URI, else mlflow.db in the
 working directory. With --register the model becomes a new version that connectors can name.
+
+Interrupted with Ctrl-C or by the machine, the same command goes on after the last epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +17,17 @@ from titans_stream.commands.csv_arguments import add_allow_dropped
 from titans_stream.commands.outputs import account_for_files, note, say
 
 if TYPE_CHECKING:
-    from titans_stream.lifecycle.runs import TrainingReport
+    from titans_stream.lifecycle.runs import Progress, TrainingReport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
     parser.add_argument("--register", metavar="NAME", help="registered model that gets the version")
+    parser.add_argument(
+        "--connector", metavar="CONNECTOR.yaml", help="learn from the history of its topics, too"
+    )
+    parser.add_argument("--since", metavar="DURATION", help="of that history, such as 30d")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE")
     add_allow_dropped(parser)
 
@@ -30,11 +37,19 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.config import load_recipe
 
     recipe = load_recipe(args.recipe)
+    if args.connector is not None or args.since is not None:
+        from titans_stream.lifecycle.topic_data import with_history
+
+        recipe = with_history(recipe, args.connector, args.since)
 
     from titans_stream.lifecycle.runs import run_training
 
+    clock = _Clock(recipe.training.epochs)
     report = run_training(
-        recipe, args.register, args.tracking_uri, lambda progress: say(progress.summary)
+        recipe,
+        args.register,
+        args.tracking_uri,
+        lambda progress: say(progress.summary + clock.left(progress)),
     )
     _print_report(report)
     for account in report.accounts:
@@ -44,6 +59,25 @@ def run(args: argparse.Namespace) -> int:
         args.allow_dropped,
         "was not learned from; see data.csv in the recipe (series, length)",
     )
+
+
+class _Clock:
+    """Tells how long the epochs that are left will take, at most."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._begun = time.monotonic()
+        self._first: int | None = None
+
+    def left(self, progress: Progress) -> str:
+        """A few words after an epoch's line."""
+        number = progress.number
+        if self._first is None or number <= self._first or number > self._epochs:
+            self._first, self._begun = number, time.monotonic()
+            return ""
+        each = (time.monotonic() - self._begun) / (number - self._first)
+        seconds = round(each * (self._epochs - number))
+        return f"  at most {seconds // 60}:{seconds % 60:02d} left" if seconds else ""
 
 
 def _print_report(report: TrainingReport) -> None:

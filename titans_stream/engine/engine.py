@@ -99,6 +99,11 @@ class StreamEngine:
         """Bytes of state per series."""
         return self._slots.row_bytes + self._scoring.rules.row_bytes
 
+    def change_alerts(self, alerts: AlertConfig) -> None:
+        """Go on with other rules and budgets; what is remembered stays."""
+        self._scoring.change_alerts(alerts)
+        self._groups.change_alerts(alerts)
+
     def series_count(self) -> int:
         """Series known, resident or spilled."""
         return len(self._series)

@@ -118,6 +118,13 @@ class Groups:
         self._outside = 0
         self._used = False
 
+    def change_alerts(self, alerts: AlertConfig) -> None:
+        """Judge by other rules from the next reading on."""
+        self._alerts = alerts
+        self._limits = Limits(alert_settings(alerts), self._limits.order)
+        for uid in self._table.all().tolist():
+            self._rules.arrays["rule"][uid] = rule_of(alerts, self.name(uid))[0]
+
     def __len__(self) -> int:
         return len(self._table)
 

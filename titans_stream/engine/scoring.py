@@ -134,6 +134,14 @@ class Scoring:
                 forecast, interval, model, context.topic, context.series.name
             )
 
+    def change_alerts(self, alerts: AlertConfig) -> None:
+        """Judge by other rules from the next reading on."""
+        self._alerts = alerts
+        self._settings = alert_settings(alerts)
+        for uid in self._context.series.all().tolist():
+            series_id = self._context.series.name(uid)
+            self.rules.arrays["rule"][uid] = rule_of(alerts, series_id)[0]
+
     def admit(self, uid: int, series_id: str) -> None:
         """A uid is given out to a new series."""
         self.rules.reserve(uid + 1)

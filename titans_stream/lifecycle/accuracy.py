@@ -15,8 +15,8 @@ import numpy as np
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.forecasting.one_step.layout import state_layout
-from titans_stream.lifecycle.data import Series
 from titans_stream.lifecycle.head_fitting import regular_values, run_forecaster
+from titans_stream.lifecycle.series import Series
 from titans_stream.records import Float64
 
 STEPS = 96

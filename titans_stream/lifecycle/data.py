@@ -1,4 +1,4 @@
-"""The series that a recipe trains on: made ones, ones from CSV files, and those kept aside.
+"""The series that a recipe trains on: made ones, ones that are read, and those kept aside.
 
 Letters: N series, T readings of the longest.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from titans_stream.calendar_features import COLUMNS, calendar_features
+from titans_stream.calendar_features import COLUMNS
 from titans_stream.engine.clock import LocalTime
 from titans_stream.files.account import FileAccount, repeated
 from titans_stream.files.column_choice import choose_columns
@@ -22,6 +22,8 @@ from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.csv_readings import ReadingsOfCsv
 from titans_stream.files.dialect import Dialect
 from titans_stream.files.remarks import log_remarks
+from titans_stream.lifecycle.series import Series, make_series
+from titans_stream.lifecycle.topic_data import topic_series
 from titans_stream.recipe_settings import CsvData, DataConfig, SyntheticData
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
@@ -34,32 +36,6 @@ SHORTEST = 64
 CSV_FAMILY = "csv"
 LONG_SEEDS = 1_000_000
 """Between the seeds of the series and those of the long ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Readings of one series in order of time, none missing. Times are nanoseconds, UTC."""
-
-    name: str
-    family: str
-    value: Float64
-    timestamp: Int64
-    calendar: Float64
-    """[T, 10] as `calendar_features` gives it."""
-    local_seconds: Float64 | None = None
-    """[T] local seconds since the epoch; None: the times are not real ones."""
-
-    @property
-    def seconds(self) -> Float64:
-        """[T] local seconds since the epoch, NaN where the times are not real ones."""
-        if self.local_seconds is None:
-            return np.full(len(self.value), np.nan)
-        return self.local_seconds
-
-    @property
-    def interval(self) -> float:
-        """Nanoseconds from one reading to the next, the median; NaN for a single reading."""
-        return float(np.median(np.diff(self.timestamp))) if len(self.timestamp) > 1 else np.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +92,36 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
             if not any(account is one for one in data.accounts[-1:]):
                 data.accounts.append(account)
             first = _part(series, slice(0, config.csv.first_readings))
-            before = _readings_in(data)
-            _split(first, config.csv.length, config.validation_share, data, whole)
-            lost = len(first.value) - (_readings_in(data) - before)
-            account.short += lost
-            if lost:
-                log.warning(
-                    "%s: %s of %s values are left out: what pieces of data.csv.length "
-                    "(%s) leave over is shorter than %s",
-                    series.name, f"{lost:,}", f"{len(first.value):,}", config.csv.length, SHORTEST,
-                )  # fmt: skip
+            account.short += _add(first, config.csv.length, config.validation_share, data, whole)
+    if config.topic is not None:
+        for series in topic_series(config.topic):
+            _add(series, config.topic.length, config.validation_share, data, whole)
     for name, part in (("training", data.training), ("validation", data.validation)):
         if not part:
             raise ValueError(f"data: no series of {SHORTEST} readings is left for {name}")
     return data
+
+
+def _add(
+    series: Series, length: int, validation_share: float, data: TrainingData, whole: bool
+) -> int:
+    """Take a series that was read; say and return how many values are left out of it."""
+    before = _readings_in(data)
+    _split(series, length, validation_share, data, whole)
+    lost = len(series.value) - (_readings_in(data) - before)
+    if lost:
+        log.warning(
+            "%s: %s of %s values are left out: what pieces of length %s leave over is shorter "
+            "than %s",
+            series.name, f"{lost:,}", f"{len(series.value):,}", length, SHORTEST,
+        )  # fmt: skip
+    return lost
+
+
+def backtest_series(config: DataConfig, seed: int) -> list[Series]:
+    """What models of `config` are compared on: validation series and held-out families."""
+    data = load_data(config, seed)
+    return [*data.validation, *data.held_out]
 
 
 def _readings_in(data: TrainingData) -> int:
@@ -176,21 +168,14 @@ def _with_long(
 
 def _known(made: Iterable[SyntheticSeries]) -> list[Series]:
     return [
-        _series(one.name, one.family, one.value, one.timestamp, LocalTime("UTC")) for one in made
+        make_series(one.name, one.family, one.value, one.timestamp, LocalTime("UTC"))
+        for one in made
     ]
 
 
-def _series(
-    name: str, family: str, value: Float64, timestamp: Int64, clock: LocalTime | None
-) -> Series:
-    """Readings that are missing are left out; `clock` None: the times are not real ones."""
-    known = np.isfinite(value)
-    value, timestamp = value[known], timestamp[known]
-    order = np.argsort(timestamp, kind="stable")
-    value, timestamp = value[order], timestamp[order]
-    seconds = np.full(len(value), np.nan) if clock is None else clock.seconds(timestamp)
-    known_clock = None if clock is None else seconds
-    return Series(name, family, value, timestamp, calendar_features(seconds), known_clock)
+def csv_series(config: CsvData) -> Iterable[Series]:
+    """The series of CSV files, each as a whole; ValueError where a name fits no file."""
+    return (series for _, series in _read_csv(config))
 
 
 def _read_csv(config: CsvData) -> Iterable[tuple[FileAccount, Series]]:
@@ -232,7 +217,9 @@ def _read_file(
                     "%s/%s: %s of %s values %s", path.name, name, f"{count:,}", f"{len(value):,}",
                     what,
                 )  # fmt: skip
-        yield _series(f"{path.name}/{name}", CSV_FAMILY, value[~again], timestamp[~again], clock)
+        yield make_series(
+            f"{path.name}/{name}", CSV_FAMILY, value[~again], timestamp[~again], clock
+        )
 
 
 def _dialect(config: CsvData) -> Dialect:

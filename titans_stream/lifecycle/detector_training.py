@@ -22,6 +22,7 @@ from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.evaluation.calibration import CalibrationReport
 from titans_stream.lifecycle import detector_recurrence
 from titans_stream.lifecycle.artifacts import base_model
+from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.detector_selection import (
     LabelledData,
@@ -94,12 +95,14 @@ def train_detector(
     recipe: Recipe,
     data: TrainingData | None = None,
     on_candidate: Callable[[Candidate], None] = lambda candidate: None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainedDetector:
     """Choose the detector's weights as `recipe` says; all others are the base model's.
 
     The same recipe gives the same bits on the same machine. `data` are the series of
-    `recipe.data` where the caller has them already. ValueError for a recipe that cannot be
-    trained; ArithmeticError where the loss stops being finite.
+    `recipe.data` where the caller has them already. Epochs that a `checkpoint` holds are not
+    trained again. ValueError for a recipe that cannot be trained; ArithmeticError where the loss
+    stops being finite.
     """
     if recipe.kind != "detector":
         raise ValueError(f"kind: this trains a detector, not a {recipe.kind}")
@@ -108,7 +111,7 @@ def train_detector(
     labelled = load_labelled(selection, recipe.data.synthetic, recipe.seed)
     with one_thread():
         candidates, weights = [], []
-        for candidate, tried in _tried(recipe, data, labelled):
+        for candidate, tried in _tried(recipe, data, labelled, checkpoint):
             candidates.append(candidate)
             weights.append(tried)
             on_candidate(candidate)
@@ -149,7 +152,7 @@ def metrics_of(candidate: Candidate) -> dict[str, float]:
 
 
 def _tried(
-    recipe: Recipe, data: TrainingData, labelled: LabelledData
+    recipe: Recipe, data: TrainingData, labelled: LabelledData, checkpoint: Checkpoint | None
 ) -> Iterator[tuple[Candidate, dict[str, Float64]]]:
     """Try all candidates; measures and weights of one after the other."""
     config = recipe.training
@@ -172,7 +175,7 @@ def _tried(
         weights = _random(seed)
         yield measured(seed, None, fit.validation_loss(weights), weights)
     begin = time.perf_counter()
-    for made in fit.passes():
+    for made in fit.passes(checkpoint):
         yield measured(made.number, made.training_loss, made.validation_loss, made.weights)
         begin = time.perf_counter()
 

@@ -23,6 +23,7 @@ from titans_stream.lifecycle.accuracy import (
     mean_head_error,
 )
 from titans_stream.lifecycle.artifacts import base_model
+from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.gradient_fit import RecurrentFit, one_thread
 from titans_stream.lifecycle.head_fitting import HeadFit, fit_heads
@@ -98,12 +99,14 @@ def train(
     data: TrainingData | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[ResidualStep], None] = lambda step: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Fit the forecaster's weights as `recipe` says, from random ones.
 
     The same recipe gives the same bits on the same machine. `data` are the series of
-    `recipe.data` where the caller has them already. ValueError for a recipe that cannot be
-    trained; ArithmeticError where the loss stops being finite.
+    `recipe.data` where the caller has them already. Epochs that a `checkpoint` holds are not
+    trained again. ValueError for a recipe that cannot be trained; ArithmeticError where the loss
+    stops being finite.
     """
     if recipe.kind != "forecaster":
         raise ValueError(f"kind: this trains a forecaster, not a {recipe.kind}")
@@ -114,7 +117,7 @@ def train(
     }
     with one_thread():
         made = []
-        for epoch, trained in _epochs(recipe, data, start):
+        for epoch, trained in _epochs(recipe, data, start, checkpoint):
             made.append((epoch, trained))
             on_epoch(epoch)
         best, trained = min(made, key=lambda one: one[0].validation_loss)
@@ -194,14 +197,17 @@ def metrics_of(epoch: Epoch) -> dict[str, float]:
 
 
 def _epochs(
-    recipe: Recipe, data: TrainingData, start: Mapping[str, Float64]
+    recipe: Recipe,
+    data: TrainingData,
+    start: Mapping[str, Float64],
+    checkpoint: Checkpoint | None,
 ) -> Iterator[tuple[Epoch, dict[str, Float64]]]:
     """Train; measures and weights after each epoch."""
     fit = RecurrentFit[one_step_recurrence.Inputs, one_step_recurrence.Carry](
         one_step_recurrence, recipe.training, data, start, recipe.seed
     )
     begin = time.perf_counter()
-    for made in fit.passes():
+    for made in fit.passes(checkpoint):
         epoch = Epoch(
             made.number,
             made.training_loss,

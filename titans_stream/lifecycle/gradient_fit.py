@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from titans_stream.lifecycle.data import Series, TrainingData, stack
+from titans_stream.lifecycle.checkpoint import Checkpoint
+from titans_stream.lifecycle.data import TrainingData, stack
+from titans_stream.lifecycle.series import Series
 from titans_stream.recipe_settings import ResidualConfig, TrainingConfig
 from titans_stream.records import Float64
 
@@ -130,6 +132,21 @@ class Descent:
         self._schedule.step()
         return loss.item()
 
+    def state(self) -> dict[str, Any]:
+        """What the next step depends on beside the weights: tensors and plain numbers."""
+        return {"optimizer": self._optimizer.state_dict(), "schedule": _plain(self._schedule)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+
+
+def _plain(schedule: torch.optim.lr_scheduler.LRScheduler) -> dict[str, Any]:
+    """The state of a schedule without functions."""
+    kinds = (int, float, str, bool, list, dict)
+    return {n: v for n, v in schedule.state_dict().items() if isinstance(v, kinds)}
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -175,17 +192,61 @@ class RecurrentFit(Generic[I, C]):
         self._descent = Descent(self._weights.values(), config, steps)
         self._order = torch.Generator().manual_seed(seed)
 
-    def passes(self) -> Iterator[Pass]:
-        """Train; one item after each epoch, until patience ends."""
+    def passes(self, checkpoint: Checkpoint | None = None) -> Iterator[Pass]:
+        """Train; one item after each epoch, until patience ends.
+
+        With a `checkpoint` each epoch is kept in it; those that it holds already are given again,
+        and training goes on after them as if it had never stopped.
+        """
         waited, lowest = 0, float("inf")
+        done = [] if checkpoint is None else self._resumed(checkpoint)
         for number in range(1, self._config.epochs + 1):
-            training_loss = self._pass()
-            weights = {n: tensor.detach().numpy().copy() for n, tensor in self._weights.items()}
-            loss = self.validation_loss(weights)
+            if number <= len(done):
+                made = done[number - 1]
+            else:
+                training_loss = self._pass()
+                weights = {n: t.detach().numpy().copy() for n, t in self._weights.items()}
+                loss = self.validation_loss(weights)
+                made = Pass(number, training_loss, loss, self._descent.learning_rate, weights)
+                done.append(made)
+                if checkpoint is not None:
+                    checkpoint.save(self._state(done))
+            loss = made.validation_loss
             waited, lowest = (0, loss) if loss < lowest else (waited + 1, lowest)
-            yield Pass(number, training_loss, loss, self._descent.learning_rate, weights)
+            yield made
             if self._config.patience is not None and waited >= self._config.patience:
                 return
+
+    def _state(self, done: Sequence[Pass]) -> dict[str, Any]:
+        passes = [
+            {
+                "number": one.number,
+                "training_loss": one.training_loss,
+                "validation_loss": one.validation_loss,
+                "learning_rate": one.learning_rate,
+                "weights": {n: torch.from_numpy(a) for n, a in one.weights.items()},
+            }
+            for one in done
+        ]
+        return {
+            "passes": passes, "order": self._order.get_state(), "descent": self._descent.state(),
+        }  # fmt: skip
+
+    def _resumed(self, checkpoint: Checkpoint) -> list[Pass]:
+        """Put the state of a checkpoint in place; the epochs that it holds."""
+        state = checkpoint.load()
+        if state is None:
+            return []
+        done = [
+            Pass(**{**one, "weights": {n: t.numpy() for n, t in one["weights"].items()}})
+            for one in state["passes"]
+        ]
+        with torch.no_grad():
+            for name, array in done[-1].weights.items():
+                self._weights[name].copy_(torch.from_numpy(array))
+        self._order.set_state(state["order"])
+        self._descent.restore(state["descent"])
+        return done
 
     @torch.no_grad()
     def validation_loss(self, weights: Mapping[str, Float64]) -> float:

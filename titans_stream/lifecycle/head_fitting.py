@@ -15,7 +15,7 @@ import numpy as np
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.statistics import head_statistics, window_samples
-from titans_stream.lifecycle.data import Series
+from titans_stream.lifecycle.series import Series
 from titans_stream.records import Float64, Int64
 
 ROW_RIDGE = 1e-3

@@ -11,6 +11,14 @@ from titans_stream.lifecycle.artifacts import BASE, base_model, read_model
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>\d+))")
 
 
+def parse_registered(uri: str) -> tuple[str, str | None, str]:
+    """Name, alias (or None) and version (or nothing) of a registered model's URI."""
+    match = _REGISTERED.fullmatch(uri)
+    if match is None:
+        raise ValueError(f"model {uri!r}: models:/NAME@ALIAS or models:/NAME/VERSION is needed")
+    return match["name"], match["alias"], match["version"] or ""
+
+
 def load_model(uri: str, tracking_uri: str | None = None) -> Model:
     """`base`, a folder's path, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
+from typing import Any
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -21,12 +23,40 @@ for _name, _value in {
 
 try:
     from mlflow import MlflowClient, artifacts
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import (
+        Dataset,
+        DatasetInput,
+        InputTag,
+        LoggedModelOutput,
+        Metric,
+        Param,
+    )
     from mlflow.exceptions import MlflowException
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 except ImportError as error:
     raise ImportError("MLflow is not installed: pip install 'mlflow>=3.10,<4'") from error
 
-for _name in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
+for _name in ("mlflow", "mlflow.store.db.utils", "mlflow.tracking", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-__all__ = ["Metric", "MlflowClient", "MlflowException", "Param", "artifacts"]
+
+def quiet_save_pyfunc(folder: Path, **what: Any) -> None:
+    """`mlflow.pyfunc.save_model`, which is imported only here: it takes a second more."""
+    import mlflow.pyfunc
+
+    mlflow.pyfunc.save_model(str(folder), **what)
+
+
+__all__ = [
+    "Dataset",
+    "DatasetInput",
+    "InputTag",
+    "LoggedModelOutput",
+    "Metric",
+    "MlflowClient",
+    "MlflowException",
+    "Param",
+    "SystemMetricsMonitor",
+    "artifacts",
+    "quiet_save_pyfunc",
+]

@@ -1,14 +1,16 @@
 """The model registry: versions with names, and aliases that say which one is in use.
 
-`champion` is the version that serves; `challenger` the newest one, which may become it. Only the
+`champion` is the version that serves; `challenger` the newest one, which may become it
+(promotion.py). Only the
 two files of a model (`artifacts.py`) are ever fetched: nothing in a version is executed, and
 `mlflow.pyfunc.load_model`, which would, is never called. Downloads are bounded (`fetching.py`).
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ from titans_stream.records import ModelRef
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+_REGISTERED_MODEL = (
+    "Slow weights of titans-stream. `champion` serves: a connector with "
+    "`model: models:/<name>@champion` takes it; `challenger` is the newest version."
+)
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
@@ -47,24 +53,48 @@ def check_model_name(name: str) -> None:
         )
 
 
-def register(server: TrackingServer, name: str, source: str, run_id: str) -> RegisteredVersion:
-    """Make the artefacts at `source` of a run the next version of `name`.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a version's files lie and what made them."""
 
-    It becomes the challenger, and the champion as well where there is none yet.
+    location: str
+    run_id: str
+    model_id: str | None = None
+    """The logged model, where there is one."""
+
+
+def register(
+    server: TrackingServer,
+    name: str,
+    source: Source,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> RegisteredVersion:
+    """Make the model at `source` the next version of `name`, and the challenger.
+
+    What serves changes by `promotion.promote` alone.
     """
     check_model_name(name)
     client = server.client
     with server.errors("register"):
         if _find(client.get_registered_model, name) is None:
-            client.create_registered_model(name)
-        made = client.create_model_version(name, source, run_id)
+            client.create_registered_model(name, description=_REGISTERED_MODEL)
+        # a database that is opened directly looks for `models:/` at MLflow's own default place
+        named = source.model_id is not None and server.uri.startswith("http")
+        made = client.create_model_version(
+            name,
+            f"models:/{source.model_id}" if named else source.location,
+            source.run_id,
+            tags=dict(tags or {}),
+            description=description,
+            model_id=source.model_id,
+        )
         version = str(made.version)
-        aliases = [CHALLENGER]
-        if CHAMPION not in client.get_registered_model(name).aliases:
-            aliases.append(CHAMPION)
-        for alias in aliases:
-            client.set_registered_model_alias(name, alias, version)
-    return RegisteredVersion(name, version, tuple(aliases))
+        if source.model_id is not None and not named:
+            linked = json.dumps([{"name": name, "version": version}])
+            client.set_logged_model_tags(source.model_id, {"mlflow.modelVersions": linked})
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    return RegisteredVersion(name, version, (CHALLENGER,))
 
 
 def load_registered(
@@ -78,8 +108,10 @@ def load_registered(
     where = f"models:/{name}" + (f"@{alias}" if alias is not None else f"/{version}")
     server = connect(uri, must_exist=True)
     with server.errors(where), tempfile.TemporaryDirectory() as folder:
-        found = _find_version(server, name, alias, version)
+        found = find_version(server, name, alias, version)
         source = str(found.source).rstrip("/")
+        if source.startswith("models:/"):
+            source = str(server.client.get_model_version_download_uri(name, str(found.version)))
         try:
             fetch(source, Path(folder), server.uri)
         except FetchError as error:
@@ -89,6 +121,13 @@ def load_registered(
         return _read(Path(folder), where, source, ModelRef(name, str(found.version)))
 
 
+def alias_version(name: str, alias: str, uri: str | None = None) -> str:
+    """Which version an alias names; errors as in `load_registered`."""
+    server = connect(uri, must_exist=True)
+    with server.errors(f"models:/{name}@{alias}"):
+        return str(find_version(server, name, alias).version)
+
+
 def _read(folder: Path, where: str, source: str, ref: ModelRef) -> Model:
     try:
         return read_model(folder, ref)
@@ -96,7 +135,10 @@ def _read(folder: Path, where: str, source: str, ref: ModelRef) -> Model:
         raise ValueError(f"{where}: {str(error).replace(str(folder), source)}") from error
 
 
-def _find_version(server: TrackingServer, name: str, alias: str | None, version: str | None) -> Any:
+def find_version(
+    server: TrackingServer, name: str, alias: str | None = None, version: str | None = None
+) -> Any:
+    """MLflow's entity of a version, by its alias or number; ValueError where it is not there."""
     client = server.client
     model = _find(client.get_registered_model, name)
     if model is None:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from titans_stream.forecasting.mal import block, residual
 from titans_stream.forecasting.mal import weights as mal
 from titans_stream.forecasting.multi import layout
-from titans_stream.lifecycle.data import Series
 from titans_stream.lifecycle.gradient_fit import Descent
 from titans_stream.lifecycle.head_fitting import period_of, regular_values
 from titans_stream.lifecycle.residual_examples import Examples, examples
+from titans_stream.lifecycle.series import Series
 from titans_stream.recipe_settings import ResidualConfig
 from titans_stream.records import Float64
 from titans_stream.titans.config import MALConfig, MemoryConfig

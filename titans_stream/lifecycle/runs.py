@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,14 +12,25 @@ from titans_stream.durations import SECOND
 from titans_stream.engine.model import Model
 from titans_stream.files.account import FileAccount
 from titans_stream.lifecycle import detector_training as detector
+from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, load_data
+from titans_stream.lifecycle.data_figures import (
+    calibration_figure,
+    calibration_of,
+    forecast_figure,
+    score_series,
+    surprise_figure,
+)
+from titans_stream.lifecycle.datasets import DatasetRecord, dataset_records
+from titans_stream.lifecycle.descriptions import model_text, run_text
 from titans_stream.lifecycle.detector_training import Candidate, TrainedDetector, train_detector
 from titans_stream.lifecycle.environment import environment
 from titans_stream.lifecycle.figures import detector_figure, heads_figure, training_figure
 from titans_stream.lifecycle.forecaster_training import Epoch, Heads, metrics_of, train
-from titans_stream.lifecycle.registry import RegisteredVersion, check_model_name, register
+from titans_stream.lifecycle.recording import NOTE, LoggedModel, RunRecorder
+from titans_stream.lifecycle.registry import RegisteredVersion, Source, check_model_name, register
 from titans_stream.lifecycle.residual_training import ResidualStep
-from titans_stream.lifecycle.tracking import RunRecorder, connect
+from titans_stream.lifecycle.tracking import connect
 from titans_stream.times import format_timestamp
 
 Progress = Epoch | Candidate | ResidualStep
@@ -35,6 +47,8 @@ class TrainingReport:
     experiment: str
     model_uri: str
     """Where the model's folder lies."""
+    model_id: str
+    """Of the logged model: `models:/<model_id>` loads it as a pyfunc."""
     metrics: Mapping[str, float]
     """Of the epoch or candidate whose weights the model has."""
     chosen: str
@@ -54,9 +68,10 @@ def run_training(
     """Train `recipe`, record the run in MLflow and, if asked, register the model.
 
     `register_as` and `tracking_uri` win over the recipe's own. Logged are the parameters, the
-    metrics of every epoch or candidate, a figure, the recipe, the data's fingerprint, the
-    environment and the model. ValueError for a recipe that cannot be trained, ConnectionError
-    where MLflow does not answer; both before any time is spent on training.
+    metrics of every epoch or candidate, figures, the recipe, the datasets, the environment and the
+    model. ValueError for a recipe that cannot be trained, ConnectionError
+    where MLflow does not answer; both before any time is spent on training. A training that was
+    interrupted goes on after its last epoch, with the same result.
     """
     begin = time.perf_counter()
     name = register_as or recipe.register_as
@@ -65,28 +80,86 @@ def run_training(
     heads = recipe.kind == "forecaster" and recipe.training.heads
     data = load_data(recipe.data, recipe.seed, heads)
     server = connect(tracking_uri or recipe.tracking.tracking_uri)
+    made_in = environment()
     tags = {**recipe.tracking.tags, "kind": recipe.kind, "recipe": recipe.name}
+    if "commit" in made_in:
+        tags["mlflow.source.git.commit"] = made_in["commit"].removesuffix("-dirty")
+        tags["commit"] = made_in["commit"]
     recorder = RunRecorder(server, recipe.tracking.experiment, recipe.name, tags)
 
     with recorder:
-        recorder.parameters(_parameters(recipe) | {"data.fingerprint": data.fingerprint})
+        parameters = _parameters(recipe) | {"data.fingerprint": data.fingerprint}
+        recorder.parameters(parameters)
+        datasets = dataset_records(recipe, data)
+        recorder.datasets(list(datasets.values()))
         recorder.document("recipe.yaml", _public(recipe))
-        run = _detector_run if recipe.kind == "detector" else _forecaster_run
-        made = run(recorder, recipe, data, on_progress)
-        model = _with_card(made.model, recipe)
-        recorder.document("environment.json", model.card["environment"])
-        source = recorder.model(model)
+        recorder.document("environment.json", made_in)
+        logged = recorder.begin_model(recipe.name, recipe.kind, parameters)
+        checkpoint = Checkpoint.of(_public(recipe), data.fingerprint)
+        session = _Session(recorder, recipe, data, datasets, logged, on_progress, checkpoint)
+        made = (_detector_run if recipe.kind == "detector" else _forecaster_run)(session)
+        model = _with_card(made.model, recipe, made_in)
+        measured = session.picture(model, made.step)
+        model_tags = {**tags, "data.fingerprint": data.fingerprint, "chosen": made.chosen}
+        recorder.describe(run_text(recipe, datasets, made.metrics, measured, made.chosen))
+        text = model_text(recipe, datasets, made.metrics, made.chosen)
+        recorder.model(logged, model, model_tags | {NOTE: text}, made.step)
+    checkpoint.done()
+    registered = None
+    if name is not None:
+        source = Source(logged.location, recorder.run_id, logged.model_id)
+        registered = register(server, name, source, text, model_tags)
     return TrainingReport(
         run_id=recorder.run_id,
         tracking_uri=server.shown,
         experiment=recipe.tracking.experiment,
-        model_uri=source,
+        model_uri=logged.location,
+        model_id=logged.model_id,
         metrics=made.metrics,
         chosen=made.chosen,
         seconds=time.perf_counter() - begin,
-        registered=None if name is None else register(server, name, source, recorder.run_id),
+        registered=registered,
         accounts=data.accounts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What a training needs to record itself."""
+
+    recorder: RunRecorder
+    recipe: Recipe
+    data: TrainingData
+    datasets: Mapping[str, DatasetRecord]
+    logged: LoggedModel
+    on_progress: Callable[[Progress], None]
+    checkpoint: Checkpoint
+
+    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics, linked to the model and to the data that their names speak of."""
+        for context in ("training", "validation", "testing"):
+            mine = {n: v for n, v in metrics.items() if _context_of(n) == context}
+            if mine:
+                self.recorder.metrics(mine, step, self.logged, self.datasets.get(context))
+
+    def picture(self, model: Model, step: int) -> dict[str, float]:
+        """Draw what the model makes of the validation series, and count how well it holds."""
+        scored = score_series(model, self.data.validation)
+        found = calibration_of(scored)
+        self.recorder.figure("figures/forecast.png", forecast_figure(scored))
+        self.recorder.figure("figures/surprise.png", surprise_figure(scored))
+        self.recorder.figure("figures/calibration.png", calibration_figure(found))
+        numbers = {f"engine_{name}": value for name, value in found.metrics().items()}
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        self.recorder.metrics(finite, step, self.logged, self.datasets.get("validation"))
+        return finite
+
+
+def _context_of(name: str) -> str:
+    """Which dataset a metric was measured on, from its name."""
+    if "held_out" in name:
+        return "testing"
+    return "validation" if "validation" in name else "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +169,24 @@ class _Made:
     model: Model
     metrics: Mapping[str, float]
     chosen: str
+    step: int
+    """The epoch that the weights are of."""
 
 
-def _forecaster_run(
-    recorder: RunRecorder,
-    recipe: Recipe,
-    data: TrainingData,
-    on_progress: Callable[[Progress], None],
-) -> _Made:
+def _forecaster_run(session: _Session) -> _Made:
+    recorder, recipe = session.recorder, session.recipe
+
     def log_epoch(epoch: Epoch) -> None:
         numbers = {"learning_rate": epoch.learning_rate, "seconds": epoch.seconds}
-        recorder.metrics({**metrics_of(epoch), **numbers}, epoch.number)
-        on_progress(epoch)
+        session.metrics({**metrics_of(epoch), **numbers}, epoch.number)
+        session.on_progress(epoch)
 
     def log_step(step: ResidualStep) -> None:
         losses = {"training_loss": step.training_loss, "validation_loss": step.validation_loss}
-        recorder.metrics({f"residual_{name}": loss for name, loss in losses.items()}, step.number)
-        on_progress(step)
+        session.metrics({f"residual_{name}": loss for name, loss in losses.items()}, step.number)
+        session.on_progress(step)
 
-    trained = train(recipe, data, log_epoch, log_step)
+    trained = train(recipe, session.data, log_epoch, log_step, session.checkpoint)
     families = {name: asdict(accuracy) for name, accuracy in trained.families.items()}
     recorder.document("families.json", families)
     best = metrics_of(trained.best)
@@ -123,35 +195,35 @@ def _forecaster_run(
         recorder.document("heads.json", _heads(trained.heads))
         recorder.figure("heads.png", heads_figure(trained.heads))
     named = {f"best_{name}": value for name, value in best.items()}
-    recorder.metrics({**named, "best_epoch": trained.best.number}, trained.epochs[-1].number)
+    session.metrics({**named, "best_epoch": trained.best.number}, trained.epochs[-1].number)
     recorder.figure("training.png", training_figure(trained))
-    return _Made(trained.model, best, f"epoch {trained.best.number} of {recipe.training.epochs}")
+    chosen = f"epoch {trained.best.number} of {recipe.training.epochs}"
+    return _Made(trained.model, best, chosen, trained.best.number)
 
 
-def _detector_run(
-    recorder: RunRecorder,
-    recipe: Recipe,
-    data: TrainingData,
-    on_progress: Callable[[Progress], None],
-) -> _Made:
+def _detector_run(session: _Session) -> _Made:
+    recorder, recipe = session.recorder, session.recipe
+
     def log_candidate(candidate: Candidate) -> None:
         metrics = {**detector.metrics_of(candidate), "seconds": candidate.seconds}
         prefix = "" if candidate.trained else "untrained_"
-        recorder.metrics({prefix + n: v for n, v in metrics.items()}, candidate.number)
-        on_progress(candidate)
+        session.metrics({prefix + n: v for n, v in metrics.items()}, candidate.number)
+        session.on_progress(candidate)
 
-    trained = train_detector(recipe, data, log_candidate)
+    trained = train_detector(recipe, session.data, log_candidate, session.checkpoint)
     best = detector.metrics_of(trained.best)
     named = {f"best_{name}": value for name, value in best.items()}
     named["untrained_spread"] = trained.spread()
-    recorder.metrics(named, trained.candidates[-1].number)
+    session.metrics(named, trained.candidates[-1].number)
     recorder.document("candidates.json", _candidates(trained))
     if trained.calibration is not None:
         recorder.document("calibration.json", trained.calibration.to_json())
         recorder.text("calibration.txt", trained.calibration.table() + "\n")
     recorder.figure("training.png", detector_figure(trained))
-    recorder.model(trained.best_trained, "best_trained")
-    return _Made(trained.model, best, trained.best.name)
+    other = recorder.begin_model(f"{recipe.name}-best-trained", recipe.kind)
+    recorder.model(other, trained.best_trained, {"chosen": "best trained epoch"}, 0)
+    step = trained.best.number if trained.best.trained else 0
+    return _Made(trained.model, best, trained.best.name, step)
 
 
 def _heads(heads: Heads) -> dict[str, object]:
@@ -167,11 +239,11 @@ def _candidates(trained: TrainedDetector) -> dict[str, object]:
     return {one.name: detector.metrics_of(one) for one in trained.candidates}
 
 
-def _with_card(model: Model, recipe: Recipe) -> Model:
+def _with_card(model: Model, recipe: Recipe, made_in: Mapping[str, str]) -> Model:
     card = {
         **model.card,
         "recipe": _public(recipe),
-        "environment": environment(),
+        "environment": dict(made_in),
         "created": format_timestamp(time.time_ns() // SECOND * SECOND),
     }
     return replace(model, card=card)

@@ -10,9 +10,10 @@ import msgspec
 from kafka import TopicPartition
 
 from titans_stream.records import Alert
-from titans_stream.stream.kafka.client import KafkaClients, translated
+from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
+from titans_stream.stream.kafka.translation import translated
 
 log = logging.getLogger(__name__)
 

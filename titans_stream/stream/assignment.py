@@ -14,10 +14,10 @@ from kafka.structs import OffsetAndMetadata
 
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import Engine
-from titans_stream.stream.kafka.client import translated
+from titans_stream.stream.credible import credible
 from titans_stream.stream.kafka.deadline import Deadline
-from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.kafka.protocols import Consumer
+from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.own_times import OwnTimes
@@ -29,13 +29,16 @@ from titans_stream.stream.recovery import (
     Progress,
     SnapshotStore,
     StoredSnapshot,
+    open_alerts,
     plan_first,
     plan_recovery,
+    told_alerts,
     with_birth,
     with_life,
 )
 from titans_stream.stream.settings import InputConfig
 from titans_stream.stream.starts import Starts
+from titans_stream.stream.switch import SwitchEngine
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +154,7 @@ class Assignment:
             found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
+                self._schema(partition, "")
                 topic = partition.topic
                 if topic not in told:
                     told[topic] = self._told(topic)
@@ -160,9 +164,22 @@ class Assignment:
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
         return {
-            p: None if plan is None else with_life(plan, uuid.uuid4().hex[:16])
+            p: None if plan is None else with_life(self._with_model(p, plan), uuid.uuid4().hex[:16])
             for p, plan in plans.items()
         }
+
+    def _with_model(self, partition: TopicPartition, plan: Plan) -> Plan:
+        """A plan that names the model that the partition is on, where models can change."""
+        if not isinstance(self._engine, SwitchEngine):
+            return plan
+        model = self._engine.model(self._number(partition)).key
+        return replace(plan, origin=replace(plan.origin, model=model))
+
+    def _schema(self, partition: TopicPartition, model: str) -> str:
+        """What a state of the partition has to be of; puts it on the model that it was on."""
+        if not isinstance(self._engine, SwitchEngine):
+            return self._engine.state_schema
+        return self._engine.choose(self._number(partition), model).engine.state_schema
 
     def _told(self, topic: str) -> Origin | None:
         """What the group tells of itself with the offsets of a topic; None where it has none."""
@@ -202,15 +219,16 @@ class Assignment:
     def _recovery_plan(
         self, partition: TopicPartition, found: OffsetAndMetadata, logged: LogRange
     ) -> Plan:
+        committed = Committed(found.offset, Origin.decode(found.metadata))
+        schema = self._schema(partition, committed.origin.model)
+
         def load(at_most: int) -> StoredSnapshot | None:
-            schema = self._engine.state_schema
             at_most = min(at_most, self._unfit.get(partition, at_most + 1) - 1)
             return self._snapshots.load(partition.topic, partition.partition, at_most, schema)
 
         def warm_up_from() -> int:
             return self._starts.again(partition, logged, int(found.offset))
 
-        committed = Committed(found.offset, Origin.decode(found.metadata))
         plan = plan_recovery(committed, logged, load, warm_up_from)
         return with_birth(plan, committed.origin)
 
@@ -233,6 +251,7 @@ class Assignment:
             muted=set() if stored is None else set(stored.notes.get("muted", ())),
             snapshot_offset=-1 if stored is None else stored.offset,
             snapshot_due=time.monotonic() + self._snapshot_interval,
+            open={} if stored is None else open_alerts(stored),
         )
         self.progress[partition] = progress
         self.replayed(progress)
@@ -287,44 +306,14 @@ class Assignment:
         self._consumer.seek(partition, begin)
 
     def credible(self, partition: TopicPartition, messages: list[RawMessage]) -> list[RawMessage]:
-        """The messages whose offsets can be theirs: rising, from the position to the log's end.
-
-        A committed offset beyond the log would skip messages that are still to come. A broker
-        notes the end that it tells before it reads, so a fetch from a log that grows may reach
-        beyond it: the end is asked for anew before any message is refused.
-        """
-        least = self.progress[partition].position
-        end = self._consumer.highwater(partition)
-        if end is not None and any(message.offset >= end for message in messages):
-            try:
-                with translated("the end of the log"):
-                    end = self._consumer.end_offsets([partition], _ANSWER_MS)[partition]
-            except UnansweredError:
-                self._consumer.seek(partition, least)  # to be fetched again
-                return []
-        kept: list[RawMessage] = []
-        for message in messages:
-            if least <= message.offset and (end is None or message.offset < end):
-                kept.append(message)
-                least = message.offset + 1
-        refused = len(messages) - len(kept)
-        if refused:
-            self._metrics.counts["refused_messages"] += refused
-            log.error(
-                "%s partition %d: %d message(s) refused: their offsets do not rise from %d or are "
-                "beyond the end of the log, %s",
-                *partition,
-                refused,
-                self.progress[partition].position,
-                end,
-            )
-        return kept
+        """The messages whose offsets can be theirs; see `credible.credible`."""
+        return credible(self._consumer, self.progress[partition], messages, self._metrics)
 
     def offsets(self) -> Offsets:
         """What has to be committed of each partition that is past the replay."""
         found = {}
         for partition, progress in self.progress.items():
-            if progress.position > progress.committed or progress.ticked:
+            if progress.position > progress.committed or progress.ticked or progress.moved:
                 silent = tuple(self._engine.silent_since(self._number(partition)))
                 progress.origin = replace(progress.origin, silent=silent)
                 found[partition] = _offset(progress.position, progress.origin)
@@ -334,7 +323,7 @@ class Assignment:
         """Everything up to the positions is committed now."""
         for progress in self.progress.values():
             progress.committed = max(progress.committed, progress.position)
-            progress.ticked = False
+            progress.ticked = progress.moved = False
 
     def is_read(self, partition: TopicPartition) -> bool:
         """Whether the log is known to hold nothing more."""
@@ -371,6 +360,8 @@ class Assignment:
         partition, origin = progress.partition, progress.origin
         muted = sorted(progress.muted)
         notes = {"start": progress.warm_until, "muted": muted, "life": origin.life}
+        if progress.open:
+            notes["open"] = told_alerts(progress.open)
         with self._metrics.timed("snapshot"):
             snapshot = self._engine.snapshot(self._number(partition))
             stored = StoredSnapshot(progress.position, snapshot, notes)

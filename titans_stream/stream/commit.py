@@ -36,10 +36,11 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from titans_stream.stream.kafka.client import KafkaClients, close_producer, user_error
+from titans_stream.stream.kafka.client import KafkaClients, close_producer
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
 from titans_stream.stream.kafka.protocols import Producer
+from titans_stream.stream.kafka.translation import user_error
 
 log = logging.getLogger(__name__)
 

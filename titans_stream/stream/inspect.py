@@ -10,9 +10,10 @@ from kafka import TopicPartition
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.group_check import check_group
-from titans_stream.stream.kafka.client import KafkaClients, TopicInfo, translated
+from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
+from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.messages import RawMessage, raw_messages
 from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.recovery import LogRange

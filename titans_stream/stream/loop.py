@@ -21,20 +21,17 @@ from __future__ import annotations
 
 import logging
 import struct
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from kafka import AsyncConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from titans_stream.durations import SECOND
-from titans_stream.stream.assignment import Assignment, Offsets
-from titans_stream.stream.commit import Output, OutputState, TooLargeError
+from titans_stream.stream.assignment import Offsets
+from titans_stream.stream.commit import OutputState, TooLargeError
 from titans_stream.stream.dropped import DropWatch
-from titans_stream.stream.kafka.client import translated, user_error
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import (
     AbortedError,
@@ -43,15 +40,13 @@ from titans_stream.stream.kafka.errors import (
     LateError,
     UnansweredError,
 )
-from titans_stream.stream.kafka.protocols import Consumer
+from titans_stream.stream.kafka.translation import translated, user_error
 from titans_stream.stream.messages import RawMessage, raw_messages, slices
-from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.outbox import Outbox
-from titans_stream.stream.processing import Processor
+from titans_stream.stream.parts import Parts, Signals
 from titans_stream.stream.recovery import Progress
 from titans_stream.stream.settings import DeliveryConfig, Subscription
+from titans_stream.stream.swap import Swapper
 from titans_stream.stream.ticks import Ticks
-from titans_stream.stream.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -61,32 +56,6 @@ _JOIN_SECONDS = 90.0
 _MOST_UNCOMMITTED_BYTES = 16 * 2**20
 _MOST_PAUSE = 10.0
 _REVOCATION_SECONDS = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the loop drives, in the order in which a message meets it."""
-
-    consumer: Consumer
-    assignment: Assignment
-    processor: Processor
-    outbox: Outbox
-    output: Output
-    metrics: Metrics
-    watch: Watch
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What passes between a worker and whoever watches it.
-
-    `stop` asks the worker to end. `ready` is set once partitions are assigned and recovered for
-    the first time. `heartbeat` is called about twice a second while work is done (watch.py).
-    """
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    ready: threading.Event = field(default_factory=threading.Event)
-    heartbeat: Callable[[], None] | None = None
 
 
 class Loop:
@@ -102,6 +71,7 @@ class Loop:
         self._output = parts.output
         self._metrics = parts.metrics
         self._watch = parts.watch
+        self._swap = parts.swap
         self._dropped = DropWatch(parts.metrics)
         self._delivery = delivery
         self._signals = signals
@@ -189,6 +159,8 @@ class Loop:
                 self._outbox.alerts(silent, {})
             if self._commit_due():
                 self._commit(Deadline(self._commit_timeout))
+            if self._swap is not None:
+                self._change_models(self._swap)
             self._assignment.snapshot_next_due()
             self._report()
             if records and self._failed_aborts and self._output.state is OutputState.IDLE:
@@ -204,6 +176,8 @@ class Loop:
         wait = _IDLE_POLL
         if self._output.state is OutputState.OPEN:
             wait = min(wait, max(0.0, self._due_at() - time.monotonic()))
+        if self._swap is not None and self._swap.busy:
+            wait = 0.0
         begun = time.perf_counter()
         polled: dict[TopicPartition, list[Any]] = {}
         try:
@@ -254,6 +228,8 @@ class Loop:
             if segment:
                 warming = segment[0].offset < progress.warm_until
                 for alert in self._processor.replay(segment):
+                    if self._swap is not None:
+                        progress.note(alert)
                     if alert.status == "resolved":
                         progress.muted.discard(alert.alert_id)
                     elif warming and alert.status == "opened":
@@ -275,13 +251,29 @@ class Loop:
         with metrics.timed("encode"):
             muted = {p: x.muted for p, x in self._assignment.progress.items() if x.muted}
             self._outbox.alerts(processed.alerts, muted)
-            for topic, scores in processed.scores:
-                self._outbox.scores(scores, topic)
+            for topic, scores, model in processed.scores:
+                self._outbox.scores(scores, topic, model)
                 self._dropped.take(scores)
             self._outbox.forecasts(processed.forecasts)
             self._outbox.dead_letters(processed.dead)
         metrics.counts["messages"] += len(messages)
         metrics.counts["readings"] += processed.readings
+        if self._swap is not None:
+            self._swap.took(self._assignment.progress, messages, processed.alerts)
+
+    def _change_models(self, swap: Swapper) -> None:
+        """Warm up a new model for a while; change and commit where it has caught up."""
+        held, new = self._assignment.progress, self._assignment.new
+        if swap.rules_due:
+            self._commit(Deadline(self._commit_timeout))
+            if swap.change_rules(held, new):
+                self._assignment.snapshot_all(Deadline(self._commit_timeout))
+        ready = swap.step(held, new)
+        if ready:
+            self._output.begin()
+            self._outbox.alerts(swap.change(ready), {})
+            self._commit(Deadline(self._commit_timeout))
+            swap.changed(ready)
 
     # --- commit and abort
 
@@ -335,6 +327,8 @@ class Loop:
         self._metrics.counts["aborts"] += 1
         log.warning("going back to the last commit: %s", error)
         self._output.abort()
+        if self._swap is not None:
+            self._swap.reset()
         self._assignment.discard_state()
         self._signals.stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
         self._failed_aborts = min(self._failed_aborts + 1, 10)

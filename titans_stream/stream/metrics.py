@@ -32,6 +32,10 @@ COUNTERS = {
     "refused_messages": "messages with an offset that cannot be theirs, passed over",
     "snapshots": "snapshots written",
     "failed_snapshots": "snapshots that could not be written",
+    "swaps": "times that a partition changed to another model while running",
+    "refused_models": "models that were offered and refused, after which the old one went on",
+    "reloads": "times that rules and budgets changed while running",
+    "failed_reloads": "changed files of a connector that were refused",
     "rebalances": "times that partitions were assigned to this worker",
 }
 

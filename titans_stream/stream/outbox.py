@@ -68,13 +68,16 @@ class Outbox:
                 continue
             self._metrics.counts["alerts"] += self._send("alerts", encode_alert(alert))
 
-    def scores(self, scores: Scores, source: str) -> None:
-        """Publish scores of the input topic `source` where a topic is set for them."""
+    def scores(self, scores: Scores, source: str, model: ModelRef | None = None) -> None:
+        """Publish scores of the input topic `source` where a topic is set for them.
+
+        `model` made them; None: the one that the worker began with.
+        """
         topic = self._topics.get("output.scores")
         if topic is not None and len(scores):
             room = self._limits[topic] - RECORD_OVERHEAD
             most = min(MAX_FRAME_BYTES, room)
-            for record in encode_scores(scores, self._model, source, max_bytes=most):
+            for record in encode_scores(scores, model or self._model, source, max_bytes=most):
                 self._send("scores", record)
 
     def forecasts(self, forecasts: Sequence[Forecast]) -> None:

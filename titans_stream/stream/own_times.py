@@ -12,9 +12,9 @@ from collections.abc import Callable
 from kafka import TopicPartition
 
 from titans_stream.stream.codec.codec import Codec
-from titans_stream.stream.kafka.client import translated
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.protocols import Consumer
+from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.messages import raw_messages
 
 _SECONDS = 20.0

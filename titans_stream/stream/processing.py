@@ -23,6 +23,9 @@ from titans_stream.records import (
     Engine,
     Forecast,
     Int32,
+    Int64,
+    ModelRef,
+    Readings,
     Results,
     Scores,
     Source,
@@ -32,16 +35,17 @@ from titans_stream.stream.late_clocks import LateClocks
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.refusals import refusals
+from titans_stream.stream.switch import SwitchEngine
 
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What messages came to; `scores` by input topic."""
+    """What messages came to; `scores` by input topic and model, None: the worker's only one."""
 
     readings: int
     alerts: list[Alert]
     forecasts: list[Forecast]
-    scores: list[tuple[str, Scores]]
+    scores: list[tuple[str, Scores, ModelRef | None]]
     dead: list[DeadLetter]
 
 
@@ -116,16 +120,24 @@ class Processor:
             kafkas = readings.partition
             if self._numbers.topic is None:
                 readings = replace(readings, partition=self._numbered(kafkas, topic))
-            with self._metrics.timed("engine"):
-                results = self._engine.process(readings)
-            self._late_clocks.take(taken, results.scores, self._numbers.number)
             count += len(readings)
             done.dead.extend(decoded.dead)
-            if results.refused is not None:
-                refused = replace(readings, partition=kafkas)
-                done.dead.extend(refusals(taken, refused, results.refused))
-            self._add(results, done)
+            for model, at in self._parts(readings):
+                part = readings if len(at) == len(readings) else readings.take(at)
+                with self._metrics.timed("engine"):
+                    results = self._engine.process(part)
+                self._late_clocks.take(taken, results.scores, self._numbers.number)
+                if results.refused is not None:
+                    refused = replace(part, partition=kafkas[at])
+                    done.dead.extend(refusals(taken, refused, results.refused))
+                self._add(results, model, done)
         return replace(done, readings=count)
+
+    def _parts(self, readings: Readings) -> Sequence[tuple[ModelRef | None, Int64]]:
+        """Which readings go to which model, by place."""
+        if isinstance(self._engine, SwitchEngine):
+            return self._engine.parts(readings)
+        return [(None, np.arange(len(readings)))]
 
     def _numbered(self, partitions: Int32, topic: str) -> Int32:
         numbers = partitions.copy()
@@ -134,15 +146,15 @@ class Processor:
             numbers[partitions == partition] = number
         return numbers
 
-    def _add(self, results: Results, done: Processed) -> None:
+    def _add(self, results: Results, model: ModelRef | None, done: Processed) -> None:
         if self._numbers.topic is not None:
             done.alerts.extend(results.alerts)
             done.forecasts.extend(results.forecasts)
-            done.scores.append((self._numbers.topic, results.scores))
+            done.scores.append((self._numbers.topic, results.scores, model))
             return
         done.alerts.extend(replace(x, source=self._source(x.source)) for x in results.alerts)
         done.forecasts.extend(replace(x, source=self._source(x.source)) for x in results.forecasts)
-        done.scores.extend(self._by_topic(results.scores))
+        done.scores.extend((*each, model) for each in self._by_topic(results.scores))
 
     def _source(self, source: Source) -> Source:
         name = self._numbers.name(source.partition)

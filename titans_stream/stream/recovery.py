@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import msgspec
 from kafka import TopicPartition
 
-from titans_stream.records import Snapshot
+from titans_stream.records import Alert, Snapshot
 
 _PAUSE_FADES = 0.97
 """The longest pause between messages fades so with each time that some come."""
@@ -67,6 +68,7 @@ class Origin:
     warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
     of the partition has; nothing where it is not told. `partitions`: how many the topic had when
     the group began to read it, `born`: when that was, in milliseconds; 0 where they are not told.
+    `model`: `name/version` of the model that the state is of; nothing where it is not told.
     """
 
     built_from: int | None = None
@@ -77,6 +79,7 @@ class Origin:
     born: int = 0
     silent: tuple[int, ...] = ()
     """What the wall clock has told the engine by this offset (`Engine.silent_since`)."""
+    model: str = ""
 
     def encode(self) -> str:
         """The metadata of an offset."""
@@ -87,6 +90,8 @@ class Origin:
             told["born"] = self.born
         if any(self.silent):
             told["silent"] = list(self.silent)
+        if self.model:
+            told["model"] = self.model
         if self.snapshot is not None:
             return json.dumps({"snapshot": self.snapshot, **told})
         return json.dumps({"from": self.built_from, "start": self.start, **told})
@@ -105,9 +110,12 @@ class Origin:
         silent = found.get("silent")
         times = tuple(one for one in silent if type(one) is int) if isinstance(silent, list) else ()
         told = cls(
-            life=life, partitions=numbers.get("partitions", 0), born=numbers.get("born", 0),
+            life=life,
+            partitions=numbers.get("partitions", 0),
+            born=numbers.get("born", 0),
             silent=times,
-        )  # fmt: skip
+            model=str(found.get("model", "")),
+        )
         if "snapshot" in numbers:
             return replace(told, snapshot=numbers["snapshot"])
         if "from" in numbers:
@@ -177,6 +185,18 @@ class Progress:
             self.pause = max(now - self.last_message, _PAUSE_FADES * self.pause)
         self.arrivals += 1
         self.last_message = now
+
+    open: dict[str, Alert] = field(default_factory=dict)
+    """The last message of each open episode, where a change of the model may have to end it."""
+    moved: bool = False
+    """Whether its origin has to be committed though no message was taken since."""
+
+    def note(self, alert: Alert) -> None:
+        """Keep in mind whether an episode is open."""
+        if alert.status == "resolved":
+            self.open.pop(alert.alert_id, None)
+        else:
+            self.open[alert.alert_id] = alert
 
     @property
     def replaying(self) -> bool:
@@ -251,6 +271,17 @@ def _load_of_life(
     while stored is not None and life and stored.life != life:
         stored = load(stored.offset - 1)
     return stored
+
+
+def told_alerts(open_episodes: Mapping[str, Alert]) -> list[dict[str, Any]]:
+    """Open episodes as a snapshot's notes have them."""
+    return [msgspec.to_builtins(alert) for alert in open_episodes.values()]
+
+
+def open_alerts(stored: StoredSnapshot) -> dict[str, Alert]:
+    """The episodes that were open at a snapshot."""
+    alerts = [msgspec.convert(told, Alert) for told in stored.notes.get("open", ())]
+    return {alert.alert_id: alert for alert in alerts}
 
 
 def with_birth(plan: Plan, told: Origin) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -358,6 +358,27 @@ class StateConfig(BaseModel):
     keep: int = Field(default=3, ge=1, le=100, description="snapshots kept per partition")
 
 
+class SwapConfig(BaseModel):
+    """How a running worker changes to a new version of a model that it names by an alias."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    poll: Annotated[Duration, Field(ge=SECOND, le=60 * SECOND)] = Field(
+        default=30 * SECOND, description="time between two looks at the registry, at most 1m"
+    )
+    warm_up: Duration = Field(
+        default=7 * DAY, description="history that the new model learns from beside the running one"
+    )
+    most_messages: int = Field(
+        default=200_000, ge=0, description="most messages of it, by partition"
+    )
+    most_alerts_per_1000: float = Field(
+        default=20.0,
+        gt=0,
+        description="a model that opens more alerts per 1000 messages of its warm-up is refused",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """The parts of a connector that a worker reads."""
@@ -366,3 +387,4 @@ class WorkerSettings:
     output: OutputConfig
     delivery: DeliveryConfig
     state: StateConfig
+    swap: SwapConfig = field(default_factory=SwapConfig)

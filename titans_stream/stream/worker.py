@@ -6,15 +6,16 @@ import enum
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from titans_stream.durations import SECOND
-from titans_stream.records import Engine, ModelRef
+from titans_stream.records import Alert, Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
@@ -23,14 +24,19 @@ from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.loop import Loop, Parts, Signals
+from titans_stream.stream.loop import Loop
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
 from titans_stream.stream.own_times import OwnTimes
+from titans_stream.stream.parts import Parts, Signals
 from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
 from titans_stream.stream.silence import Silence, SilenceThread
+from titans_stream.stream.swap import Swapper
+from titans_stream.stream.swap_reader import FETCH_BYTES, History
+from titans_stream.stream.switch import Candidate, SwitchEngine
 from titans_stream.stream.watch import Watch, Watched
 
 log = logging.getLogger(__name__)
@@ -160,12 +166,46 @@ class Worker:
             ),
             settings.delivery,
         )
-        parts = Parts(consumer, assignment, processor, outbox, output, self.metrics, watch)
+        swap = self._swapper(numbers)
+        if swap is not None:
+            stack.callback(swap.reset)
+        parts = Parts(
+            consumer,
+            assignment,
+            processor,
+            self._engine,
+            outbox,
+            output,
+            self.metrics,
+            watch,
+            swap,
+        )
         return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
 
     def _check_group(self) -> None:
         input = self._settings.input
         check_group(self._clients, input.group_id, input.subscription.has, self._signals.stop)
+
+    def _swapper(self, numbers: PartitionNumbers) -> Swapper | None:
+        """What changes the model, where the engine can."""
+        if not isinstance(self._engine, SwitchEngine):
+            return None
+        config, codec = self._settings.swap, codec_for(self._settings.input)
+
+        def open_history(partition: TopicPartition, until: int) -> History:
+            most = config.most_messages
+            return History(
+                lambda: self._clients.consumer(None, FETCH_BYTES),
+                partition,
+                until,
+                config.warm_up,
+                most,
+            )
+
+        def replay(model: Candidate, messages: Sequence[RawMessage]) -> list[Alert]:
+            return Processor(codec, model.engine, numbers, self.metrics).replay(messages)
+
+        return Swapper(self._engine, config, open_history, replay, numbers.number, self.metrics)
 
     def _open_output(self) -> Output:
         delivery = self._settings.delivery

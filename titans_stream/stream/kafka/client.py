@@ -22,16 +22,15 @@ from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAs
 
 from titans_stream.printable import redacted
 from titans_stream.stream.kafka.batches import install
-from titans_stream.stream.kafka.compression import check_compression, compression_error
+from titans_stream.stream.kafka.compression import check_compression
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
-    FatalError,
     StoppedError,
-    UnansweredError,
 )
 from titans_stream.stream.kafka.protocols import Consumer, Producer
 from titans_stream.stream.kafka.settings import ClientKind, KafkaConfig
+from titans_stream.stream.kafka.translation import described, translated
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +93,11 @@ class KafkaClients:
         """The addresses, for messages."""
         return self._config.bootstrap_servers
 
-    def consumer(self, group_id: str | None) -> Consumer:
-        """A consumer that reads committed messages and never commits by itself."""
+    def consumer(self, group_id: str | None, most_bytes_at_once: int | None = None) -> Consumer:
+        """A consumer that reads committed messages and never commits by itself.
+
+        `most_bytes_at_once`: of a fetch, where a large one would hold up others.
+        """
         settings = {
             "metrics_enabled": False,
             "retry_backoff_ms": _RETRY_BACKOFF_MS,
@@ -105,6 +107,14 @@ class KafkaClients:
             "auto_offset_reset": "none",
             "enable_auto_commit": False,
             "isolation_level": "read_committed",
+            **(
+                {}
+                if most_bytes_at_once is None
+                else {
+                    "fetch_max_bytes": most_bytes_at_once,
+                    "max_partition_fetch_bytes": most_bytes_at_once,
+                }
+            ),
             "partition_assignment_strategy": (StickyPartitionAssignor,),
         }
         most_bytes = self._config.max_batch_bytes
@@ -342,20 +352,13 @@ def _reason(errors: list[BaseException]) -> str:
             raise ConnectError("kafka.security_protocol: the broker does not expect SASL here")
         if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
             raise ConnectError(
-                f"Kafka refuses kafka.sasl_plain_username and its password: {_described(error)}"
+                f"Kafka refuses kafka.sasl_plain_username and its password: {described(error)}"
             )
     told = [error for error in errors if not isinstance(error, kafka_errors.KafkaTimeoutError)]
-    reason = _described(told[-1]) if told else "no answer"
+    reason = described(told[-1]) if told else "no answer"
     if "socket disconnected" in reason or "SSL" in reason:
         reason += " (is kafka.security_protocol right?)"
     return reason
-
-
-def _described(error: BaseException) -> str:
-    """An error in a few words."""
-    name = type(error).__name__
-    text = " ".join(str(each) for each in error.args).removeprefix(f"{name}: ")
-    return text.replace("111 ECONNREFUSED", "connection refused") or name.removesuffix("Error")
 
 
 def close_producer(producer: Producer, timeout: float) -> None:
@@ -368,46 +371,3 @@ def close_producer(producer: Producer, timeout: float) -> None:
         producer.close(timeout)
     except kafka_errors.KafkaTimeoutError:
         log.debug("a producer was left behind with messages that could not be sent")
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn errors of kafka-python into this package's.
-
-    ConnectError for what the user has to mend, UnansweredError for what may pass, else FatalError.
-    """
-    try:
-        yield
-    except kafka_errors.KafkaError as error:
-        kind = UnansweredError if error.retriable else FatalError
-        raise user_error(error) or kind(f"{what}: {error}") from error
-
-
-def user_error(error: BaseException) -> ConnectError | None:
-    """The ConnectError for an error that the user has to mend, else None."""
-    permissions = {
-        kafka_errors.TopicAuthorizationFailedError: "no permission for topic",
-        kafka_errors.GroupAuthorizationFailedError: "no permission for consumer group",
-        kafka_errors.TransactionalIdAuthorizationFailedError: "no permission for transactional id",
-        kafka_errors.ClusterAuthorizationFailedError: "no permission to write (idempotent write)",
-    }
-    for kind, text in permissions.items():
-        if isinstance(error, kind):
-            return ConnectError(f"{text} {_names(error)}".rstrip())
-    if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
-        return ConnectError(f"authentication failed: {_described(error)}")
-    if isinstance(error, kafka_errors.UnsupportedCodecError):
-        return compression_error(error)
-    if isinstance(error, kafka_errors.InvalidTransactionTimeoutError):
-        return ConnectError(
-            "kafka.producer.transaction_timeout_ms: more than the broker's "
-            "transaction.max.timeout.ms"
-        )
-    return None
-
-
-def _names(error: BaseException) -> str:
-    names: list[str] = []
-    for each in error.args:
-        names += sorted(map(str, each)) if isinstance(each, set | frozenset) else [str(each)]
-    return ", ".join(names)

@@ -1,0 +1,236 @@
+"""A change of the model on a real Apache Kafka, with readings flowing at 2,000 a second."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.lifecycle.conftest import free_port, wait_until_it_answers
+from tests.stream_harness import Kafka, Setup, eventually
+from tests.swap_scenario import (
+    PARTITIONS,
+    Flow,
+    candidate,
+    check,
+    model,
+    origins,
+    prepare,
+    start,
+    timed_turns,
+)
+from titans_stream.cli import main
+from titans_stream.lifecycle.recording import RunRecorder
+from titans_stream.lifecycle.registry import Source, register
+from titans_stream.lifecycle.tracking import connect
+
+pytestmark = pytest.mark.kafka
+
+RATE = 2_000.0
+STALL = 0.2
+"""Seconds of its own work that the loop may spend in one turn."""
+
+
+@pytest.fixture
+def setup(kafka_bootstrap: str, tmp_path: Path) -> Setup:
+    return prepare(Setup(Kafka(kafka_bootstrap).create(), tmp_path))
+
+
+def test_two_thousand_readings_a_second_do_not_wait_for_a_change(
+    setup: Setup, record_property: pytest.FixtureRequest
+) -> None:
+    gc.collect()
+    gc.freeze()  # as `titans-stream run` does
+    with timed_turns() as turns:
+        flow = Flow(setup, RATE, series=50)
+        running, switch = start(setup, "1")
+        running.wait_for("readings", 20_000, 120)
+        before = len(turns.wall)
+        switch.offer(candidate("2", setup.kafka.input))
+        begun = time.monotonic()
+        running.wait_for("swaps", 2, 120)
+        seconds, after = time.monotonic() - begun, len(turns.wall)
+        done = running.worker.metrics.counts["readings"]
+        running.wait_for("readings", done + 10_000, 120)
+        flow.stop()
+        running.wait_for("readings", flow.count, 120)
+        running.stop()
+    gc.unfreeze()
+    places = {}
+    for p in range(PARTITIONS):
+        schema = candidate("2", "").engine.state_schema
+        stored = setup.snapshots().load(setup.kafka.input, p, 10**9, schema)
+        assert stored is not None
+        places[p] = [("1", 0, 0), ("2", int(stored.notes["start"]), 0)]
+    check(setup, flow, places)
+    work, wall = turns.work[before : after + 1], turns.wall[before : after + 1]
+    longest = before + int(np.argmax(wall))
+    told = (
+        f"{flow.count:,} readings, change in {seconds:.1f} s, longest turn {max(wall):.3f} s "
+        f"({turns.stages[longest]}), most work of one {max(work):.3f} s; "
+        f"longest before {max(turns.wall[5:before]):.3f} s; places "
+        f"{places}"
+    )
+    record_property("swap", told)  # type: ignore[operator]
+    print(told)
+    assert max(work) < STALL
+    assert running.worker.metrics.counts["aborts"] == 0
+
+
+@dataclass
+class Server:
+    """An MLflow server that can be stopped."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port",
+            str(self.port), "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
+            "--artifacts-destination", f"{self.folder}/artifacts", "--workers", "1",
+        ]  # fmt: skip
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        wait_until_it_answers(self.process, self.port, self.folder / "server.log")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=20)
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    made = Server(folder, free_port())
+    made.start()
+    yield made
+    made.stop()
+
+
+def put(uri: str, version: str) -> None:
+    connected = connect(uri)
+    recorder = RunRecorder(connected, "swap", version, {})
+    logged = recorder.begin_model("pumps", "forecaster")
+    recorder.model(logged, model(version), {}, 0)
+    source = Source(logged.location, recorder.run_id, logged.model_id)
+    assert register(connected, "pumps", source).version == version
+
+
+def connector(setup: Setup, folder: Path) -> Path:
+    path = folder / "pumps.yaml"
+    path.write_text(
+        f"name: pumps\nkafka: {{bootstrap_servers: '{setup.kafka.bootstrap}'}}\n"
+        f"input: {{topic: {setup.kafka.input}, group_id: {setup.group_id}, series: '{{s}}', "
+        "value: v, timestamp: {field: t, unit: ms}, start: earliest}\n"
+        f"output: {{alerts: {setup.kafka.alerts}, scores: {setup.kafka.scores}}}\n"
+        f"delivery: {{commit_interval: 100ms}}\nstate: {{path: {folder}/state}}\n"
+        "model: models:/pumps@champion\nswap: {poll: 1s}\n"
+    )
+    return path
+
+
+class Worker:
+    """`titans-stream run` in a process of its own."""
+
+    def __init__(self, path: Path, uri: str) -> None:
+        self.log = path.parent / f"worker-{time.time_ns()}.log"
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "titans_stream.cli", "run", str(path)],
+                cwd=Path(__file__).resolve().parents[2],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def says(self, text: str) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return text in self.log.read_text()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 0, self.log.read_text()
+
+
+def on(setup: Setup, version: str, least: int = 0) -> bool:
+    """Whether all partitions have committed the model, beyond an offset."""
+    return all(
+        origin.model == f"pumps/{version}" and offset >= least
+        for offset, origin in origins(setup).values()
+    )
+
+
+def test_from_promotion_to_swap_outage_and_rollback(
+    setup: Setup, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry's own way: promoted, picked up, swapped; down; rolled back."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "rows.csv"
+    values = 20 + np.sin(np.arange(600) / 20) + 0.05 * np.random.default_rng(0).normal(size=600)
+    rows.write_text("v\n" + "\n".join(f"{v:.4f}" for v in values) + "\n")
+    promote = ["models", "promote", "pumps", "--data", str(rows), "--force", "test"]
+    put(server.uri, "1")
+    assert main([*promote, "1"]) == 0
+
+    flow = Flow(setup, RATE, series=50)
+    worker = Worker(connector(setup, tmp_path), server.uri)
+    eventually(lambda: worker.says("output from offset"), 240)
+    eventually(lambda: on(setup, "1", 2_000), 120)
+    put(server.uri, "2")
+    assert main([*promote, "2"]) == 0
+    eventually(lambda: on(setup, "2"), 120)
+    server.stop()
+    eventually(lambda: worker.says("the model in use goes on"), 60)
+    worker.stop()
+    log = worker.log.read_text()
+    assert log.count("model pumps/2 from offset") == PARTITIONS
+
+    again = Worker(connector(setup, tmp_path), server.uri)
+    eventually(
+        lambda: again.says("going on with the last model that was had, pumps version 2"), 240
+    )
+    eventually(lambda: again.says("output from offset"), 120)
+    reached = min(offset for offset, _ in origins(setup).values())
+    eventually(lambda: on(setup, "2", reached + 1_000), 120)
+    server.start()
+    assert main(["models", "rollback", "pumps"]) == 0
+    eventually(lambda: on(setup, "1"), 120)
+    flow.stop()
+    counts = {p: len(sent) for p, sent in flow.sent.items()}
+    eventually(lambda: {p: o for p, (o, _) in origins(setup).items()} == counts, 240)
+    again.stop()
+    places: dict[int, list[tuple[str, int, int]]] = {p: [("1", 0, 0)] for p in counts}
+    for line in (log + again.log.read_text()).splitlines():
+        if " from offset " in line and ": model pumps/" in line:
+            words = line.replace(":", "").replace(",", "").split()
+            partition = int(words[words.index("partition") + 1])
+            version = words[words.index("model") + 1].rpartition("/")[2]
+            at, begin = int(words[words.index("offset") + 1]), int(words[-1])
+            places[partition].append((version, at, begin))
+    assert [[turn[0] for turn in turns] for turns in places.values()] == [["1", "2", "1"]] * 2
+    check(setup, flow, places)

@@ -1,0 +1,136 @@
+"""Rules and budgets that change while the worker runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup, eventually
+from titans_stream.commands.reloading import Reloading
+from titans_stream.config import Connector, load_connector
+from titans_stream.devbroker.broker import DevBroker
+from titans_stream.records import Engine, ModelRef
+from titans_stream.stream.switch import Candidate, SwitchEngine
+
+CONNECTOR = """name: c
+kafka: {bootstrap_servers: localhost:9092}
+input: {topic: in, series: "{s}", value: v, timestamp: t}
+output: {alerts: out}
+alerts: {false_alarms_per_series_per_day: 0.1}
+"""
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[DevBroker]:
+    running = DevBroker(auto_create=False).start()
+    yield running
+    running.stop()
+
+
+def test_the_change_is_made_between_two_turns_and_recovered(
+    broker: DevBroker, tmp_path: Path
+) -> None:
+    """Values of 50 alert under the second threshold alone; a restart knows what was when."""
+    setup = Setup(Kafka(broker.bootstrap).create(), tmp_path)
+
+    def send(*values: float) -> None:
+        now = time.time_ns() // 1_000_000
+        setup.kafka.produce([Message("a", v, 0, now + i) for i, v in enumerate(values)])
+
+    def worker(threshold: float) -> tuple[Running, SwitchEngine]:
+        engine = ExactEngine(setup.kafka.input, threshold=threshold)
+        switch = SwitchEngine(Candidate(ModelRef("exact", "1"), engine), lambda key: None)
+        return Running(setup.worker(switch)), switch
+
+    def change(engine: Engine) -> None:
+        assert isinstance(engine, ExactEngine)
+        engine.threshold = 20.0
+
+    running, switch = worker(100.0)
+    send(1, 50, 1)
+    running.wait_for("messages", 3)
+    switch.offer_change(change)
+    running.wait_for("reloads", 1)
+    eventually(lambda: setup.snapshots().offsets(setup.kafka.input, 0) == [3])
+    send(50, 1)
+    running.wait_for("messages", 5)
+    running.wait(lambda: setup.kafka.committed(setup.group_id)[0] == 5)
+    # as after a crash: the snapshot of the change is what a recovery begins with
+    offsets = setup.snapshots().offsets(setup.kafka.input, 0)
+    running.stop()
+    assert offsets == [3]
+    setup.snapshots().discard(setup.kafka.input, 0, after=3)
+    again, _ = worker(20.0)
+    send(50)
+    again.wait_for("messages", 1)
+    again.stop()
+    assert again.worker.metrics.counts["replayed_messages"] == 2
+    told = [each[:3] for each in setup.kafka.alerts_by_series()["a"]]
+    assert told == [("a@3", "opened", 4), ("a@3", "resolved", 5), ("a@5", "opened", 6)]
+
+
+class Taken:
+    """What a `Reloading` gave on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "c.yaml"
+        self.path.write_text(CONNECTOR)
+        self.connectors: list[Connector] = []
+        self.counts = {"failed_reloads": 0}
+        self.reloading = Reloading(
+            self.path, load_connector(self.path), self.connectors.append, self.counts
+        )
+
+
+def test_only_other_rules_are_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    taken = Taken(tmp_path)
+    taken.reloading.read()
+    assert taken.connectors == []
+    taken.path.write_text(CONNECTOR.replace("0.1", "2"))
+    taken.reloading.read()
+    taken.reloading.read()
+    assert [c.alerts.false_alarms_per_series_per_day for c in taken.connectors] == [2.0]
+    taken.path.write_text(CONNECTOR.replace("0.1", "2").replace("alerts: out", "alerts: other"))
+    taken.reloading.read()
+    assert len(taken.connectors) == 1
+    assert "changed, but taken by a restart only: output" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["alerts: [", CONNECTOR.replace("0.1", "-1"), CONNECTOR + "alertz: {}\n", ""]
+)
+def test_a_wrong_file_changes_nothing(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = Taken(tmp_path)
+    taken.path.write_text(text)
+    taken.reloading.read()
+    assert taken.connectors == []
+    assert taken.counts == {"failed_reloads": 1}
+    assert "the old rules go on: " in caplog.text
+    assert "c.yaml" in caplog.text
+
+
+def test_a_signal_or_a_changed_file_has_it_read(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        taken = Taken(tmp_path)
+        taken.reloading.start(watch=False)
+        taken.path.write_text(CONNECTOR.replace("0.1", "2"))
+        time.sleep(1.5)
+        assert taken.connectors == [], "not asked for"
+        os.kill(os.getpid(), signal.SIGHUP)
+        eventually(lambda: len(taken.connectors) == 1, 10)
+        taken.reloading.stop()
+        watched = Taken(tmp_path)
+        watched.reloading.start(watch=True)
+        watched.path.write_text(CONNECTOR.replace("0.1", "33"))
+        eventually(lambda: len(watched.connectors) == 1, 10)
+        watched.reloading.stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)

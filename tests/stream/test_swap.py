@@ -1,0 +1,226 @@
+"""A change of the model in a running worker, on the embedded broker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup
+from tests.swap_scenario import Flow, candidate, check, origins, prepare, start
+from titans_stream.devbroker.broker import DevBroker
+from titans_stream.records import ModelRef, Readings, Results
+from titans_stream.stream.kafka.errors import AbortedError
+from titans_stream.stream.swap import Swapper
+from titans_stream.stream.switch import Candidate, SwitchEngine
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[DevBroker]:
+    running = DevBroker(auto_create=False).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def setup(broker: DevBroker, tmp_path: Path) -> Setup:
+    return prepare(Setup(Kafka(broker.bootstrap).create(), tmp_path))
+
+
+def finish(running: Running, flow: Flow, seconds: float = 60.0) -> None:
+    flow.stop()
+    running.wait_for("readings", flow.count, seconds)
+    running.stop()
+
+
+def test_nothing_is_lost_or_doubled_and_scores_are_those_of_a_warmed_up_engine(
+    setup: Setup,
+) -> None:
+    flow = Flow(setup, 300.0)
+    running, switch = start(setup, "1")
+    running.wait_for("readings", 900)
+    switch.offer(candidate("2", setup.kafka.input))
+    running.wait_for("swaps", 2, 60)
+    after = running.worker.metrics.counts["readings"]
+    running.wait_for("readings", after + 300)
+    finish(running, flow)
+    told = origins(setup)
+    assert {origin.model for _, origin in told.values()} == {"pumps/2"}
+    places = {p: [("1", 0, 0), ("2", swapped_at(running, setup, p), 0)] for p in told}
+    check(setup, flow, places)
+    assert running.worker.metrics.counts["aborts"] == 0
+
+
+def swapped_at(running: Running, setup: Setup, partition: int) -> int:
+    """Where a partition changed: what its snapshot notes as the end of the warm-up."""
+    del running
+    stored = setup.snapshots().load(
+        setup.kafka.input, partition, 10**9, candidate("2", "").engine.state_schema
+    )
+    assert stored is not None
+    return int(stored.notes["start"])
+
+
+def test_a_restart_without_snapshots_recovers_the_new_model_from_the_journal(
+    setup: Setup, tmp_path: Path
+) -> None:
+    flow = Flow(setup, 300.0)
+    running, switch = start(setup, "1")
+    running.wait_for("readings", 600)
+    switch.offer(candidate("2", setup.kafka.input))
+    running.wait_for("swaps", 2, 60)
+    running.worker.stop()
+    running.join()
+    at = {p: swapped_at(running, setup, p) for p in range(2)}
+    told = origins(setup)
+    assert all(origin.snapshot is None or origin.model == "pumps/2" for _, origin in told.values())
+    for part in tmp_path.iterdir():
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    asked: list[str] = []
+
+    def resolve(key: str) -> Candidate:
+        asked.append(key)
+        return candidate(key.rpartition("/")[2], setup.kafka.input)
+
+    again, _ = start(setup, "1", resolve)
+    # the worker's own model is the old one: the partition goes on with what its offset names,
+    # and then changes to the worker's
+    again.wait_for("swaps", 2, 60)
+    finish_second(again, flow)
+    assert asked == ["pumps/2"]
+    back = origins(setup)
+    assert {origin.model for _, origin in back.values()} == {"pumps/1"}
+    places = {}
+    for p in range(2):
+        stored = setup.snapshots().load(
+            setup.kafka.input, p, 10**9, candidate("1", "").engine.state_schema
+        )
+        assert stored is not None
+        places[p] = [("1", 0, 0), ("2", at[p], 0), ("1", int(stored.notes["start"]), 0)]
+    check(setup, flow, places)
+
+
+def finish_second(running: Running, flow: Flow) -> None:
+    flow.stop()
+    committed = lambda: sum(running.worker.metrics.lag.values()) == 0  # noqa: E731
+    running.wait(committed, 60)
+    time.sleep(1.0)
+    running.wait(committed, 60)
+    running.stop()
+
+
+def test_an_abort_in_the_change_goes_back_to_the_old_model_and_changes_again(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, failed = Swapper.change, []
+
+    def change(self: Swapper, lanes: Any) -> Any:
+        ended = plain(self, lanes)
+        if not failed:
+            failed.append(len(lanes))
+            raise AbortedError("test")
+        return ended
+
+    monkeypatch.setattr(Swapper, "change", change)
+    flow = Flow(setup, 300.0)
+    running, switch = start(setup, "1")
+    running.wait_for("readings", 600)
+    switch.offer(candidate("2", setup.kafka.input))
+    running.wait_for("swaps", 2, 60)
+    finish_second(running, flow)
+    assert failed
+    assert running.worker.metrics.counts["aborts"] == 1
+    check(
+        setup,
+        flow,
+        {p: [("1", 0, 0), ("2", swapped_at(running, setup, p), 0)] for p in range(2)},
+    )
+
+
+class Broken:
+    """An engine that cannot take readings."""
+
+    state_schema = "broken"
+
+    def process(self, readings: Readings) -> Results:
+        raise ValueError("no idea")
+
+    def release(self, partition: int) -> None: ...
+
+
+def test_a_model_that_fails_is_refused_and_the_old_one_goes_on(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = Flow(setup, 300.0)
+    running, switch = start(setup, "1")
+    running.wait_for("readings", 300)
+    switch.offer(Candidate(ModelRef("pumps", "9"), Broken()))  # type: ignore[arg-type]
+    running.wait_for("refused_models", 1)
+    switch.offer(Candidate(ModelRef("pumps", "9"), Broken()))  # type: ignore[arg-type]
+    after = running.worker.metrics.counts["readings"]
+    running.wait_for("readings", after + 300)
+    finish(running, flow)
+    assert "model pumps/9 is refused, the old one goes on: ValueError: no idea" in caplog.text
+    assert running.worker.metrics.counts["refused_models"] == 1
+    assert running.worker.metrics.counts["swaps"] == 0
+    check(setup, flow, {p: [("1", 0, 0)] for p in range(2)})
+
+
+@dataclass
+class Plain:
+    """Messages of one series in order, sent now."""
+
+    kafka: Kafka
+
+    def send(self, *values: float) -> None:
+        now = time.time_ns() // 1_000_000
+        self.kafka.produce([Message("a", value, 0, now + i) for i, value in enumerate(values)])
+
+
+def test_open_episodes_end_with_the_model_and_those_of_the_warm_up_stay_unsaid(
+    broker: DevBroker, tmp_path: Path
+) -> None:
+    setup = Setup(Kafka(broker.bootstrap).create(), tmp_path)
+    plain, topic = Plain(setup.kafka), setup.kafka.input
+    plain.send(1, 200, 1, 200, 200)
+    first = Candidate(ModelRef("exact", "1"), ExactEngine(topic))
+    switch = SwitchEngine(first, lambda key: None)
+    running = Running(setup.worker(switch))
+    running.wait_for("messages", 5)
+    switch.offer(Candidate(ModelRef("exact", "2"), ExactEngine(topic, schema="exact-2")))
+    running.wait_for("swaps", 2)
+    plain.send(1, 1, 300)
+    running.wait_for("messages", 8)
+    running.stop()
+    alerts = [json.loads(record.value) for record in setup.kafka.read(setup.kafka.alerts)]
+    told = [(a["status"], a["alert_id"], a["source"]["offset"]) for a in alerts]
+    assert told == [
+        ("opened", "a@1", 1), ("resolved", "a@1", 2), ("opened", "a@3", 3),
+        ("resolved", "a@3", 3), ("opened", "a@7", 7),
+    ]  # fmt: skip
+    assert alerts[3]["explanation"] == "ended by the change to model exact version 2"
+    assert alerts[4]["readings"] == 8, "the new state has seen the whole history"
+
+
+def test_a_model_that_alerts_too_much_is_refused(
+    broker: DevBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = Setup(Kafka(broker.bootstrap).create(), tmp_path)
+    Plain(setup.kafka).send(*([1.0, 50.0] * 600))
+    switch = SwitchEngine(
+        Candidate(ModelRef("exact", "1"), ExactEngine(setup.kafka.input)), lambda key: None
+    )
+    running = Running(setup.worker(switch))
+    running.wait_for("messages", 1200)
+    eager = ExactEngine(setup.kafka.input, threshold=10.0, schema="exact-2")
+    switch.offer(Candidate(ModelRef("exact", "2"), eager))
+    running.wait_for("refused_models", 1)
+    running.stop()
+    assert "more than swap.most_alerts_per_1000 (20)" in caplog.text
+    assert setup.kafka.alerts_by_series() == {}

@@ -1,0 +1,104 @@
+"""A connector's jobs: list them, run one now, or run them when they are due.
+
+Without an option: each job with its next run and what became of the last one. --serve runs them
+until SIGTERM or Ctrl-C, beside the worker or on another machine; each run is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from titans_stream.commands.outputs import say
+
+if TYPE_CHECKING:
+    from titans_stream.config import Connector
+    from titans_stream.jobs.records import JobRecords
+
+log = logging.getLogger(__name__)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--run", metavar="NAME", help="run this job now")
+    what.add_argument("--serve", action="store_true", help="run all jobs when they are due")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, run or serve."""
+    from titans_stream.config import load_connector
+    from titans_stream.jobs.records import JobRecords
+
+    connector = load_connector(args.connector)
+    if not connector.jobs:
+        raise ValueError(f"{args.connector}: it has no jobs")
+    records = JobRecords(Path(connector.state.path))
+    if args.run is not None:
+        return _run_one(args.connector, connector, args.run)
+    if args.serve:
+        return _serve(args.connector, connector, records)
+    return _list(connector, records)
+
+
+def _run_one(path: Path, connector: Connector, name: str) -> int:
+    from titans_stream.jobs.drift import drift
+    from titans_stream.jobs.retrain import retrain
+    from titans_stream.jobs.service import SKIPPED
+    from titans_stream.lifecycle.lease import LeasedError
+
+    job = connector.jobs.get(name)
+    if job is None:
+        raise ValueError(f"--run {name}: no such job; there are: {', '.join(connector.jobs)}")
+    try:
+        lines = (retrain if job.kind == "retrain" else drift)(path, name, job)
+    except LeasedError as error:
+        say(str(error))
+        return SKIPPED
+    for line in lines:
+        say(line)
+    return 0
+
+
+def _list(connector: Connector, records: JobRecords) -> int:
+    from titans_stream.jobs.service import next_run
+
+    zone = connector.input.timezone
+    for name, job in connector.jobs.items():
+        record = records.get(name)
+        when = job.cron if job.cron is not None else f"every {job.model_dump()['interval']}"
+        say(f"{name}: {job.kind}, {when}")
+        started = datetime.fromisoformat(record.started) if record.started else None
+        due = next_run(job, zone, started)
+        say(f"  next  {due.isoformat(timespec='seconds')}")
+        if record.outcome:
+            say(f"  last  {record.started or 'never begun'}  {record.outcome}  {record.detail}")
+            say(
+                f"  so far {record.runs:,} runs, {record.failures:,} failed, {record.missed:,} "
+                f"missed, {record.skipped:,} skipped"
+            )
+    return 0
+
+
+def _serve(path: Path, connector: Connector, records: JobRecords) -> int:
+    from titans_stream.jobs.service import JobService, command_of
+
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        log.info("%s received", signal.Signals(number).name)
+        stop.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, handle)
+    service = JobService(connector.jobs, connector.input.timezone, records, command_of(path))
+    service.serve(stop)
+    return 0

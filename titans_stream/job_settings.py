@@ -1,0 +1,69 @@
+"""What a connector says about jobs: what is done when, beside the stream."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from titans_stream.durations import DAY, SECOND, Duration
+from titans_stream.times import ZoneName
+
+
+def _cron(value: str) -> str:
+    from apscheduler.triggers.cron import CronTrigger  # only where a job has one
+
+    try:
+        CronTrigger.from_crontab(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no crontab line of five fields: {error}") from error
+    return value
+
+
+class JobConfig(BaseModel):
+    """One job and when it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["retrain", "drift"] = Field(
+        description="retrain: train on recent history, register a challenger, compare; drift: "
+        "report how well alerts and bands hold"
+    )
+    cron: Annotated[str, AfterValidator(_cron)] | None = Field(
+        default=None, description="minute, hour, day, month, day of the week"
+    )
+    interval: Duration | None = Field(default=None, ge=SECOND, description="time between two runs")
+    timezone: ZoneName | None = Field(
+        default=None, description="IANA name, of cron; default input.timezone"
+    )
+    misfire_grace: Duration = Field(
+        default=3_600 * SECOND, ge=SECOND, description="a run that is later than this is missed"
+    )
+    timeout: Duration = Field(
+        default=12 * 3_600 * SECOND, ge=SECOND, description="a run that takes longer is ended"
+    )
+    since: Duration | None = Field(
+        default=None, gt=0, description="history that is read; retrain 30d, drift 1d"
+    )
+    recipe: str | None = Field(default=None, min_length=1, description="retrain: the recipe's file")
+    register_as: str | None = Field(
+        default=None, alias="register", description="retrain: the model that gets the version"
+    )
+    promote: bool = Field(
+        default=False, description="retrain: make it champion where the gates of promotion hold"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> JobConfig:
+        if (self.cron is None) == (self.interval is None):
+            raise ValueError("exactly one of cron and interval is needed")
+        if self.kind == "retrain" and (self.recipe is None or self.register_as is None):
+            raise ValueError("recipe and register: retrain needs both")
+        if self.kind == "drift" and (self.recipe or self.register_as or self.promote):
+            raise ValueError("recipe, register and promote belong to retrain")
+        return self
+
+    @property
+    def history(self) -> int:
+        """The history that is read, in nanoseconds."""
+        return self.since or (30 * DAY if self.kind == "retrain" else DAY)

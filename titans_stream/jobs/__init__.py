@@ -1,0 +1,1 @@
+"""Jobs beside the stream: when they run, what they do, and what became of them."""

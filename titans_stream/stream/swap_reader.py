@@ -1,0 +1,119 @@
+"""Reads a stretch of a partition's log in the background, with a consumer of its own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from titans_stream.durations import MILLISECOND
+from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka.protocols import Consumer
+from titans_stream.stream.messages import RawMessage, raw_messages
+
+log = logging.getLogger(__name__)
+
+_ANSWER_MS = 5_000
+_POLL_MS = 200
+_MESSAGES = 50
+"""In one list."""
+FETCH_BYTES = 2**16
+"""Of one answer of the broker: taking a larger one apart holds up the loop."""
+_LISTS = 50
+"""Lists that are kept ready."""
+_PATIENCE = 60.0
+"""Seconds without a message after which what is missing counts as unreadable."""
+
+
+class History:
+    """The messages of `partition` from a time on, up to and without the offset `until`.
+
+    `since` is nanoseconds before now, `most` a bound on the number of messages. `begin` is where
+    it really begins, known once there are messages or `done`.
+    """
+
+    def __init__(
+        self,
+        open_consumer: Callable[[], Consumer],
+        partition: TopicPartition,
+        until: int,
+        since: int,
+        most: int,
+    ) -> None:
+        self._open_consumer = open_consumer
+        self._partition = partition
+        self._until = until
+        self._since = time.time_ns() - since
+        self._most = most
+        self._lists: queue.Queue[list[RawMessage]] = queue.Queue(_LISTS)
+        self._stop = threading.Event()
+        self._read = threading.Event()
+        self.begin = until
+        self.error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="swap-history", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether all messages were taken."""
+        return self._read.is_set() and self._lists.empty() and self.error is None
+
+    def take(self) -> list[RawMessage]:
+        """Some messages, in order; none where there are none for now."""
+        try:
+            return self._lists.get_nowait()
+        except queue.Empty:
+            return []
+
+    def close(self) -> None:
+        """End the reading; does not wait for it."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            consumer = self._open_consumer()
+            try:
+                self._find(consumer)
+                if self.begin < self._until:
+                    self._fetch(consumer)
+            finally:
+                consumer.close(False, 1_000)
+        except (KafkaError, ConnectError, FatalError, StoppedError, OSError) as error:
+            self.error = str(error) or type(error).__name__
+        self._read.set()
+
+    def _find(self, consumer: Consumer) -> None:
+        partition = self._partition
+        first = consumer.beginning_offsets([partition], _ANSWER_MS)[partition]
+        milliseconds = max(0, self._since // MILLISECOND)
+        found = consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
+        begin = self._until if found is None or found.offset < 0 else int(found.offset)
+        self.begin = min(max(first, begin, self._until - self._most), self._until)
+
+    def _fetch(self, consumer: Consumer) -> None:
+        consumer.assign([self._partition])
+        consumer.seek(self._partition, self.begin)
+        position, heard = self.begin, time.monotonic()
+        while position < self._until and not self._stop.is_set():
+            for records in consumer.poll(_POLL_MS, _MESSAGES).values():
+                wanted = [m for m in raw_messages(records) if position <= m.offset < self._until]
+                if wanted:
+                    self._put(wanted)
+            now = consumer.position(self._partition)
+            if now is not None and now > position:
+                position, heard = now, time.monotonic()
+            elif time.monotonic() - heard > _PATIENCE:
+                raise OSError(f"nothing came after offset {position}")
+
+    def _put(self, messages: list[RawMessage]) -> None:
+        while not self._stop.is_set():
+            try:
+                self._lists.put(messages, timeout=0.2)
+            except queue.Full:
+                continue
+            return
