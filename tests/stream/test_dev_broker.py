@@ -227,12 +227,12 @@ def test_a_member_that_vanishes_loses_its_partitions() -> None:
 def test_a_transaction_that_takes_too_long_is_aborted() -> None:
     broker = DevBroker(topics={"t": 1})
     with broker, closing(Clients(broker.bootstrap)) as clients:
-        producer = clients.transactional(transaction_timeout_ms=300)
+        producer = clients.transactional(transaction_timeout_ms=2_000)
         producer.begin_transaction()
         producer.send("t", b"too late").get(10)
         reader = clients.committed_reader("t")
         assert reader.end_offsets([only("t")]) == {only("t"): 0}
-        assert eventually(lambda: reader.end_offsets([only("t")]) == {only("t"): 2}, 5)
+        assert eventually(lambda: reader.end_offsets([only("t")]) == {only("t"): 2}, 20)
         with pytest.raises(errors.ProducerFencedError):
             producer.commit_transaction()
         assert nothing_more(reader)

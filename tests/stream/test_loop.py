@@ -66,7 +66,9 @@ def make_loop(consumer: Any, stop: threading.Event, output: Any = None) -> Loop:
     engine.figures.return_value = EngineFigures(0, 0, 0.0, 0)
     metrics = Metrics()
     watch = Watch(Watched(engine, assignment, metrics, time.monotonic), DeliveryConfig())
-    parts = Parts(consumer, assignment, MagicMock(), MagicMock(), output, metrics, watch)
+    parts = Parts(
+        consumer, assignment, MagicMock(), MagicMock(), MagicMock(), output, metrics, watch
+    )
     return Loop(parts, DeliveryConfig(), Signals(stop), 5.0)
 
 
