@@ -15,6 +15,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.frames import ALONE
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.evaluation.protocol import Bool, Detection, LabelledSeries
@@ -69,11 +70,13 @@ class OurDetector:
         scored = np.isin(scores.status, (Status.SCORED, Status.WARMING_UP)).reshape(-1, channels)
         surprise, p_value = scores.surprise, scores.p_value
         judged = np.flatnonzero(scored[:, 0])
+        alone = np.full(len(one), -np.inf)
         if frames is not None:
             # a row is a frame of the group; the last stays open where a channel is missing
             judged = np.searchsorted(scores.timestamp[::channels], frames.timestamp)
             surprise, p_value = np.full((2, len(one)), np.nan)
             surprise[judged], p_value[judged] = frames.statistic, frames.p_value
+            alone = _rarity_alone(scores.rarity.reshape(-1, channels))
         strangest = np.where(scored & ~np.isnan(columns), columns, -np.inf)[judged].argmax(axis=1)
         at = judged * channels + strangest
         readings = ScoredReadings(
@@ -82,6 +85,7 @@ class OurDetector:
             value=scores.value[at],
             statistic=surprise[judged],
             band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
+            alone=alone[judged],
         )
         return Detection(
             surprise=surprise,
@@ -133,6 +137,15 @@ class OurDetector:
             concatenate(Scores, [result.scores for result in results]),
             concatenate(GroupScores, frames) if frames else None,
         )
+
+
+def _rarity_alone(rarity: Float64) -> Float64:
+    """[T]: the rarity that one of the members [T, D] alone gives a frame; -inf without a score."""
+    scored = ~np.isnan(rarity)
+    members = np.maximum(scored.sum(axis=1), 1)
+    rarest = np.where(scored, rarity, -np.inf).max(axis=1)
+    found: Float64 = rarest + np.log10(ALONE / members)
+    return found
 
 
 def _increasing(times: Int64) -> Int64:
