@@ -14,6 +14,7 @@ from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.memory.rule_cpu import exp64
 from titans_stream.records import Float32, Float64
 
+_DECADES = 1.0 / math.log(10.0)
 REACH = 20.0 * layout.SOFTNESS
 """Beyond this a step is 0 or 1, to 2e-9."""
 _counted = scratch(layout.RING, np.float32)
@@ -81,6 +82,7 @@ def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: 
         for i in range(n_ring):
             weights[i] = weight_of(block_weights, withheld, i)
     total = 0.0
+    history = math.log(0.5 + W)
     for c in range(layout.CHANNELS):
         magnitude = surprise[c]
         x = math.log(max(magnitude, layout.LOG_FLOOR))
@@ -100,7 +102,7 @@ def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: 
             partial = core.partial[c]
             if partial > -1e300:
                 ge += 1.0 / (1.0 + exp64((x - partial) / layout.SOFTNESS))
-            score = -math.log10(ge + 0.5 * G) + math.log10(0.5 + W)
+            score = (history - math.log(ge + 0.5 * G)) * _DECADES
             if c < layout.LEVEL_CHANNELS:
                 total += (layout.WEIGHTS[c] if timed else layout.WEIGHTS_WITHOUT_TIME[c]) * score
             surprise[c] = score

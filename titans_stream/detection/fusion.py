@@ -10,6 +10,8 @@ from titans_stream.detection.layout import Core
 from titans_stream.jit import njit
 from titans_stream.records import Float64
 
+_DECADES = 1.0 / math.log(10.0)
+
 
 class Relative(NamedTuple):
     """Magnitudes beyond the usual block maximum, 0 there: of V, of P's error, of the value."""
@@ -38,9 +40,9 @@ def gate(core: Core, y: float) -> float:
 def magnitudes(core: Core) -> Relative:
     """The newest reading's magnitudes; then it enters the block. Before `calibrate`."""
     return Relative(
-        _relative(core, 0, core.transition / math.log(10.0)),
-        _relative(core, 1, math.log10(1.0 + abs(core.error))),
-        _relative(core, 2, math.log10(1.0 + core.deviations)),
+        _relative(core, 0, core.transition * _DECADES),
+        _relative(core, 1, math.log(1.0 + abs(core.error)) * _DECADES),
+        _relative(core, 2, math.log(1.0 + core.deviations) * _DECADES),
         core.magnitude_weight,
     )
 
@@ -105,7 +107,7 @@ def fuse(
         ranks = 0.5 * (channels[layout.NEXT_CHANNEL] + channels[layout.TRANSITION_CHANNEL])
         even += layout.PATTERN * predictable * (ranks - s0)
     open_ = 1.0 - predictable
-    age = math.log10(0.5 + relative.history)
+    age = math.log(0.5 + relative.history) * _DECADES
     joint[0] = even + layout.JOINT_CENTRE - layout.JOINT_AGE * age
     joint[1] = open_ * (layout.JOINT_V * relative.transition + layout.JOINT_Y * relative.value)
     young = layout.MAGNITUDE_V_BLOCKS / (layout.MAGNITUDE_V_BLOCKS + relative.history)

@@ -73,7 +73,7 @@ def score(
     next_value(series, y, channels)
     dense_heads(series, weights, space, y, calendar[: layout.TIME_FEATURES], channels)
     sparse_heads(series, y, day, channels)
-    transitions(series, y, channels)
+    transitions(series, channels)
     quiet(series, y, channels)
     return judge(series, weights.blocks, y, has_time(calendar), day, channels, joint)
 

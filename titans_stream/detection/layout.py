@@ -206,6 +206,9 @@ class Core(Record):
     error: float
     """P's error at the newest value, and its running mean over 24 readings."""
     next_error: float
+    u: float
+    """asinh of the newest y, and of the one before it."""
+    before: float
     transition: float
     """V's surprise, smoothed."""
     change: float

@@ -23,6 +23,8 @@ def sparse_heads(series: Series, y: float, day_fraction: float, surprise: Float6
     """
     core, history, cells = series.core, series.history, series.cells
     u = math.asinh(y)
+    core.before = core.u
+    core.u = u
     hour = layout.HOUR_BINS * day_fraction
     total = 0.0
     for i in range(layout.MEAN_WINDOW, 2 * layout.MEAN_WINDOW):
@@ -65,14 +67,14 @@ def sparse_heads(series: Series, y: float, day_fraction: float, surprise: Float6
 
 
 @njit()
-def transitions(series: Series, y: float, surprise: Float64) -> None:
+def transitions(series: Series, surprise: Float64) -> None:
     """Memory V: familiarity of this value after the one before it, then its cells learn.
 
-    `series.history` already holds y at index 0 and the value before it at 1.
+    After `sparse_heads`, which leaves asinh of both.
     """
-    cells = series.transitions
-    u = math.asinh(y)
-    before = math.asinh(series.history[1]) / layout.PREVIOUS_WIDTH
+    core, cells = series.core, series.transitions
+    u = core.u
+    before = core.before / layout.PREVIOUS_WIDTH
     bins, width, origin = layout.VALUE_BINS[0], layout.VALUE_WIDTHS[0], layout.VALUE_ORIGIN[0]
     unit = 1.0 / layout.CELL_UNIT
     total = 0.0
@@ -84,7 +86,7 @@ def transitions(series: Series, y: float, surprise: Float64) -> None:
         total += (cells[at] * unit + layout.PRIOR_FAMILIARITY) / (cells[at_n] * unit + 1.0)
         visit(cells, at)
         visit(cells, at_n)
-    transition_surprise(series.core, -math.log(total / layout.TILINGS), surprise)
+    transition_surprise(core, -math.log(total / layout.TILINGS), surprise)
 
 
 @njit()
