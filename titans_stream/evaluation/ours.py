@@ -64,7 +64,7 @@ class OurDetector:
         return build_engine(self.model, setup)
 
     def _detect(self, one: LabelledSeries) -> Detection:
-        scores, frames = self._scores(one)
+        scores, frames = self.score_rows(one)
         channels = one.channels
         columns = scores.surprise.reshape(-1, channels)
         scored = np.isin(scores.status, (Status.SCORED, Status.WARMING_UP)).reshape(-1, channels)
@@ -103,7 +103,7 @@ class OurDetector:
         found[rows] = onsets(readings, self.alerts, budget)
         return found
 
-    def _scores(self, one: LabelledSeries) -> tuple[Scores, GroupScores | None]:
+    def score_rows(self, one: LabelledSeries) -> tuple[Scores, GroupScores | None]:
         """All rows through a fresh engine; [T * D], the channels of a row side by side.
 
         Several channels are a group of the engine, with a frame per row.
