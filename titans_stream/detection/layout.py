@@ -144,8 +144,8 @@ QUIET_SHARE = 0.2
 QUIET_FROM = 0.7
 JOINT_V = 0.6
 JOINT_Y = 0.6
-JOINT_CENTRE = 0.28
-JOINT_AGE = 0.15
+JOINT_CENTRE = 0.45
+JOINT_AGE = 0.25
 """A member's even part is lowered by this for each tenfold history, as it grows with it."""
 
 # Offsets into the cells of one series

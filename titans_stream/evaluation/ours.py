@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from titans_stream.detection.layout import BLOCK, BLOCK_DECAY
+from titans_stream.detection.layout import BLOCK, BLOCK_DECAY, JOINT_AGE
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import EngineSetup, build_engine
@@ -30,6 +30,9 @@ from titans_stream.records import (
     concatenate,
 )
 
+HISTORY_TERM = 0.45
+"""What a single threshold is set on is S less this for each tenfold history, of a frame together
+with what its S has already."""
 INTERVAL = 300 * SECOND
 """Spacing of readings that the engine is told to expect."""
 CHUNK = 20_000
@@ -71,11 +74,13 @@ class OurDetector:
         surprise, p_value = scores.surprise, scores.p_value
         judged = np.flatnonzero(scored[:, 0])
         alone = np.full(len(one), -np.inf)
+        term = HISTORY_TERM
         if frames is not None:
             # a row is a frame of the group; the last stays open where a channel is missing
             judged = np.searchsorted(scores.timestamp[::channels], frames.timestamp)
             surprise, p_value = np.full((2, len(one)), np.nan)
             surprise[judged], p_value[judged] = frames.statistic, frames.p_value
+            term -= JOINT_AGE
             alone = _rarity_alone(scores.rarity.reshape(-1, channels))
         strangest = np.where(scored & ~np.isnan(columns), columns, -np.inf)[judged].argmax(axis=1)
         at = judged * channels + strangest
@@ -89,7 +94,7 @@ class OurDetector:
         )
         return Detection(
             surprise=surprise,
-            statistic=surprise - 0.45 * np.log10(0.5 + _history_weight(scored[:, 0])),
+            statistic=surprise - term * np.log10(0.5 + _history_weight(scored[:, 0])),
             onsets={q: self._onsets(readings, judged, len(one), q) for q in self.budgets},
             p_value=p_value,
             expected=scores.expected[::channels],
