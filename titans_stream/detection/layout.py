@@ -132,7 +132,7 @@ MAGNITUDE_VAR = 0.04
 MAGNITUDE_FLOOR = 0.2
 
 # Fusion (docs/method.md, section 5)
-PATTERN = 0.8
+PATTERN = 0.7
 """Share of P's and V's ranks in the statistic of a series that its last values predict."""
 MAGNITUDE_V = 0.6
 MAGNITUDE_V_BLOCKS = 5.0
