@@ -72,15 +72,16 @@ class Reference:
         ranks = 0.5 * (channels[9] + channels[10])
         even = s0 + (L.PATTERN * g * (ranks - s0) if pattern else 0.0)
         v, p, own = relative
+        big = max(0.0, own - L.BIG)
         joint = np.array(
             [
                 even + L.JOINT_CENTRE - L.JOINT_AGE * math.log10(0.5 + weight),
-                (1.0 - g) * (L.JOINT_V * v + L.JOINT_Y * own),
+                (1.0 - g) * (L.JOINT_V * v + L.JOINT_Y * own) + L.JOINT_BIG * big,
             ]
         )
         young = L.MAGNITUDE_V_BLOCKS / (L.MAGNITUDE_V_BLOCKS + weight)
         s = even + (1.0 - g) * (L.MAGNITUDE_V * young * v + L.MAGNITUDE_P * p)
-        s += max(0.0, own - L.BIG) + L.QUIET_SHARE * max(0.0, channels[11] - L.QUIET_FROM)
+        s += L.BIG_WEIGHT * big + L.QUIET_SHARE * max(0.0, channels[11] - L.QUIET_FROM)
         return s, channels, joint
 
     def _next(self, y: float) -> float:

@@ -333,7 +333,7 @@ def test_a_frame_is_as_rare_as_its_rarest_member_among_so_many() -> None:
 
 def test_one_of_eight_channels_alerts_the_group_and_is_named() -> None:
     values = noise(8)
-    values[QUIET : QUIET + 5, 3] += 9.0
+    values[QUIET : QUIET + 5, 3] += 12.0
     results = score(values)
     (alert,) = after(results, QUIET)
     assert (alert.series_id, alert.reason, alert.direction) == ("pump", "surprise", "above")

@@ -109,11 +109,13 @@ def fuse(
     open_ = 1.0 - predictable
     age = math.log(0.5 + relative.history) * _DECADES
     joint[0] = even + layout.JOINT_CENTRE - layout.JOINT_AGE * age
-    joint[1] = open_ * (layout.JOINT_V * relative.transition + layout.JOINT_Y * relative.value)
+    big = max(0.0, relative.value - layout.BIG)
+    usual = layout.JOINT_V * relative.transition + layout.JOINT_Y * relative.value
+    joint[1] = open_ * usual + layout.JOINT_BIG * big
     young = layout.MAGNITUDE_V_BLOCKS / (layout.MAGNITUDE_V_BLOCKS + relative.history)
     by_v = layout.MAGNITUDE_V * young * relative.transition
     magnitude = open_ * (by_v + layout.MAGNITUDE_P * relative.error)
-    big = max(0.0, relative.value - layout.BIG)
     quiet = max(0.0, channels[layout.QUIET_CHANNEL] - layout.QUIET_FROM)
-    statistic: float = even + magnitude + big + layout.QUIET_SHARE * quiet
+    magnitude += layout.BIG_WEIGHT * big
+    statistic: float = even + magnitude + layout.QUIET_SHARE * quiet
     return statistic

@@ -139,7 +139,10 @@ MAGNITUDE_V_BLOCKS = 5.0
 """V's magnitude counts MAGNITUDE_V, and by this many blocks of history half of that."""
 MAGNITUDE_P = 0.15
 BIG = 0.5
-"""The value's own magnitude counts beyond this."""
+BIG_WEIGHT = 2.0
+"""The value's own magnitude counts beyond BIG, so much in a series' statistic, ..."""
+JOINT_BIG = 0.5
+"""... and so much in a frame's."""
 QUIET_SHARE = 0.2
 QUIET_FROM = 0.7
 JOINT_V = 0.6
