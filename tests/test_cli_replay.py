@@ -266,7 +266,7 @@ name: trip
 kafka: {{bootstrap_servers: "{servers}"}}
 input: {{topic: in, series: "{{sensor}}", value: value, timestamp: ts, start: earliest}}
 output: {{alerts: out, scores: scores}}
-alerts: {{false_alarms_per_series_per_day: 2, rules: [{{series: "duty/*", direction: above}}]}}
+alerts: {{false_alarms_per_series_per_day: 20, rules: [{{series: "duty/*", direction: above}}]}}
 delivery: {{commit_interval: 100ms}}
 state: {{path: "{folder}"}}
 """

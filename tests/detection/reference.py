@@ -25,6 +25,20 @@ class Reference:
     last_deviation: float = 0.0
     history: np.ndarray = field(default_factory=lambda: np.zeros(L.HISTORY))
     M: np.ndarray = field(default_factory=lambda: np.zeros((L.MEMORIES, L.KEY)))
+    last_value: float = 0.0
+    step: float = 0.0
+    deviations: float = 0.0
+    P: np.ndarray = field(default_factory=lambda: np.zeros(L.NEXT))
+    transitions: np.ndarray = field(default_factory=lambda: np.zeros(L.TRANSITIONS, np.int64))
+    next_error: float = 0.0
+    transition: float = 0.0
+    change: float = 1.0
+    gate: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    day: float = 0.0
+    pace: float = 0.0
+    mean_magnitude: np.ndarray = field(default_factory=lambda: np.zeros(L.MAGNITUDES))
+    magnitudes: list[np.ndarray] = field(default_factory=list)
+    block_magnitudes: list[np.ndarray] = field(default_factory=list)
     S: np.ndarray = field(default_factory=lambda: np.zeros((L.MEMORIES, L.KEY)))
     gradient: np.ndarray = field(default_factory=lambda: np.ones(L.MEMORIES))
     ema: np.ndarray = field(default_factory=lambda: np.zeros(2))
@@ -37,19 +51,115 @@ class Reference:
     notable: list[bool] = field(default_factory=list)
     peak_s: float = -math.inf
 
-    def step(self, value: float, calendar: np.ndarray) -> tuple[float, np.ndarray]:
-        """S of a reading (NaN while warming up) and the channels; then the state learns."""
+    def reading(self, value: float, calendar: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """S of a reading (NaN while warming up), channels and joint part; then the state learns."""
         y = self._normalize(value)
-        surprise = np.concatenate([self._dense(y, calendar), self._sparse(y, calendar)])
-        return self._calibrate(surprise, timed=bool(calendar[:2].any()))
+        timed = bool(calendar[:2].any())
+        error = self._next(y)
+        surprise = np.concatenate(
+            [self._dense(y, calendar), self._sparse(y, calendar), np.zeros(3)]
+        )
+        self.next_error += L.NEXT_EMA * (abs(error) - self.next_error)
+        self.transition += L.V_EMA * (self._transition(y) - self.transition)
+        self.change += L.QUIET_EMA * (abs(y - self.history[1]) - self.change)
+        surprise[9:] = self.next_error, self.transition, 1.0 / (self.change + L.QUIET_FLOOR)
+        pattern = self._pattern(timed, float(calendar[L.TIME_FEATURES]))
+        g = self._gate(y, error)
+        weight, relative = self._relative(error)
+        s0, channels = self._calibrate(surprise, timed)
+        if math.isnan(s0):
+            return s0, channels, np.full(2, np.nan)
+        ranks = 0.5 * (channels[9] + channels[10])
+        even = s0 + (L.PATTERN * g * (ranks - s0) if pattern else 0.0)
+        v, p, own = relative
+        big = max(0.0, own - L.BIG)
+        joint = np.array(
+            [
+                even + L.JOINT_CENTRE - L.JOINT_AGE * math.log10(0.5 + weight),
+                (1.0 - g) * (L.JOINT_V * v + L.JOINT_Y * own) + L.JOINT_BIG * big,
+            ]
+        )
+        young = L.MAGNITUDE_V_BLOCKS / (L.MAGNITUDE_V_BLOCKS + weight)
+        s = even + (1.0 - g) * (L.MAGNITUDE_V * young * v + L.MAGNITUDE_P * p)
+        s += L.BIG_WEIGHT * big + L.QUIET_SHARE * max(0.0, channels[11] - L.QUIET_FROM)
+        return s, channels, joint
+
+    def _next(self, y: float) -> float:
+        """Error of the next value from the last 32, which P then learns."""
+        key = np.append(np.clip(self.history, -8.0, 8.0), 1.0)
+        error = y - float(self.P @ key)
+        self.P += L.NEXT_RATE * error * key / float(key @ key)
+        return error
+
+    def _transition(self, y: float) -> float:
+        """-ln familiarity of y after the value before it; V's cells then learn."""
+        u, before = math.asinh(y), math.asinh(self.history[1]) / L.PREVIOUS_WIDTH
+        total, visited = 0.0, []
+        for k in range(L.TILINGS):
+            v = math.floor(u / L.VALUE_WIDTHS[0] + 0.25 * k) + L.VALUE_ORIGIN[0]
+            context = k * L.PREVIOUS_BINS + L.PREVIOUS_ORIGIN
+            context += math.floor(before + 0.25 * ((3 * k) % 4))
+            at, at_n = context * L.VALUE_BINS[0] + v, L.TRANSITIONS_N + context
+            seen, mass = self.transitions[[at, at_n]] / L.CELL_UNIT
+            total += (seen + L.PRIOR_FAMILIARITY) / (mass + 1.0)
+            visited += [at, at_n]
+        for at in visited:
+            kept = (int(self.transitions[at]) * L.CELL_DECAY) >> L.CELL_DECAY_SHIFT
+            self.transitions[at] = kept + L.CELL_UNIT
+        return -math.log(total / L.TILINGS)
+
+    def _pattern(self, timed: bool, day: float) -> bool:
+        if self.t > 0:
+            self.pace += ((day - self.day) % 1.0 - self.pace) / min(self.t, L.HISTORY)
+        self.day = day
+        return not timed or self.pace * L.HISTORY * L.HOUR_BINS < 1.0
+
+    def _gate(self, y: float, error: float) -> float:
+        before = self.gate.copy()
+        n = min(self.t + 1, L.GATE_CAP)
+        self.gate += (np.minimum(np.abs([error, y]), L.GATE_BOUND) - self.gate) / n
+        ratio = (before[0] + L.GATE_FLOOR) / (before[1] + L.GATE_FLOOR) if n > 1 else 1.0
+        return float(np.clip((L.GATE_CLOSED - ratio) / (L.GATE_CLOSED - L.GATE_OPEN), 0.0, 1.0))
+
+    def _relative(self, error: float) -> tuple[float, np.ndarray]:
+        """Decayed number of blocks, and the magnitudes of V, P and y beyond their usual maximum."""
+        m = np.array(
+            [
+                self.transition / math.log(10.0),
+                math.log10(1.0 + abs(error)),
+                math.log10(1.0 + self.deviations),
+            ]
+        )
+        tops = np.array(self.block_magnitudes).reshape(-1, L.MAGNITUDES)
+        weights = L.BLOCK_DECAY ** np.arange(len(tops))
+        usual = self.mean_magnitude + L.MAGNITUDE_ABOVE
+        W = float(weights.sum())
+        mu = (L.MAGNITUDE_PRIOR * usual + weights @ tops) / (L.MAGNITUDE_PRIOR + W)
+        var = L.MAGNITUDE_PRIOR * (L.MAGNITUDE_VAR + (usual - mu) ** 2) + weights @ (tops - mu) ** 2
+        sd = np.sqrt(var / (L.MAGNITUDE_PRIOR + W))
+        self.mean_magnitude += (m - self.mean_magnitude) / min(self.t + 1, L.COUNT_CAP)
+        if self.t >= L.BLOCK:
+            self.magnitudes.append(m)
+        if self.t + 1 > L.BLOCK and (self.t + 1) % L.BLOCK == 0:
+            self.block_magnitudes.insert(0, np.max(self.magnitudes, axis=0))
+            self.magnitudes = []
+        return W, (m - mu) * 2.0 * L.MAGNITUDE_FLOOR / (L.MAGNITUDE_FLOOR + sd)
 
     def _normalize(self, value: float) -> float:
         if self.count == 0.0:
-            self.count, self.mean = 1.0, value
+            self.count, self.mean, self.last_value = 1.0, value, value
             return 0.0
         deviation = value - self.mean
-        sd = max(math.sqrt(self.var), 1e-3 * abs(self.mean) + 1e-9)
-        y = float(np.clip(deviation / sd, -L.Y_CLIP, L.Y_CLIP))
+        sd = max(math.sqrt(self.var), L.ROUNDING * self.step)
+        if sd > 0.0:
+            self.deviations = min(L.LARGEST, abs(deviation) / sd)
+        else:
+            self.deviations = L.LARGEST if deviation != 0.0 else 0.0
+        y = min(L.Y_CLIP, self.deviations) * float(np.sign(deviation))
+        change = abs(value - self.last_value)
+        if change > 0.0:
+            self.step = min(self.step or change, change)
+        self.last_value = value
         bound = max(L.OUTLIER_CLIP * sd, abs(self.last_deviation))
         self.last_deviation = deviation
         if self.count > L.OUTLIER_AFTER:
@@ -152,12 +262,13 @@ class Reference:
             spread = ((self.maxima - mu[:, None]) ** 2) @ weights
             sd = np.sqrt((2.0 * (0.35**2 + (level - mu) ** 2) + spread) / (2.0 + W))
             prior = 1.0 / (1.0 + np.exp(np.minimum(69.0, 1.8138 * (x - mu) / sd)))
-            z = np.clip((x[:, None] - self.maxima) / L.SOFTNESS, -20.0, 20.0)
+            z = np.clip((x[:, None] - self.maxima) / L.SOFTNESS, -20.0, 600.0)
             above = (1.0 / (1.0 + np.exp(z))) @ weights
             current = np.clip((x - self.partial) / L.SOFTNESS, -40.0, 40.0)
             above += np.where(np.isfinite(self.partial), 1.0 / (1.0 + np.exp(current)), 0.0)
             channels = -np.log10(above + 0.5 * prior) + math.log10(0.5 + W)
-            statistic = float(channels @ (L.WEIGHTS if timed else L.WEIGHTS_WITHOUT_TIME))
+            weight = L.WEIGHTS if timed else L.WEIGHTS_WITHOUT_TIME
+            statistic = float(channels[: L.LEVEL_CHANNELS] @ weight)
             self.peak_s = max(self.peak_s, statistic)
         self.level += (surprise - self.level) / min(self.t + 1.0, L.COUNT_CAP)
         if self.t >= L.BLOCK:

@@ -37,23 +37,27 @@ def streams(n: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("timed", [True, False])
-def test_the_kernel_equals_the_reference(timed: bool) -> None:
+@pytest.mark.parametrize("interval", [900.0, 60.0, None])
+def test_the_kernel_equals_the_reference(interval: float | None) -> None:
     n = 1100
     values = streams(n)
     width = values.shape[1]
-    seconds = np.repeat(np.arange(n) * 900.0, width)
-    calendar = calendar_features(seconds if timed else np.full(n * width, np.nan))
+    seconds = np.repeat(np.arange(n) * (interval or np.nan), width)
+    calendar = calendar_features(seconds)
     slots = np.tile(np.arange(width), n)
     arrays = fresh(width)
-    s, channels = Detector(WEIGHTS).run(arrays, slots, values.ravel(), calendar)
+    s, channels, joint = Detector(WEIGHTS).run(arrays, slots, values.ravel(), calendar)
     assert np.isfinite(s[200 * width :]).all()
     assert np.nanmax(s) > 1.0
     for i in range(width):
         one = Reference(WEIGHTS)
-        expected = [one.step(v, c) for v, c in zip(values[:, i], calendar[i::width], strict=True)]
+        rows = zip(values[:, i], calendar[i::width], strict=True)
+        expected = [one.reading(v, c) for v, c in rows]
         np.testing.assert_allclose(s[i::width], [e[0] for e in expected], atol=5e-6)
         np.testing.assert_allclose(channels[i::width], [e[1] for e in expected], atol=2e-5)
+        np.testing.assert_allclose(joint[i::width], [e[2] for e in expected], atol=2e-5)
         np.testing.assert_array_equal(arrays["cells"][i], one.cells)
+        np.testing.assert_array_equal(arrays["transitions"][i], one.transitions)
+        np.testing.assert_allclose(arrays["next_value"][i], one.P, atol=1e-9)
         np.testing.assert_allclose(arrays["memory"][i, :, 0], one.M, atol=1e-9)
         np.testing.assert_allclose(arrays["core"]["var"][i], one.var, rtol=1e-9)

@@ -12,6 +12,7 @@ from numba import cuda
 from titans_stream import jit_cuda
 from titans_stream.detection import episodes, kernels
 from titans_stream.detection import layout as L
+from titans_stream.detection.arrays import new_space, series_of
 from titans_stream.detection.detector import Detector, state_of
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine import order, rhythm
@@ -31,15 +32,16 @@ jit_cuda.compile_without_device(CAPABILITY)
 INDEX = np.zeros(1, np.int64)
 FLAGS = np.zeros(1, np.int8)
 NUMBERS = np.zeros(1)
-COLUMNS = np.zeros((1, 9))
+COLUMNS = np.zeros((1, 12))
 
 
-def _detect(slots, values, calendar, state, weights, statistic, channels):
+def _detect(slots, values, calendar, state, weights, statistic, channels, joint):
     i = cuda.grid(1)
     if i < slots.shape[0]:
-        space = kernels.new_space()
-        series = kernels.series_of(state, slots[i])
-        statistic[i] = kernels.score(series, weights, space, values[i], calendar[i], channels[i])
+        statistic[i] = kernels.score(
+            series_of(state, slots[i]), weights, new_space(), values[i], calendar[i], channels[i],
+            joint[i],
+        )  # fmt: skip
 
 
 def _judge(arrivals, clocks, settings, written):
@@ -62,7 +64,7 @@ def second_stage() -> tuple[object, ...]:
     one = ArraySpec.of
     config = AlertConfig()
     readings = episodes.Readings(
-        INDEX, NUMBERS, NUMBERS, COLUMNS, FLAGS, NUMBERS, rule_of(config, "a"), FLAGS
+        INDEX, NUMBERS, NUMBERS, COLUMNS, FLAGS, NUMBERS, rule_of(config, "a"), FLAGS, NUMBERS
     )
     written = episodes.Events(
         one(episodes.Judgement).rows(1), FLAGS, FLAGS,
@@ -77,7 +79,7 @@ CALLS = {
         _detect,
         lambda: (
             INDEX, NUMBERS, np.zeros((1, 10)), state_of(rows(L.state_layout())),
-            Detector(untrained_weights(0))._weights, NUMBERS, COLUMNS,
+            Detector(untrained_weights(0))._weights, NUMBERS, COLUMNS, COLUMNS,
         ),
         2_000,
     ),

@@ -1,21 +1,23 @@
-"""A snapshot that an earlier version wrote is restored, and goes on as that version did."""
+"""A snapshot of another layout of the state is refused, in words that say so."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.engine.streams import engine, make_stream
+from tests.engine.streams import MODEL, engine
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.snapshot import LAYOUT_VERSION, schema_difference, state_meaning
 from titans_stream.records import Snapshot
 
 STORED = Path(__file__).parent / "data" / "snapshot-layout-3.npz"
-"""Version 0.1 with groups, order and forecasts after 1,350 of 1,500 readings; what it said then."""
+"""Version 0.1 with groups, order and forecasts after 1,350 of 1,500 readings."""
 
 
-def test_a_snapshot_of_version_0_1_goes_on_as_it_did() -> None:
+def test_a_snapshot_of_version_0_1_is_refused() -> None:
     with np.load(STORED) as file:
         stored = dict(file)
     arrays = {
@@ -23,23 +25,12 @@ def test_a_snapshot_of_version_0_1_goes_on_as_it_did() -> None:
         for name, array in stored.items()
         if name.startswith("state/")
     }
-    one = engine(
-        forecast={"steps": 24, "every": 24, "quantiles": [0.1, 0.9]},
-        bound=600,
-        settings={"duplicates": "drop"},
-    )
-    one.restore(0, Snapshot(str(stored["schema"]), json.loads(str(stored["meta"])), arrays))
-    rest = make_stream(5, series=3, readings=1500).slice(1350, 1500)
-    readings = dataclasses.replace(
-        rest.readings(), group=["asset" if name != "s2" else "" for name in rest.series]
-    )
-    result = one.process(readings)
-    assert result.groups is not None
-    for name in ("surprise", "rarity", "expected"):
-        np.testing.assert_allclose(getattr(result.scores, name), stored[name], rtol=1e-9)
-    np.testing.assert_allclose(result.groups.statistic, stored["frames"], rtol=1e-9)
-    np.testing.assert_allclose(
-        [forecast.median for forecast in result.forecasts], stored["forecasts"], rtol=1e-9
-    )
-    assert [alert.alert_id for alert in result.alerts] == stored["alerts"].tolist()
-    assert len(stored["forecasts"]) >= 3
+    one = engine(forecast={"steps": 24, "every": 24, "quantiles": [0.1, 0.9]}, bound=600)
+    snapshot = Snapshot(str(stored["schema"]), json.loads(str(stored["meta"])), arrays)
+    with pytest.raises(ValueError, match=r"schema titans-stream/3/.* this engine has .*/4/"):
+        one.restore(0, snapshot)
+
+
+def test_the_difference_is_named() -> None:
+    new = state_meaning(MODEL, EngineConfig())
+    assert schema_difference({**new, "layout": "3"}, new) == [f"layout 3 -> {LAYOUT_VERSION}"]

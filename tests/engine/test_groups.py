@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.engine.streams import (
     FLOATS,
+    MODEL,
     Stream,
     by_reading,
     concatenate,
@@ -21,7 +23,11 @@ from tests.engine.streams import (
     run,
     same_scores,
 )
+from titans_stream.calendar_features import calendar_features
+from titans_stream.detection.detector import Detector
+from titans_stream.detection.layout import fresh_core, state_layout
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.frames import ALONE
 from titans_stream.records import Alert, GroupScores, Readings, Results, Status
 
 relaxed = settings(
@@ -269,29 +275,65 @@ def after(results: Results, row: int, status: str = "opened") -> list[Alert]:
     return [a for a in results.alerts if a.source.offset >= row and a.status == status]
 
 
-def test_the_statistic_is_the_mean_of_the_three_highest() -> None:
+def joint_parts(values: np.ndarray) -> np.ndarray:
+    """[rows, channels, 2]: what the detector says of each channel by itself, NaN where missing."""
+    found = np.full((*values.shape, 2), np.nan)
+    seconds = (START + np.arange(len(values)) * STEP) / 1e9
+    for i, column in enumerate(values.T):
+        arrays = {name: spec.rows(1) for name, spec in state_layout().items()}
+        arrays["core"][:] = fresh_core()
+        at = np.flatnonzero(~np.isnan(column))
+        slots = np.zeros(len(at), np.int64)
+        scored = Detector(MODEL.weights).run(
+            arrays, slots, column[at], calendar_features(seconds[at])
+        )
+        found[at, i] = scored.joint
+    return found
+
+
+def joint_statistic(values: np.ndarray) -> np.ndarray:
+    """The mean even part, and the mean of the three largest magnitudes."""
+    even, magnitude = np.moveaxis(joint_parts(values), 2, 0)
+    largest = -np.sort(-magnitude, axis=1)[:, :3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows without a score
+        return np.nanmean(even, axis=1) + np.nanmean(largest, axis=1)
+
+
+def test_the_statistic_is_how_unusual_all_are_and_how_much_three() -> None:
     values = noise(8)
     values[300:310, 1:3] = np.nan
     values[500, :] = np.nan
     results = score(values)
     assert results.groups is not None
-    surprise = results.scores.surprise.reshape(values.shape)
-    highest = -np.sort(-np.nan_to_num(surprise, nan=-np.inf), axis=1)[:, :3]
-    expected = highest.mean(axis=1)
-    expected[~np.isfinite(expected)] = np.nan
-    np.testing.assert_allclose(results.groups.statistic, expected, rtol=1e-12)
+    np.testing.assert_allclose(results.groups.statistic, joint_statistic(values), rtol=1e-9)
     assert np.isnan(results.groups.statistic).sum() == 201
     assert results.groups.timestamp.tolist() == table(values).timestamp[::8].tolist()
     assert results.groups.offset.tolist() == [1, *range(1, len(values))]
     few = score(noise(2))
     assert few.groups is not None
-    pairs = few.scores.surprise.reshape(-1, 2)[250:]
-    np.testing.assert_allclose(few.groups.statistic[250:], pairs.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(few.groups.statistic, joint_statistic(noise(2)), rtol=1e-9)
+
+
+def test_a_frame_is_as_rare_as_its_rarest_member_among_so_many() -> None:
+    values = noise(8)
+    values[QUIET, 3] += 12.0
+    results = score(values)
+    assert results.groups is not None
+    alone = results.scores.rarity.reshape(values.shape)[QUIET]
+    assert alone.argmax() == 3
+    np.testing.assert_allclose(
+        results.groups.rarity[QUIET], alone.max() + np.log10(ALONE / 8), rtol=1e-12
+    )
+    quiet = results.groups.rarity[QUIET - 300 : QUIET]
+    bound = results.scores.rarity.reshape(values.shape)[QUIET - 300 : QUIET].max(axis=1)
+    assert (quiet >= bound + np.log10(ALONE / 8) - 1e-12).all()
+    assert (quiet > bound + np.log10(ALONE / 8) + 1e-9).any(), "the joint statistic decides there"
 
 
 def test_one_of_eight_channels_alerts_the_group_and_is_named() -> None:
     values = noise(8)
-    values[QUIET : QUIET + 5, 3] += 9.0
+    values[QUIET : QUIET + 5, 3] += 12.0
     results = score(values)
     (alert,) = after(results, QUIET)
     assert (alert.series_id, alert.reason, alert.direction) == ("pump", "surprise", "above")
@@ -504,10 +546,12 @@ def test_a_member_of_the_groups_past_is_scored_alone() -> None:
     results = feed(engine(), stream.where(order), [], asset)
     assert results.groups is not None
     assert len(results.groups) == 400
-    lone = results.scores.surprise[600]
-    assert results.groups.statistic[300] == lone
+    even, magnitude = np.moveaxis(joint_parts(values), 2, 0)
+    lone = even[300, 0] + magnitude[300, 0]
+    np.testing.assert_allclose(results.groups.statistic[300], lone, rtol=1e-9)
     assert results.scores.status[602] == Status.SCORED
-    assert results.groups.statistic[301] == results.scores.surprise[[601, 603]].mean()
+    both = even[301].mean() + magnitude[301].mean()
+    np.testing.assert_allclose(results.groups.statistic[301], both, rtol=1e-9)
 
 
 def test_a_wrong_clock_of_one_member_does_not_hold_up_the_others() -> None:

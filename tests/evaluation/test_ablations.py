@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from titans_stream.calendar_features import calendar_features
 from titans_stream.detection import layout as L
-from titans_stream.detection.kernels import Series
+from titans_stream.detection.arrays import Series
+from titans_stream.detection.detector import Detector
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.evaluation.ablations import ABLATIONS, AblatedDetector
@@ -39,6 +40,12 @@ def recent_means(y, width):
     return np.array([y[max(t + 1 - width, 0) : t + 1].mean() for t in range(len(y))])
 
 
+def fresh_arrays():
+    arrays = {name: spec.rows(1) for name, spec in L.state_layout().items()}
+    arrays["core"][:] = L.fresh_core()
+    return arrays
+
+
 def one_series():
     arrays = {name: spec.rows(1) for name, spec in L.state_layout().items()}
     core = arrays.pop("core").view(np.recarray)[0]
@@ -61,6 +68,7 @@ def test_running_means_by_hand():
         ema_long += L.EMA_LONG * (error - ema_long)
         expected = [error, ema_short, ema_long, past[1] - long[t], past[2] - y[t]]
         np.testing.assert_allclose(surprise[:5], np.abs(expected), rtol=1e-9, atol=1e-12)
+        assert one.core.error == pytest.approx(y[t] - past[2])
     assert np.abs(expected).min() > 1e-4, "every channel has something to say"
 
 
@@ -81,19 +89,29 @@ def test_value_familiarity_by_hand():
             smooth[w] += 0.1 * (-math.log(p) - smooth[w])
         mass = L.MASS_DECAY * mass + 1.0
         expected = [smooth[0], smooth[0], smooth[1], smooth[1]]
-        np.testing.assert_allclose(surprise[5:], expected, rtol=2e-3)
+        np.testing.assert_allclose(surprise[5:9], expected, rtol=2e-3)
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_the_two_kinds_of_memory_make_up_the_whole(model, series, timed):
-    series = series if timed else [replace(one, timestamp=None) for one in series]
-    whole = OurDetector(model)(series)
-    dense = AblatedDetector(model, ablation="dense")(series)
-    sparse = AblatedDetector(model, ablation="sparse")(series)
-    for one, a, b in zip(whole, dense, sparse, strict=True):
-        np.testing.assert_allclose(one.surprise, (a.surprise + b.surprise) / 2, atol=1e-9)
-        assert np.nanmax(np.abs(a.surprise - b.surprise)) > 0.3
-        np.testing.assert_array_equal(one.expected, a.expected)
+def test_the_two_kinds_of_memory_make_up_the_level_channels(model, timed):
+    values = np.random.default_rng(6).normal(size=700).cumsum()
+    seconds = np.arange(700) * (900.0 if timed else np.nan)
+    whole, dense, sparse = (
+        scorer.run(fresh_arrays(), np.zeros(700, int), values, calendar_features(seconds))
+        for scorer in (
+            Detector(model.weights),
+            ABLATIONS["dense"](model.weights),
+            ABLATIONS["sparse"](model.weights),
+        )
+    )
+    weights = L.WEIGHTS if timed else L.WEIGHTS_WITHOUT_TIME
+    level = whole.channels[L.WARM_UP :, : L.LEVEL_CHANNELS] @ weights
+    a, b = dense.statistic[L.WARM_UP :], sparse.statistic[L.WARM_UP :]
+    np.testing.assert_allclose(level, (a + b) / 2, atol=1e-9)
+    assert np.abs(a - b).max() > 0.2
+    assert np.abs(whole.statistic[L.WARM_UP :] - level).max() > 0.05
+    np.testing.assert_array_equal(dense.joint[:, 0], dense.statistic)
+    np.testing.assert_array_equal(dense.joint[L.WARM_UP :, 1], 0.0)
 
 
 def test_memory_off_differs_in_the_statistic_alone(model, series):
@@ -162,12 +180,7 @@ def test_channels_of_an_asset_open_one_episode(model):
     )
     assert groups.timestamp[groups.onset == 1].tolist() == (rows * INTERVAL).tolist()
     np.testing.assert_allclose(groups.statistic, found.surprise[: len(groups)], atol=1e-12)
-    top = np.sort([OurDetector(model)([_channel(one, d)])[0].surprise[1_210] for d in range(4)])
-    assert found.surprise[1_210] == pytest.approx(top[1:].mean(), rel=1e-12)
-
-
-def _channel(one, d):
-    return LabelledSeries("one", one.values[:, d].copy(), None, one.windows, one.evaluated)
+    assert found.surprise[1_200:1_230].max() > found.surprise[:1_200][L.WARM_UP :].max() + 0.3
 
 
 def test_overrides():

@@ -17,8 +17,9 @@ from titans_stream.evaluation.baselines import (
 from titans_stream.evaluation.plots import plot_telemetry
 from titans_stream.evaluation.protocol import Detection, LabelledSeries
 from titans_stream.evaluation.silence import alert_rows
+from titans_stream.evaluation.tables import Table
 from titans_stream.evaluation.telemetry import load_series, load_sets
-from titans_stream.evaluation.telemetry_report import run_telemetry, score_set
+from titans_stream.evaluation.telemetry_report import TelemetryReport, run_telemetry, score_set
 
 
 def make_series(values, name="one"):
@@ -46,7 +47,7 @@ def test_sets(sets):
 @pytest.mark.parametrize(
     ("data_set", "column", "ap", "event_f1"),
     [
-        ("msl", 0, 0.425, 0.507),
+        ("msl", 0, 0.425, 0.522),
         ("msl", 1, 0.132, 0.533),
         ("skab_valve1", 0, 0.685, 0.828),
         ("skab_valve1", 1, 0.537, 0.467),
@@ -217,3 +218,22 @@ def test_report(tmp_path):
     files = plot_telemetry(report, "sharp", tmp_path / "plots")
     assert [file.name for file in files] == [f"{tmp_path.name}__s{k}.png" for k in range(3)]
     assert all(file.read_bytes()[:4] == b"\x89PNG" for file in files)
+
+
+def test_the_summary_ranks_over_sets():
+    def table(ap, f1):
+        return Table(
+            (name, {"ap": a, "event_f1": f}) for name, a, f in zip("xyz", ap, f1, strict=True)
+        )
+
+    sets = {
+        "one": table([0.5, 0.4, 0.3], [0.2, 0.2, 0.1]),
+        "two": table([0.1, 0.4, 0.3], [0.9, float("nan"), 0.1]),
+    }
+    sets["two"]["only here"] = {"ap": 1.0, "event_f1": 1.0}
+    found = TelemetryReport(sets, {}, {}).summary()
+    assert list(found) == ["x", "y", "z"]
+    assert [found[name]["rank_ap"] for name in "xyz"] == [2.0, 1.5, 2.5]
+    assert [found[name]["rank_event_f1"] for name in "xyz"] == [1.25, 2.25, 2.5]
+    assert [(found[n]["won_ap"], found[n]["lost_ap"]) for n in "xyz"] == [(0, 0), (1, 1), (1, 1)]
+    assert [(found[n]["won_event_f1"], found[n]["lost_event_f1"]) for n in "yz"] == [(1, 0), (2, 0)]

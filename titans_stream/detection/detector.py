@@ -7,12 +7,29 @@ of `layout.state_layout()`, [slots, ...], updated in place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from titans_stream.detection import kernels, layout
+from titans_stream.detection.arrays import State, Weights
 from titans_stream.records import Float64, Int64
+
+
+class Scored(NamedTuple):
+    """What a detector says of N readings, NaN while warming up."""
+
+    statistic: Float64
+    """[N]: S."""
+    channels: Float64
+    """[N, 12]: the channels' scores."""
+    joint: Float64
+    """[N, 2]: what a frame of an asset takes of its members, the even part and the magnitude."""
+
+    @classmethod
+    def empty(cls, n: int) -> Scored:
+        """Room for N readings."""
+        return cls(np.empty(n), np.empty((n, layout.CHANNELS)), np.empty((n, 2)))
 
 
 class Scorer(Protocol):
@@ -20,8 +37,8 @@ class Scorer(Protocol):
 
     def run(
         self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
-    ) -> tuple[Float64, Float64]:
-        """S [N] (NaN while warming up) and the channels' scores [N, 9]; then learn.
+    ) -> Scored:
+        """Score N readings; then learn.
 
         slots [N] index the arrays; values [N] finite; calendar [N, 10].
         """
@@ -36,18 +53,17 @@ class Detector:
             np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
         )
         blocks = layout.block_weights()
-        self._weights = kernels.Weights(a_weight, a_bias, t_weight, t_bias, blocks)
+        self._weights = Weights(a_weight, a_bias, t_weight, t_bias, blocks)
 
     def run(
         self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
-    ) -> tuple[Float64, Float64]:
+    ) -> Scored:
         """As `Scorer.run`."""
-        statistic = np.empty(len(slots))
-        channels = np.empty((len(slots), layout.CHANNELS))
-        kernels.run(slots, values, calendar, state_of(arrays), self._weights, statistic, channels)
-        return statistic, channels
+        found = Scored.empty(len(slots))
+        kernels.run(slots, values, calendar, state_of(arrays), self._weights, *found)
+        return found
 
 
-def state_of(arrays: Mapping[str, Any]) -> kernels.State:
+def state_of(arrays: Mapping[str, Any]) -> State:
     """The detector's arrays out of an engine's."""
-    return kernels.State(*(arrays[name] for name in layout.state_layout()))
+    return State(*(arrays[name] for name in layout.state_layout()))

@@ -135,6 +135,8 @@ class Reading(NamedTuple):
     cause: int
     interval: float
     """Nanoseconds between readings."""
+    alone: float
+    """Least rarity of a frame, by one of its members; -inf without."""
 
 
 class Permission(NamedTuple):
@@ -161,6 +163,8 @@ class Readings(NamedTuple):
     interval: Float64
     rule: Records
     grouped: Int8
+    alone: Float64
+    """As in `Reading`."""
 
 
 class Events(NamedTuple):
@@ -302,7 +306,7 @@ def step(
     out.p_value = math.nan
     out.score = 0.0
     if warm:
-        out.rarity = tail.rarity(judged.tail, statistic, space)
+        out.rarity = max(tail.rarity(judged.tail, statistic, space), reading.alone)
         out.p_value = tail.p_value(judged.histogram, statistic)
         out.score = tail.score(statistic)
     eligible = warm and out.rarity >= threshold and permission.permitted
@@ -360,7 +364,7 @@ def run(
         value, band = readings.value[i], readings.band[i]
         reading = Reading(
             readings.time[i], value, readings.statistic[i], band[0], band[1], band[2],
-            readings.cause[i], readings.interval[i],
+            readings.cause[i], readings.interval[i], readings.alone[i],
         )  # fmt: skip
         permission = Permission(
             deviates(judged.rule, value, band[0]),

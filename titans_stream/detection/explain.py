@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from titans_stream.detection import tail
+from titans_stream.detection import layout, tail
 from titans_stream.detection.episodes import (
     EXPIRED,
     OPENED,
@@ -18,7 +18,6 @@ from titans_stream.detection.episodes import (
     Episode,
     EpisodeTimes,
 )
-from titans_stream.detection.layout import DENSE_CHANNELS
 from titans_stream.records import Alert, Channel, Float64, Int8, ModelRef, Source
 from titans_stream.times import format_timestamp
 
@@ -32,6 +31,9 @@ CAUSES = (
     "this value is unfamiliar after such a past",
     "this value is unfamiliar at this time of day",
     "this value is unfamiliar after such a past",
+    "the next values are not those that the last 32 predict",
+    "this value is unfamiliar after the one before it",
+    "it is suspiciously quiet",
 )
 """What a channel's score means, in the order of the channels."""
 
@@ -49,7 +51,7 @@ _STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
 
 
 def causes(channels: Float64) -> Int8:
-    """The channel that rose most, per reading: channel scores [N, 9] -> [N]."""
+    """The channel that rose most, per reading: channel scores [N, 12] -> [N]."""
     strangest: Int8 = np.nan_to_num(channels, nan=-np.inf).argmax(axis=1).astype(np.int8)
     return strangest
 
@@ -182,4 +184,4 @@ def _how_often(per_day: float) -> str:
     return f"once in {years:.2g} years" if years < 100 else "once in more than 100 years"
 
 
-assert len(CAUSES) == DENSE_CHANNELS + 4
+assert len(CAUSES) == layout.CHANNELS

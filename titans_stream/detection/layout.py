@@ -17,6 +17,8 @@ Y_CLIP = 20.0
 """Largest normalised value, in standard deviations."""
 COUNT_CAP = 100_000.0
 """Effective number of readings of the running mean and deviation: a long life still adapts."""
+ROUNDING = 0.29
+"""Deviation of values rounded to steps of 1: 1/sqrt(12)."""
 OUTLIER_AFTER = 30.0
 OUTLIER_CLIP = 100.0
 """A lone reading enters mean and deviation with at most this many standard deviations."""
@@ -62,13 +64,43 @@ MASS_DECAY = 0.95
 PRIOR_FAMILIARITY = 0.02
 P_EMA = 0.1
 
+# Memory P: the next value, linear in the last HISTORY ones
+NEXT = HISTORY + 1
+NEXT_RATE = 0.05
+NEXT_EMA = 1.0 / 24.0
+
+# Memory V: the value after the one before it
+PREVIOUS_BINS = 17
+PREVIOUS_ORIGIN = 8
+PREVIOUS_WIDTH = 0.5
+V_EMA = 0.3
+
+# Q: the changes from value to value
+QUIET_EMA = 1.0 / 32.0
+QUIET_FLOOR = 0.01
+
+# Is the series predictable from its last values?
+GATE_CAP = 3000.0
+GATE_BOUND = 5.0
+GATE_FLOOR = 0.02
+GATE_CLOSED = 0.4
+GATE_OPEN = 0.2
+"""P's mean error over the mean size of y: from GATE_CLOSED on its ranks count nothing, from
+GATE_OPEN down fully."""
+
 # Calibration
 DENSE_CHANNELS = 5
 SPARSE_CHANNELS = 4
-CHANNELS = DENSE_CHANNELS + SPARSE_CHANNELS
+LEVEL_CHANNELS = DENSE_CHANNELS + SPARSE_CHANNELS
+NEXT_CHANNEL, TRANSITION_CHANNEL, QUIET_CHANNEL = (
+    LEVEL_CHANNELS,
+    LEVEL_CHANNELS + 1,
+    LEVEL_CHANNELS + 2,
+)
+CHANNELS = LEVEL_CHANNELS + 3
 WEIGHTS = (0.1, 0.1, 0.1, 0.1, 0.1, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 6.0, 1.0 / 12.0)
-"""Weights of the channels in S. Dense: A, its running means over 24 and 192, T, N; sparse: (width
-.2, hour), (width .2, mean), (width .5, hour), (width .5, mean)."""
+"""Weights of the first nine channels in S0. Dense: A, its running means over 24 and 192, T, N;
+sparse: (width .2, hour), (width .2, mean), (width .5, hour), (width .5, mean)."""
 WEIGHTS_WITHOUT_TIME = (0.125, 0.125, 0.125, 0.0, 0.125, 0.125, 0.125, 0.125, 0.125)
 """Without timestamps T sees nothing, and the hour's cells are a plain histogram."""
 BLOCK = 100
@@ -78,7 +110,7 @@ BLOCK_DECAY = 0.98
 SOFTNESS = 0.05
 LOG_FLOOR = 1e-3
 NOTABLE = 0.4
-"""A block whose highest S is at least this is notable."""
+"""A block whose highest S0 is at least this is notable."""
 RECENT = 8
 """Blocks in which notable ones are counted; at most 30, they are bits of an integer."""
 WITHHELD_FROM = 2
@@ -86,6 +118,38 @@ WITHHELD_FROM = 2
 makes nothing usual."""
 FEW = 4
 """More notable blocks than this among the RECENT newest are a new habit: none is withheld."""
+
+# Magnitudes relative to the usual block maximum: of V, of P, of the value itself
+MAGNITUDES = 3
+LARGEST = 1e3
+"""A value counts as at most this many deviations."""
+MAGNITUDE_ABOVE = 0.4
+"""The usual block maximum is so far above the mean at first, ..."""
+MAGNITUDE_PRIOR = 2.0
+"""... for as many blocks, ..."""
+MAGNITUDE_VAR = 0.04
+"""... with this variance of block maxima."""
+MAGNITUDE_FLOOR = 0.2
+
+# Fusion (docs/method.md, section 5)
+PATTERN = 0.7
+"""Share of P's and V's ranks in the statistic of a series that its last values predict."""
+MAGNITUDE_V = 0.6
+MAGNITUDE_V_BLOCKS = 5.0
+"""V's magnitude counts MAGNITUDE_V, and by this many blocks of history half of that."""
+MAGNITUDE_P = 0.15
+BIG = 0.5
+BIG_WEIGHT = 2.0
+"""The value's own magnitude counts beyond BIG, so much in a series' statistic, ..."""
+JOINT_BIG = 0.5
+"""... and so much in a frame's."""
+QUIET_SHARE = 0.2
+QUIET_FROM = 0.7
+JOINT_V = 0.6
+JOINT_Y = 0.6
+JOINT_CENTRE = 0.45
+JOINT_AGE = 0.25
+"""A member's even part is lowered by this for each tenfold history, as it grows with it."""
 
 # Offsets into the cells of one series
 _WIDE = HOUR_BINS + MEAN_BINS
@@ -95,6 +159,9 @@ CELLS_C0_FINE = CELLS_C1_COARSE + TILINGS * _WIDE * VALUE_BINS[1]
 CELLS_C0_COARSE = CELLS_C0_FINE + TILINGS * VALUE_BINS[0]
 CELLS_N1 = CELLS_C0_COARSE + TILINGS * VALUE_BINS[1]
 CELLS = CELLS_N1 + TILINGS * _WIDE
+# Offsets into V's cells
+TRANSITIONS_N = TILINGS * PREVIOUS_BINS * VALUE_BINS[0]
+TRANSITIONS = TRANSITIONS_N + TILINGS * PREVIOUS_BINS
 
 
 class Core(Record):
@@ -107,6 +174,9 @@ class Core(Record):
     mean: float
     var: float
     last_deviation: float
+    last_value: float
+    step: float
+    """Smallest step between two values in a row, 0: none yet."""
     ema24: float
     """Running means of A's error over 24 and 192 readings."""
     ema192: float
@@ -125,9 +195,37 @@ class Core(Record):
     n0: float
     """Mass of the cells without context."""
     peak_s: float
-    """Highest S of the block that is being filled."""
+    """Highest S0 of the block that is being filled."""
     notable_bits: float
     """Which of the RECENT newest blocks were notable: bit i is the block of age i."""
+    lowest: Annotated[Float64, CHANNELS]
+    """Least and greatest of each channel's block maxima."""
+    highest: Annotated[Float64, CHANNELS]
+    day: float
+    """Fraction of the day at the newest reading; mean step from reading to reading in days."""
+    pace: float
+    deviations: float
+    """The newest value's distance from the mean in standard deviations, at most LARGEST."""
+    error: float
+    """P's error at the newest value, and its running mean over 24 readings."""
+    next_error: float
+    u: float
+    """asinh of the newest y, and of the one before it."""
+    before: float
+    transition: float
+    """V's surprise, smoothed."""
+    change: float
+    """Running mean of the change from value to value."""
+    gate_error: float
+    """Means of P's error and of the size of y, bounded."""
+    gate_size: float
+    magnitude: Annotated[Float64, MAGNITUDES]
+    """Mean magnitude, the largest one of the block that is being filled, and over past blocks the
+    decayed weight, sum and square sum of those maxima."""
+    magnitude_partial: Annotated[Float64, MAGNITUDES]
+    magnitude_weight: float
+    magnitude_sum: Annotated[Float64, MAGNITUDES]
+    magnitude_squares: Annotated[Float64, MAGNITUDES]
 
 
 def state_layout() -> dict[str, ArraySpec]:
@@ -137,6 +235,8 @@ def state_layout() -> dict[str, ArraySpec]:
         "history": ArraySpec((HISTORY,), np.float64),
         "memory": ArraySpec((MEMORIES, 2, KEY), np.float64),
         "cells": ArraySpec((CELLS,), np.int16),
+        "next_value": ArraySpec((NEXT,), np.float64),
+        "transitions": ArraySpec((TRANSITIONS,), np.int16),
         "blocks": ArraySpec((CHANNELS, RING), np.float32),
     }
 
@@ -146,6 +246,10 @@ def fresh_core() -> Records:
     core = ArraySpec.of(Core).rows(1)
     core["gradient"] = 1.0
     core["partial"] = -np.inf
+    core["lowest"] = np.inf
+    core["highest"] = -np.inf
+    core["change"] = 1.0
+    core["magnitude_partial"] = -np.inf
     core["peak_s"] = -np.inf
     return core
 

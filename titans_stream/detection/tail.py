@@ -22,7 +22,7 @@ BLOCK = 100.0
 U = 0.25
 """Where the tail begins, in S."""
 WIDTHS = (0.2, 0.3)
-PRIOR_MASS = (8.0, 2.0, 2.0)
+PRIOR_MASS = (8.0, 2.0, 1.5)
 PRIOR_SCALE = 0.23
 PRIOR_RATE = 0.13
 PRIOR_BLOCKS = 10.0

@@ -258,7 +258,9 @@ class StreamEngine:
             missing = judged.status == Status.MISSING
             values = np.where(missing, np.nan, bounded(columns.value))
             rules = self._scoring.rules.arrays["rule"]
-            frame, more = self._groups.run(columns, values, scores, judged, batch.cause, rules)
+            frame, more = self._groups.run(
+                columns, values, scores, judged, batch.joint, batch.cause, rules
+            )
             frames.append(frame)
             alerts += more
         alerts = [*self._no_data.run(columns, judged), *alerts]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Settings, Tables
 from titans_stream.engine.order import OrderSettings
 from titans_stream.memory.rows import ArraySpec, Record
 from titans_stream.records import Float32, Float64, Int8, Int64, Records
 
+JOINT = 3
+"""Members whose mean magnitude counts in the statistic of a frame."""
 LISTED = 10
 """Channels that an alert names."""
 DRIVER = 0
@@ -21,6 +23,12 @@ class Sums(Record):
 
     positive: float
     """Sum of the positive S."""
+    even: float
+    """Sum of the even parts of the scored members, their number, and the largest magnitudes."""
+    scored: float
+    magnitudes: Annotated[Float64, JOINT]
+    alone: float
+    """Rarity of the member that is rarest by itself; -inf: none."""
     filled: float
     """Channels in their places."""
     violated: float
@@ -91,7 +99,7 @@ class Counts(Record):
 
 
 class Batch(NamedTuple):
-    """N readings in order. `group` is -1 where there is none; `band` [N, 3].
+    """N readings in order. `group` is -1 where there is none; `band` [N, 3], `joint` [N, 2].
 
     `rank` numbers the readings of a stamp, and `time` is the stamp plus that.
     """
@@ -104,6 +112,8 @@ class Batch(NamedTuple):
     status: Int8
     expired: Int8
     statistic: Float64
+    joint: Float64
+    rarity: Float64
     band: Float64
     cause: Int8
 

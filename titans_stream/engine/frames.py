@@ -1,10 +1,12 @@
 """Frames: the readings of a group's members that share a timestamp, judged together.
 
-A frame's statistic is the mean of the JOINT highest S among its members that have a score. It goes
-through the group's own second stage and episodes. A frame closes when each live member has
-reported (frame_clock.py), or when a reading of the group with a later time arrives; both follow
-from the readings alone, in their order. One reading after another; a group's state has
-a fixed size and holds no more of its members than the channels that an alert names.
+A frame's statistic is how unusual its members are, evenly over all that have a score, and how
+much, by the JOINT largest magnitudes (`detection.fusion.fuse` gives both parts). It goes through
+the group's own second stage and episodes; a member that is rare by itself makes the frame so, that
+none is lost among many that are well. A frame closes when each live member has reported
+(frame_clock.py), or when a reading of the group with a later time arrives; both follow from the
+readings alone, in their order. One reading after another; a group's state has a fixed size and
+holds no more of its members than the channels that an alert names.
 
 Where members share a stamp among several readings, their first ones are a frame, their second
 ones the next, and so on: inside, frame k of a stamp is k nanoseconds after it.
@@ -32,6 +34,7 @@ from titans_stream.engine import frame_clock
 from titans_stream.engine.frame_state import (
     CHANNELS,
     DRIVER,
+    JOINT,
     LISTED,
     Batch,
     FrameChannel,
@@ -51,8 +54,8 @@ from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Records, Status
 
-JOINT = 3
-"""Members whose mean S is the statistic of a frame."""
+ALONE = 0.5
+"""Share of the group's budget for the members one by one, divided evenly among them."""
 
 _NO_TAIL = ArraySpec.of(tail.Tail).rows(1)
 _NO_HISTOGRAM = ArraySpec.of(tail.Histogram).rows(1)
@@ -84,6 +87,11 @@ def _begin(s: State, limits: Limits, g: int, time: int, rank: int) -> None:
     stamp.count += 1
     frame_clock.begin(clock, time)
     sums.positive = 0.0
+    sums.even = 0.0
+    sums.scored = 0.0
+    for j in range(JOINT):
+        sums.magnitudes[j] = -math.inf
+    sums.alone = -math.inf
     sums.filled = 0.0
     sums.violated = 0.0
     sums.opened = 0.0
@@ -159,6 +167,39 @@ def _rank(sums: Sums, channels: Records, b: Batch, i: int) -> None:
 
 
 @njit()
+def _add(sums: Sums, b: Batch, i: int) -> None:
+    """Take a scored reading into the sums behind the frame's statistic."""
+    sums.even += b.joint[i, 0]
+    sums.scored += 1.0
+    sums.alone = max(sums.alone, b.rarity[i])
+    magnitude = b.joint[i, 1]
+    for j in range(JOINT):
+        if magnitude > sums.magnitudes[j]:
+            kept = sums.magnitudes[j]
+            sums.magnitudes[j] = magnitude
+            magnitude = kept
+
+
+@njit()
+def _statistic(sums: Sums) -> float:
+    """S of the open frame, NaN where no member has a score."""
+    n = int(sums.scored)
+    if n == 0:
+        return math.nan
+    largest = min(n, JOINT)
+    total = 0.0
+    for j in range(largest):
+        total += sums.magnitudes[j]
+    return sums.even / n + total / largest
+
+
+@njit()
+def rarity_alone(rarity: float, members: float) -> float:
+    """The rarity of a frame by its member that is rarest by itself: of that many, within ALONE."""
+    return rarity + math.log10(ALONE / members)
+
+
+@njit()
 def _copy_channels(target: Records, source: Records) -> None:
     for j in range(CHANNELS):
         target[j] = source[j]
@@ -191,7 +232,7 @@ def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> 
     time = b.time[i] - b.rank[i]
     reading = Reading(
         time, b.value[i], math.nan, b.band[i, 0], b.band[i, 1], b.band[i, 2],
-        int(b.cause[i]), _interval(s, limits, g),
+        int(b.cause[i]), _interval(s, limits, g), -math.inf,
     )  # fmt: skip
     open_at_once(judged, limits.alerts, reading)
     sums = s.sums[g]
@@ -216,6 +257,7 @@ def _enter(s: State, b: Batch, i: int, g: int) -> None:
         _write(s.channels[g, DRIVER], b, i)
     if not math.isnan(b.statistic[i]):
         _rank(sums, s.channels[g], b, i)
+        _add(sums, b, i)
 
 
 @njit()
@@ -260,17 +302,12 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
     known = filled > 0 or violated
     permitted = _choose_driver(s, g)
     driver = s.channels[g, DRIVER]
-    statistic = math.nan
-    if filled > 0:
-        joint = min(filled, JOINT)
-        total = 0.0
-        for j in range(1, joint + 1):
-            total += s.channels[g, j].surprise
-        statistic = total / joint
+    statistic = _statistic(sums)
+    alone = rarity_alone(sums.alone, sums.scored) if filled > 0 else -math.inf
     reading = Reading(
         time if known else judged.times.peak, driver.value, statistic, driver.expected,
         driver.lower, driver.upper, int(driver.cause),
-        _interval(s, limits, g),
+        _interval(s, limits, g), alone,
     )  # fmt: skip
     permission = Permission(permitted, violated, judged.rule.enabled == 1.0)
     kind = step(judged, limits.alerts, reading, permission, space, out)

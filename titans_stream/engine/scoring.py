@@ -90,6 +90,8 @@ class Batch:
     judged: Judgements
     scores: Scores
     cause: Int8
+    joint: Float64
+    """[N, 2], as `Scored` has it."""
 
 
 class Scoring:
@@ -269,7 +271,7 @@ class Scoring:
         names = self._context.series.names(columns.uid)
         return Batch(
             columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
-            np.zeros(len(columns), np.int8),
+            np.zeros(len(columns), np.int8), np.full((len(columns), 2), np.nan),
         )  # fmt: skip
 
     def _learn(
@@ -305,10 +307,10 @@ class Scoring:
         values = bounded(columns.value)
         calendar = calendar_features(self._seconds(columns.timestamp))
         arrays = self.slots.arrays
-        statistic, channels = self._detector.run(arrays, slots, values, calendar)
+        statistic, channels, joint = self._detector.run(arrays, slots, values, calendar)
         band = self._forecaster.run(arrays, slots, values, calendar)
         cause = causes(channels)
-        batch.cause[take] = cause
+        batch.cause[take], batch.joint[take] = cause, joint
         written = episodes.Events(
             ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
             ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
@@ -318,6 +320,7 @@ class Scoring:
         readings = episodes.Readings(
             columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
             rules, (columns.group >= 0).astype(np.int8),
+            np.full(n, -np.inf),
         )  # fmt: skip
         count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
         self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from titans_stream.detection import layout
-from titans_stream.detection.detector import Detector, Scorer
+from titans_stream.detection.detector import Detector, Scored, Scorer
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.evaluation.memory_off import MemoryOff
 from titans_stream.evaluation.ours import OurDetector
@@ -24,12 +24,15 @@ from titans_stream.records import Float64, Int64
 MEMORY_OFF = "memory off"
 
 
-DENSE = np.arange(layout.CHANNELS) < layout.DENSE_CHANNELS
-"""[9]: the channels of the dense memories; the others are the sparse one's."""
+DENSE = np.arange(layout.LEVEL_CHANNELS) < layout.DENSE_CHANNELS
+"""[9]: the channels of the dense memories A, T and N; the others are the sparse one's."""
 
 
 class ChannelSubset:
-    """A `Scorer`: S is the mean of `chosen` channels, flags [9], as another one weights them."""
+    """A `Scorer`: S is the mean of `chosen` channels, flags [9], as another one weights them.
+
+    P, V, Q and the magnitudes are left out.
+    """
 
     def __init__(self, inner: Scorer, chosen: Bool) -> None:
         self._inner = inner
@@ -40,12 +43,14 @@ class ChannelSubset:
 
     def run(
         self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
-    ) -> tuple[Float64, Float64]:
-        """S [N] of the chosen channels (NaN while warming up) and all scores [N, 9]."""
-        statistic, channels = self._inner.run(arrays, slots, values, calendar)
+    ) -> Scored:
+        """As `Scorer.run`, S being that of the chosen channels."""
+        statistic, channels, _ = self._inner.run(arrays, slots, values, calendar)
         timed = (calendar[:, :2] != 0.0).any(axis=1)
-        combined = (channels * np.where(timed[:, None], self._timed, self._untimed)).sum(axis=1)
-        return np.where(np.isnan(statistic), np.nan, combined), channels
+        weights = np.where(timed[:, None], self._timed, self._untimed)
+        combined = (channels[:, : layout.LEVEL_CHANNELS] * weights).sum(axis=1)
+        combined[np.isnan(statistic)] = np.nan
+        return Scored(combined, channels, np.column_stack((combined, 0.0 * combined)))
 
 
 ABLATIONS: Mapping[str, Callable[[Mapping[str, Float64]], Scorer]] = {

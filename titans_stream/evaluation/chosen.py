@@ -9,9 +9,11 @@ from pathlib import Path
 from titans_stream.evaluation import OURS
 from titans_stream.evaluation.ablations import ABLATIONS, MEMORY_OFF, AblatedDetector
 from titans_stream.evaluation.baselines import default_baselines, forest_scores
+from titans_stream.evaluation.conformal import AdaptiveConformal
 from titans_stream.evaluation.ours import OurDetector
 from titans_stream.evaluation.protocol import Detector, LabelledSeries, Watched
 
+CONFORMAL = "adaptive conformal"
 SLOW = "half-space trees"
 """Left out beside others on NAB: a tenth of a millisecond a reading."""
 
@@ -38,6 +40,7 @@ class Chosen:
             OURS: ours,
             **{one: _ablated(ours, one) for one in ABLATIONS},
             **default_baselines(),
+            CONFORMAL: AdaptiveConformal(ours),
         }
         for label, detector in known.items():
             if _plain(label) == _plain(name):
@@ -51,6 +54,7 @@ class Chosen:
             return {}
         beside: dict[str, Detector] = {MEMORY_OFF: _ablated(self.ours, MEMORY_OFF)}
         beside |= default_baselines()
+        beside[CONFORMAL] = AdaptiveConformal(self.ours)
         if data_set == "nab":
             beside.pop(SLOW, None)
         beside |= forest_scores(self.peers, data_set, series)

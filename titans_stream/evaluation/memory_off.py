@@ -1,8 +1,8 @@
 """The detector with its memories switched off: what the memories themselves are worth.
 
-Each dense memory is replaced by the running mean of what it predicts, the sparse memory by the
-familiarity of the value without its context. Normaliser, smoothing, calibration, weights of the
-channels and everything after them are the detector's own code.
+Each dense memory is replaced by the running mean of what it predicts, P by that of the value, the
+sparse memories by the familiarity of the value without its context. Normaliser, smoothing,
+calibration, weights of the channels and everything after them are the detector's own code.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from titans_stream.detection import kernels, layout
-from titans_stream.detection.detector import state_of
+from titans_stream.detection import dense, kernels, layout, sparse
+from titans_stream.detection.arrays import Series, State, series_of
+from titans_stream.detection.detector import Scored, state_of
 from titans_stream.jit import njit
 from titans_stream.records import Float32, Float64, Int64
 
 
 @njit()
-def running_means(series: kernels.Series, y: float, surprise: Float64) -> None:
-    """In place of `dense_heads`: errors of running means. Writes surprise[0:5].
+def running_means(series: Series, y: float, surprise: Float64) -> None:
+    """In place of `dense_heads` and `next_value`: errors of running means.
 
     memory[m, 0, 0] holds the mean of target m (A, T, N). `history` is shifted here.
     """
@@ -33,7 +32,8 @@ def running_means(series: kernels.Series, y: float, surprise: Float64) -> None:
     error_a = _error(memory[0, 0], _recent_mean(history, layout.HORIZON_A, n), n)
     error_t = _error(memory[1, 0], _recent_mean(history, layout.HORIZON_T, n), n)
     error_n = _error(memory[2, 0], y, n)
-    kernels.dense_surprises(core, error_a, error_t, error_n, surprise)
+    dense.dense_surprises(core, error_a, error_t, error_n, surprise)
+    dense.next_surprise(core, -error_n, surprise)
 
 
 @njit()
@@ -53,8 +53,8 @@ def _error(row: Float64, target: float, n: float) -> float:
 
 
 @njit()
-def value_familiarity(series: kernels.Series, y: float, surprise: Float64) -> None:
-    """In place of `sparse_heads`: P1, familiarity without context. Writes surprise[5:9]."""
+def value_familiarity(series: Series, y: float, surprise: Float64) -> None:
+    """In place of `sparse_heads` and `transitions`: P1, familiarity without context."""
     core, cells = series.core, series.cells
     u = math.asinh(y)
     n0 = core.n0
@@ -65,8 +65,10 @@ def value_familiarity(series: kernels.Series, y: float, surprise: Float64) -> No
         for k in range(layout.TILINGS):
             i = first + k * bins + int(math.floor(u / width + 0.25 * k)) + origin
             p += (cells[i] / layout.CELL_UNIT + layout.PRIOR_FAMILIARITY) / (n0 + 1.0)
-            kernels.visit(cells, i)
+            sparse.visit(cells, i)
         unfamiliar = -math.log(p / layout.TILINGS)
+        if w == 0:
+            sparse.transition_surprise(core, unfamiliar, surprise)
         for j in range(2 * w, 2 * w + 2):
             core.p_smooth[j] += layout.P_EMA * (unfamiliar - core.p_smooth[j])
             surprise[layout.DENSE_CHANNELS + j] = core.p_smooth[j]
@@ -75,16 +77,17 @@ def value_familiarity(series: kernels.Series, y: float, surprise: Float64) -> No
 
 @njit(nogil=True)
 def _run(
-    slots: Int64, values: Float64, calendar: Float64, state: kernels.State,
-    block_weights: Float32, statistic: Float64, channels: Float64,
+    slots: Int64, values: Float64, calendar: Float64, state: State, block_weights: Float32,
+    statistic: Float64, channels: Float64, joint: Float64,
 ) -> None:  # fmt: skip
     for i in range(slots.shape[0]):
-        series = kernels.series_of(state, slots[i])
+        series = series_of(state, slots[i])
         y = kernels.normalize(series.core, values[i])
         running_means(series, y, channels[i])
         value_familiarity(series, y, channels[i])
-        timed = kernels.has_time(calendar[i])
-        statistic[i] = kernels.calibrate(series, block_weights, channels[i], timed)
+        sparse.quiet(series, y, channels[i])
+        timed, day = kernels.has_time(calendar[i]), calendar[i, layout.TIME_FEATURES]
+        statistic[i] = kernels.judge(series, block_weights, y, timed, day, channels[i], joint[i])
 
 
 class MemoryOff:
@@ -92,10 +95,8 @@ class MemoryOff:
 
     def run(
         self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
-    ) -> tuple[Float64, Float64]:
-        """S [N] (NaN while warming up) and the channels' scores [N, 9]; then learn."""
-        statistic = np.empty(len(slots))
-        channels = np.empty((len(slots), layout.CHANNELS))
-        weights = layout.block_weights()
-        _run(slots, values, calendar, state_of(arrays), weights, statistic, channels)
-        return statistic, channels
+    ) -> Scored:
+        """Score N readings; then learn."""
+        found = Scored.empty(len(slots))
+        _run(slots, values, calendar, state_of(arrays), layout.block_weights(), *found)
+        return found

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from titans_stream.detection.layout import BLOCK, BLOCK_DECAY
+from titans_stream.detection.layout import BLOCK, BLOCK_DECAY, JOINT_AGE
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.frames import ALONE
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.evaluation.protocol import Bool, Detection, LabelledSeries
@@ -29,6 +30,9 @@ from titans_stream.records import (
     concatenate,
 )
 
+HISTORY_TERM = 0.45
+"""What a single threshold is set on is S less this for each tenfold history, of a frame together
+with what its S has already."""
 INTERVAL = 300 * SECOND
 """Spacing of readings that the engine is told to expect."""
 CHUNK = 20_000
@@ -63,17 +67,21 @@ class OurDetector:
         return build_engine(self.model, setup)
 
     def _detect(self, one: LabelledSeries) -> Detection:
-        scores, frames = self._scores(one)
+        scores, frames = self.score_rows(one)
         channels = one.channels
         columns = scores.surprise.reshape(-1, channels)
         scored = np.isin(scores.status, (Status.SCORED, Status.WARMING_UP)).reshape(-1, channels)
         surprise, p_value = scores.surprise, scores.p_value
         judged = np.flatnonzero(scored[:, 0])
+        alone = np.full(len(one), -np.inf)
+        term = HISTORY_TERM
         if frames is not None:
             # a row is a frame of the group; the last stays open where a channel is missing
             judged = np.searchsorted(scores.timestamp[::channels], frames.timestamp)
             surprise, p_value = np.full((2, len(one)), np.nan)
             surprise[judged], p_value[judged] = frames.statistic, frames.p_value
+            term -= JOINT_AGE
+            alone = _rarity_alone(scores.rarity.reshape(-1, channels))
         strangest = np.where(scored & ~np.isnan(columns), columns, -np.inf)[judged].argmax(axis=1)
         at = judged * channels + strangest
         readings = ScoredReadings(
@@ -82,10 +90,11 @@ class OurDetector:
             value=scores.value[at],
             statistic=surprise[judged],
             band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
+            alone=alone[judged],
         )
         return Detection(
             surprise=surprise,
-            statistic=surprise - 0.45 * np.log10(0.5 + _history_weight(scored[:, 0])),
+            statistic=surprise - term * np.log10(0.5 + _history_weight(scored[:, 0])),
             onsets={q: self._onsets(readings, judged, len(one), q) for q in self.budgets},
             p_value=p_value,
             expected=scores.expected[::channels],
@@ -99,7 +108,7 @@ class OurDetector:
         found[rows] = onsets(readings, self.alerts, budget)
         return found
 
-    def _scores(self, one: LabelledSeries) -> tuple[Scores, GroupScores | None]:
+    def score_rows(self, one: LabelledSeries) -> tuple[Scores, GroupScores | None]:
         """All rows through a fresh engine; [T * D], the channels of a row side by side.
 
         Several channels are a group of the engine, with a frame per row.
@@ -133,6 +142,15 @@ class OurDetector:
             concatenate(Scores, [result.scores for result in results]),
             concatenate(GroupScores, frames) if frames else None,
         )
+
+
+def _rarity_alone(rarity: Float64) -> Float64:
+    """[T]: the rarity that one of the members [T, D] alone gives a frame; -inf without a score."""
+    scored = ~np.isnan(rarity)
+    members = np.maximum(scored.sum(axis=1), 1)
+    rarest = np.where(scored, rarity, -np.inf).max(axis=1)
+    found: Float64 = rarest + np.log10(ALONE / members)
+    return found
 
 
 def _increasing(times: Int64) -> Int64:

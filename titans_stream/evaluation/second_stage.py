@@ -25,7 +25,8 @@ class ScoredReadings:
     """What the second stage reads, in order, of one series or asset.
 
     `statistic` [N] is S (of an asset its frames' S), NaN while warming up; `band` [N, 3] holds
-    expected, lower and upper. `series_id` is what alert rules are matched with.
+    expected, lower and upper. `series_id` is what alert rules are matched with; `alone` [N] the
+    rarity that one member alone gives a frame, -inf without.
     """
 
     series_id: str
@@ -33,6 +34,7 @@ class ScoredReadings:
     value: Float64
     statistic: Float64
     band: Float64
+    alone: Float64
 
 
 def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool:
@@ -44,7 +46,7 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     nothing = np.zeros(n, np.int8)
     columns = episodes.Readings(
         readings.timestamp, readings.value, readings.statistic, readings.band, nothing, interval,
-        np.repeat(rule_of(config, readings.series_id), n), nothing,
+        np.repeat(rule_of(config, readings.series_id), n), nothing, readings.alone,
     )  # fmt: skip
     written = episodes.Events(
         ArraySpec.of(episodes.Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from titans_stream.evaluation.metrics import (
     MEASURES,
     average_precision,
@@ -25,6 +27,9 @@ from titans_stream.evaluation.protocol import (
 from titans_stream.evaluation.tables import Row, Table, dump, mean, spread
 from titans_stream.evaluation.telemetry import load_sets
 
+RANKED = ("ap", "event_f1")
+"""Measures that the summary over sets ranks detectors by."""
+
 
 @dataclass(frozen=True, slots=True)
 class TelemetryReport:
@@ -38,8 +43,10 @@ class TelemetryReport:
     detections: Mapping[str, Mapping[str, Sequence[Detection]]]
 
     def to_json(self) -> dict[str, Any]:
-        """Set -> detector -> numbers."""
+        """Set -> detector -> numbers; `summary` -> detector -> numbers where sets are several."""
         numbers: dict[str, Any] = dump(self.sets)
+        if len(self.sets) > 1:
+            numbers["summary"] = dump(self.summary())
         return numbers
 
     def table(self) -> str:
@@ -59,7 +66,35 @@ class TelemetryReport:
             if own:
                 title = f"{name}: the detector's own alerts"
                 parts.append(own.text(title, ["detector"], measures))
+        if len(self.sets) > 1:
+            title = f"All {len(self.sets)} sets: mean rank, and sets won and lost by the first"
+            columns = {
+                "rank ap": "rank_ap",
+                "rank event_f1": "rank_event_f1",
+                **{f"{word} {m}": f"{word}_{m}" for m in RANKED for word in ("won", "lost")},
+            }
+            parts.append(self.summary().text(title, ["detector"], columns))
         return "\n\n".join(parts)
+
+    def summary(self) -> Table:
+        """Detectors that ran on every set, over the sets, by each of `RANKED`.
+
+        Mean rank (1 is best; equal ones share theirs), and on how many sets the first detector is
+        better (`won`) and worse (`lost`) than this one.
+        """
+        tables = list(self.sets.values())
+        names = [name for name in tables[0] if all(name in table for table in tables)]
+        rows: dict[str, dict[str, float]] = {name: {} for name in names}
+        for measure in RANKED:
+            cells = np.nan_to_num([[table[name][measure] for name in names] for table in tables])
+            better = (cells[:, None, :] > cells[:, :, None]).sum(axis=2)
+            equal = (cells[:, None, :] == cells[:, :, None]).sum(axis=2)
+            ranks = (better + (equal + 1) / 2).mean(axis=0)
+            for i, name in enumerate(names):
+                rows[name][f"rank_{measure}"] = float(ranks[i])
+                rows[name][f"won_{measure}"] = int((cells[:, 0] > cells[:, i]).sum())
+                rows[name][f"lost_{measure}"] = int((cells[:, 0] < cells[:, i]).sum())
+        return Table(rows)
 
     def series_table(self, data_set: str, detector: str) -> str:
         """One row per series, of the unshifted run."""

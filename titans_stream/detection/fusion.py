@@ -1,0 +1,121 @@
+"""How much beside how rare: magnitudes against the usual block maximum, and S from all of it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from titans_stream.detection import layout
+from titans_stream.detection.layout import Core
+from titans_stream.jit import njit
+from titans_stream.records import Float64
+
+_DECADES = 1.0 / math.log(10.0)
+
+
+class Relative(NamedTuple):
+    """Magnitudes beyond the usual block maximum, 0 there: of V, of P's error, of the value."""
+
+    transition: float
+    error: float
+    value: float
+    history: float
+    """Decayed number of past blocks."""
+
+
+@njit()
+def gate(core: Core, y: float) -> float:
+    """How predictable the series was from its last values before this one, 0 to 1."""
+    n = min(core.t + 1.0, layout.GATE_CAP)
+    ratio = (core.gate_error + layout.GATE_FLOOR) / (core.gate_size + layout.GATE_FLOOR)
+    core.gate_error += (min(abs(core.error), layout.GATE_BOUND) - core.gate_error) / n
+    core.gate_size += (min(abs(y), layout.GATE_BOUND) - core.gate_size) / n
+    if n == 1.0:
+        return 0.0
+    span = layout.GATE_CLOSED - layout.GATE_OPEN
+    return min(1.0, max(0.0, (layout.GATE_CLOSED - ratio) / span))
+
+
+@njit()
+def magnitudes(core: Core) -> Relative:
+    """The newest reading's magnitudes; then it enters the block. Before `calibrate`."""
+    return Relative(
+        _relative(core, 0, core.transition * _DECADES),
+        _relative(core, 1, math.log(1.0 + abs(core.error)) * _DECADES),
+        _relative(core, 2, math.log(1.0 + core.deviations) * _DECADES),
+        core.magnitude_weight,
+    )
+
+
+@njit()
+def _relative(core: Core, j: int, magnitude: float) -> float:
+    usual = core.magnitude[j] + layout.MAGNITUDE_ABOVE
+    prior, weight = layout.MAGNITUDE_PRIOR, core.magnitude_weight
+    total = core.magnitude_sum[j]
+    mu = (prior * usual + total) / (prior + weight)
+    spread = core.magnitude_squares[j] - 2.0 * mu * total + mu * mu * weight
+    var = prior * (layout.MAGNITUDE_VAR + (usual - mu) ** 2) + max(spread, 0.0)
+    scale = layout.MAGNITUDE_FLOOR + math.sqrt(var / (prior + weight))
+    core.magnitude[j] += (magnitude - core.magnitude[j]) / min(core.t + 1.0, layout.COUNT_CAP)
+    if core.t >= layout.BLOCK:
+        core.magnitude_partial[j] = max(core.magnitude_partial[j], magnitude)
+    beyond: float = (magnitude - mu) * 2.0 * layout.MAGNITUDE_FLOOR / scale
+    return beyond
+
+
+@njit()
+def close_magnitudes(core: Core) -> None:
+    """The block's largest magnitudes enter the sums."""
+    core.magnitude_weight = layout.BLOCK_DECAY * core.magnitude_weight + 1.0
+    for j in range(layout.MAGNITUDES):
+        top = core.magnitude_partial[j]
+        core.magnitude_sum[j] = layout.BLOCK_DECAY * core.magnitude_sum[j] + top
+        core.magnitude_squares[j] = layout.BLOCK_DECAY * core.magnitude_squares[j] + top * top
+        core.magnitude_partial[j] = -math.inf
+
+
+@njit()
+def patterned(core: Core, timed: bool, day: float) -> bool:
+    """Whether patterns of HISTORY readings are shorter than the bins of the time of day.
+
+    Longer ones are the time of day's own business. `day`: its fraction at this reading.
+    """
+    if core.t > 0.0:
+        step = day - core.day
+        if step < 0.0:
+            step += 1.0
+        core.pace += (step - core.pace) / min(core.t, float(layout.HISTORY))
+    core.day = day
+    return not timed or core.pace * layout.HISTORY * layout.HOUR_BINS < 1.0
+
+
+@njit()
+def fuse(
+    s0: float, relative: Relative, predictable: float, pattern: bool, channels: Float64,
+    joint: Float64,
+) -> float:  # fmt: skip
+    """S of a reading from the channels' scores [12] and the magnitudes; NaN while warming up.
+
+    Writes what a frame of an asset takes of it, `joint` [2]: the even part and the magnitude.
+    """
+    if math.isnan(s0):
+        joint[0] = math.nan
+        joint[1] = math.nan
+        return math.nan
+    even = s0
+    if pattern:
+        ranks = 0.5 * (channels[layout.NEXT_CHANNEL] + channels[layout.TRANSITION_CHANNEL])
+        even += layout.PATTERN * predictable * (ranks - s0)
+    open_ = 1.0 - predictable
+    age = math.log(0.5 + relative.history) * _DECADES
+    joint[0] = even + layout.JOINT_CENTRE - layout.JOINT_AGE * age
+    big = max(0.0, relative.value - layout.BIG)
+    usual = layout.JOINT_V * relative.transition + layout.JOINT_Y * relative.value
+    joint[1] = open_ * usual + layout.JOINT_BIG * big
+    young = layout.MAGNITUDE_V_BLOCKS / (layout.MAGNITUDE_V_BLOCKS + relative.history)
+    by_v = layout.MAGNITUDE_V * young * relative.transition
+    magnitude = open_ * (by_v + layout.MAGNITUDE_P * relative.error)
+    quiet = max(0.0, channels[layout.QUIET_CHANNEL] - layout.QUIET_FROM)
+    magnitude += layout.BIG_WEIGHT * big
+    statistic: float = even + magnitude + layout.QUIET_SHARE * quiet
+    return statistic
