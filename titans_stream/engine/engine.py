@@ -221,7 +221,9 @@ class StreamEngine:
             missing = judged.status == Status.MISSING
             values = np.where(missing, np.nan, bounded(columns.value))
             rules = self._scoring.rules.arrays["rule"]
-            frame, more = self._groups.run(columns, values, scores, judged, batch.cause, rules)
+            frame, more = self._groups.run(
+                columns, values, scores, judged, batch.cause, batch.normal, rules
+            )
             frames.append(frame)
             alerts += more
         alerts.sort(key=itemgetter(0))

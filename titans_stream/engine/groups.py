@@ -152,11 +152,13 @@ class Groups:
         scores: Scores,
         judged: Judgements,
         cause: Int8,
+        normal: Float64,
         rules: Records,
     ) -> tuple[GroupScores, list[tuple[int, Alert]]]:
         """Judge the frames that N readings close, and mark `scores` with their alerts.
 
-        `values` [N] are bounded, NaN where missing; `rules` [series] of `Rule`. Alerts come with
+        `values` [N] are bounded, NaN where missing; `normal` [N, 3] is what would have been normal,
+        with its band; `rules` [series] of `Rule`. Alerts come with
         the index of the reading that closed their frame.
         """
         n = len(columns)
@@ -164,7 +166,7 @@ class Groups:
         batch = Batch(
             columns.uid, columns.group, columns.timestamp + judged.rank, judged.rank, values,
             scores.status, judged.expired, scores.surprise,
-            np.column_stack([scores.expected, scores.lower, scores.upper]), cause,
+            normal, cause,
         )  # fmt: skip
         groups = self._rows.arrays
         state = State(

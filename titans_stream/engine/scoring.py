@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from titans_stream.calendar_features import calendar_features
-from titans_stream.detection import episodes
+from titans_stream.detection import episodes, judging
 from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
 from titans_stream.detection.explain import causes, make_alert
@@ -45,6 +45,7 @@ from titans_stream.engine.state import (
     order_settings,
     rule_of,
     series_state,
+    watches_of,
 )
 from titans_stream.engine.young import Kept, Young
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
@@ -88,6 +89,8 @@ class Batch:
     judged: Judgements
     scores: Scores
     cause: Int8
+    normal: Float64
+    """[N, 3]: what would have been normal for the series, with its band."""
 
 
 class Scoring:
@@ -236,6 +239,8 @@ class Scoring:
         calendar = calendar_features(seconds[~missing])
         self._detector.run(arrays, at, values, calendar)
         self._forecaster.run(arrays, at, values, calendar)
+        times, paces = kept.time[~missing], kept.pace[~missing]
+        judging.replay(at, times, seconds[~missing], values, paces, watches_of(arrays))
 
     def bring_home(self, uids: Int64) -> None:
         """Bring the rows of young series up to date, whether they are in slots or not."""
@@ -247,7 +252,7 @@ class Scoring:
         names = self._context.series.names(columns.uid)
         return Batch(
             columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
-            np.zeros(len(columns), np.int8),
+            np.zeros(len(columns), np.int8), np.full((len(columns), 3), np.nan),
         )  # fmt: skip
 
     def _learn(
@@ -281,21 +286,26 @@ class Scoring:
         n = len(take)
         columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
         values = bounded(columns.value)
-        calendar = calendar_features(self._seconds(columns.timestamp))
+        seconds = self._seconds(columns.timestamp)
+        calendar = calendar_features(seconds)
         arrays = self.slots.arrays
         statistic, channels = self._detector.run(arrays, slots, values, calendar)
         band = self._forecaster.run(arrays, slots, values, calendar)
         cause = causes(channels)
         batch.cause[take] = cause
-        written = episodes.Events(
-            ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
-            ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
+        written = judging.Events(
+            ArraySpec.of(Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
+            np.empty(n, np.int8), ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
         )  # fmt: skip
-        readings = episodes.Readings(
-            columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
+        readings = judging.Readings(
+            columns.timestamp, seconds, values, statistic, band, cause,
+            batch.judged.interval[take], batch.judged.gap[take],
             self.rules.arrays["rule"][columns.uid], (columns.group >= 0).astype(np.int8),
         )  # fmt: skip
-        count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
+        count = judging.run(
+            slots, readings, judged_tables(arrays), watches_of(arrays), self._settings, written
+        )
+        batch.normal[take] = written.normal
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T

@@ -12,9 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_stream.detection import episodes
+from titans_stream.detection import episodes, judging
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine.state import alert_settings, judged_state, judged_tables, rule_of
+from titans_stream.detection.watch import state_layout as watch_state
+from titans_stream.engine.state import (
+    alert_settings,
+    judged_state,
+    judged_tables,
+    rule_of,
+    watches_of,
+)
 from titans_stream.evaluation.protocol import Bool
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
@@ -42,15 +49,18 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     interval = np.full(n, episodes.NANOSECONDS_PER_DAY / 100.0)
     config = alerts.model_copy(update={"false_alarms_per_series_per_day": budget})
     nothing = np.zeros(n, np.int8)
-    columns = episodes.Readings(
-        readings.timestamp, readings.value, readings.statistic, readings.band, nothing, interval,
-        np.repeat(rule_of(config, readings.series_id), n), nothing,
+    columns = judging.Readings(
+        readings.timestamp, np.full(n, np.nan), readings.value, readings.statistic, readings.band,
+        nothing, interval, nothing, np.repeat(rule_of(config, readings.series_id), n), nothing,
     )  # fmt: skip
-    written = episodes.Events(
-        ArraySpec.of(episodes.Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
-        ArraySpec.of(episodes.Episode).rows(n), ArraySpec.of(episodes.EpisodeTimes).rows(n),
+    written = judging.Events(
+        ArraySpec.of(episodes.Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
+        np.empty(n, np.int8), ArraySpec.of(episodes.Episode).rows(n),
+        ArraySpec.of(episodes.EpisodeTimes).rows(n),
     )  # fmt: skip
     tables = judged_tables({name: spec.rows(1) for name, spec in judged_state().items()})
-    episodes.run(np.zeros(n, np.int64), columns, tables, alert_settings(config), written)
+    watches = watches_of({name: spec.rows(1) for name, spec in watch_state().items()})
+    slots = np.zeros(n, np.int64)
+    judging.run(slots, columns, tables, watches, alert_settings(config), written)
     opened: Bool = written.event == episodes.OPENED
     return opened
