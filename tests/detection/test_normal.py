@@ -24,8 +24,9 @@ def test_the_reference_knows_the_time_of_day_and_does_not_follow_the_event() -> 
     first = 10 * DAY + 72
     values[first : first + 200] -= 30.0
     result = score(values, 300)
-    told = [a for a in result.alerts if a.source.offset >= first]
-    alert, last = told[0], told[-1]
+    alert = first_within(result, first, len(values))
+    told = [a for a in result.alerts if a.alert_id == alert.alert_id]
+    last = told[-1]
     assert alert.source.offset <= first + 2
     assert alert.direction == "below"
     assert alert.expected == pytest.approx(60.0, abs=2.0)
@@ -33,7 +34,8 @@ def test_the_reference_knows_the_time_of_day_and_does_not_follow_the_event() -> 
     assert alert.lower is not None
     assert alert.upper - alert.lower == pytest.approx(4.0, rel=0.5)
     assert last.expected is not None
-    assert last.value < 25.0 or last.expected > 55.0
+    assert last.expected > 45.0
+    assert last.value < last.expected - 25.0
     assert last.onset_value == values[first]
     assert last.latest_value == values[last.source.offset]
     within = [a for a in told if a.lower is not None and a.lower <= a.value <= (a.upper or 0.0)]
@@ -47,7 +49,7 @@ def test_a_small_lasting_change_is_told_as_a_level(event: str) -> None:
     size = 10.0 * np.arange(DAY) / DAY if event == "drift" else 3.0
     values[first : first + DAY] += size
     alert = first_within(score(values, 300), first, first + DAY)
-    assert alert.source.offset < first + (150 if event == "drift" else 60)
+    assert alert.source.offset < first + (150 if event == "drift" else 80)
     assert alert.direction == "above"
 
 

@@ -10,10 +10,11 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is for Linux")
 from numba import cuda
 
 from titans_stream import jit_cuda
-from titans_stream.detection import episodes, judging, kernels, watch
+from titans_stream.detection import episodes, judging, kernels
 from titans_stream.detection import layout as L
 from titans_stream.detection.detector import Detector, state_of
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.watch_state import state_layout
 from titans_stream.engine import order, rhythm
 from titans_stream.engine.model import untrained_weights
 from titans_stream.engine.state import (
@@ -71,7 +72,7 @@ def second_stage() -> tuple[object, ...]:
         one(episodes.Episode).rows(1), one(episodes.EpisodeTimes).rows(1),
     )  # fmt: skip
     tables = judged_tables(rows(judged_state()))
-    watches = watches_of(rows(watch.state_layout()))
+    watches = watches_of(rows(state_layout()))
     return INDEX, readings, tables, watches, alert_settings(config), written
 
 

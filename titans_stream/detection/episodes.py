@@ -13,6 +13,7 @@ import math
 from typing import NamedTuple
 
 from titans_stream.detection import tail
+from titans_stream.detection.evidence import Evidence, no_evidence
 from titans_stream.jit import njit
 from titans_stream.memory.rows import Record
 from titans_stream.records import Records
@@ -157,26 +158,6 @@ class Reading(NamedTuple):
     """Nanoseconds between readings."""
 
 
-class Evidence(NamedTuple):
-    """What else is known of a reading of a single series; see `watch.Found`."""
-
-    rarity: float
-    what: int
-    first: float
-    second: float
-    third: float
-    far: float
-    big: bool
-    """Beyond anything plausible: an episode opens whatever the budget says."""
-    fresh: bool
-    """The reading before was plausible."""
-    minor: bool
-    """It is no critical one."""
-    limit: float
-    known_far: float
-    """Episodes like this are known up to so many half widths from normal; -1: they are not."""
-
-
 class Permission(NamedTuple):
     """What the rules say of a reading."""
 
@@ -205,14 +186,6 @@ def deviates(rule: Rule, value: float, expected: float) -> bool:
 def violates(rule: Rule, value: float) -> bool:
     """Whether a value is outside its valid range."""
     return bool(value < rule.low or value > rule.high)
-
-
-@njit(inline="always")
-def no_evidence() -> Evidence:
-    """Nothing more is known."""
-    return Evidence(
-        -9.0, 0, math.nan, math.nan, math.nan, 0.0, False, False, False, math.nan, -1.0
-    )  # fmt: skip
 
 
 @njit()

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from titans_stream.detection import episodes, habits, tail, watch
+from titans_stream.detection import episodes, habits, tail, watch, watch_state
 from titans_stream.detection.episodes import (
     RESOLVED,
-    Evidence,
     Judged,
     Permission,
     Reading,
@@ -24,6 +23,7 @@ from titans_stream.detection.episodes import (
     judged_of,
     violates,
 )
+from titans_stream.detection.evidence import Evidence
 from titans_stream.detection.normal import Moment, moment_of
 from titans_stream.jit import njit, scratch
 from titans_stream.records import Float64, Int8, Int64, Records
@@ -66,7 +66,7 @@ class Events(NamedTuple):
 
 @njit()
 def _normal(
-    found: watch.Found, series: watch.Series, time: float, interval: float, out: Float64
+    found: watch_state.Found, series: watch_state.Series, time: float, interval: float, out: Float64
 ) -> None:
     """What would be normal, in the value's units; of a counter, from its last value on."""
     reference = found.reference
@@ -85,7 +85,7 @@ def _normal(
 def _step(
     judged: Judged,
     settings: Settings,
-    series: watch.Series,
+    series: watch_state.Series,
     readings: Readings,
     i: int,
     space: tail.Space,
@@ -105,8 +105,10 @@ def _step(
     violated = violates(rule, value)
     late = series.watch.since_gap < watch.AFTER_GAP and readings.gap[i] == 0
     after_gap = series.watch.seen >= watch.SEEN and (late or readings.gap[i] == 1)
+    # what the statistic says of a counter's value is about its rise and its resets
+    usable = series.watch.counter == 0.0 or found.far > 2.0 or found.rarity > 0.0
     permission = Permission(
-        deviates(rule, value, normal[0]) and (found.strange or not after_gap),
+        deviates(rule, value, normal[0]) and (found.strange or not after_gap) and usable,
         violated,
         rule.enabled == 1.0 and readings.grouped[i] == 0,
     )
@@ -145,7 +147,7 @@ def run(
     slots: Int64,
     readings: Readings,
     tables: Tables,
-    watches: watch.State,
+    watches: watch_state.State,
     settings: Settings,
     written: Events,
 ) -> int:
@@ -157,7 +159,7 @@ def run(
     count = 0
     for i in range(slots.shape[0]):
         judged = judged_of(tables, slots[i], readings.rule[i])
-        series = watch.series_of(watches, slots[i])
+        series = watch_state.series_of(watches, slots[i])
         event = _step(judged, settings, series, readings, i, space, written)
         episode = judged.episode
         told = episode.open == 1.0 and episode.known == 0.0
@@ -177,13 +179,13 @@ def replay(
     local: Float64,
     values: Float64,
     intervals: Float64,
-    watches: watch.State,
+    watches: watch_state.State,
 ) -> None:
     """Let series learn N readings of their youth again, of which none held its reference."""
     band = _band()
     band[:] = math.nan
     for i in range(slots.shape[0]):
-        series = watch.series_of(watches, slots[i])
+        series = watch_state.series_of(watches, slots[i])
         moment: Moment = moment_of(local[i])
         time = float(times[i])
         found = watch.look(series, moment, values[i], time, intervals[i], band)

@@ -9,18 +9,13 @@ share of the alert budget. A counter (it only rises, or begins again) is watched
 from __future__ import annotations
 
 import math
-from typing import Annotated, NamedTuple
-
-import numpy as np
 
 from titans_stream.detection import dwell as dwells
 from titans_stream.detection import normal as normals
-from titans_stream.detection.dwell import Dwell
-from titans_stream.detection.habits import Habits
-from titans_stream.detection.normal import Moment, Normal, Profile, Reference
+from titans_stream.detection.normal import Moment, Reference
+from titans_stream.detection.watch_state import SIZES, Found, Series, Watch
 from titans_stream.jit import njit
-from titans_stream.memory.rows import ArraySpec, Record
-from titans_stream.records import Float32, Float64, Records
+from titans_stream.records import Float64
 
 PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE = range(9)
 """What stands out: an unusual course of usual values, the reading itself, one beyond anything
@@ -44,8 +39,6 @@ ACCUSTOMED = 15.0
 LASTING = 60.0
 """Implausible readings in a row that are a new regime."""
 LARGEST_DECAY = 1.0 - 1e-5
-SIZES = 12
-"""Octaves of size in which implausible readings are counted."""
 MINOR = 0.01
 """Of its value: a move of a constant series by less is no critical one."""
 
@@ -69,9 +62,8 @@ SMALL = 0.5
 """Of a block's usual maximum: a drift below it is small."""
 BLOCKS = 8.0
 """Blocks after which levels are judged."""
-SHARE = 1.3
-DWELL_SHARE = 1.0
-"""-log10 of the share of the budget that levels, and run lengths, have."""
+SHARE = 1.0
+"""-log10 of the share of the budget that levels have, and that run lengths have."""
 AFTER_GAP = 30.0
 """Readings after a gap that need to be strange for the time of day, too."""
 STRANGE = 4.0
@@ -84,123 +76,6 @@ SETTLED = 200.0
 """Readings of a series before which the reference is never held."""
 NOISY = 2.0
 CHANGES = 3_000.0
-
-
-class Watch(Record):
-    """What is known of a series beside its reference and runs."""
-
-    value: float
-    time: float
-    """The last reading; nanoseconds."""
-    seen: float
-    """Readings so far."""
-    rises: float
-    since_fall: float
-    counter: float
-    rate: float
-    """Of a counter: the last rate, per second."""
-    change: float
-    change_now: float
-    """Usual size of the changes, over long and lately."""
-    largest: float
-    """Largest plausible deviation so far."""
-    base: float
-    """Octave of the smallest size that is counted."""
-    large: Annotated[Float64, SIZES]
-    large_run: float
-    since_gap: float
-    hold: float
-    """Readings for which the reference is held still yet, and in a row so far."""
-    held: float
-    habit: float
-    """The habit that the last episode is counted for, negative: none."""
-    drift: Annotated[Float64, 2]
-    """Running means of the deviations from the reference and from the profile, scaled."""
-    since: Annotated[Float64, 2]
-    """Since when the drifts have been more than small; nanoseconds, 0: they are not."""
-    level: float
-    off: float
-    """Running means of the value, and of its deviation from the profile."""
-    filled: float
-    top: Annotated[Float64, 2]
-    """The block that is being filled: readings, largest drifts."""
-    weight: float
-    total: Annotated[Float64, 2]
-    square: Annotated[Float64, 2]
-
-
-def state_layout() -> dict[str, ArraySpec]:
-    """The arrays of the state, by name, in the order of `State`; every one starts at zero."""
-    return {
-        "watch": ArraySpec.of(Watch),
-        "normal": ArraySpec.of(Normal),
-        "profile": ArraySpec((normals.DAYS, normals.BINS), np.float64),
-        "profile_known": ArraySpec((normals.DAYS, normals.BINS, 2), np.float32),
-        "dwell": ArraySpec.of(Dwell),
-        "dwell_lengths": ArraySpec((dwells.CLASSES, dwells.BINS), np.float32),
-        "habits": ArraySpec.of(Habits),
-    }
-
-
-class State(NamedTuple):
-    """The state of all series, [slots, ...]."""
-
-    watch: Records
-    normal: Records
-    profile: Float64
-    profile_known: Float32
-    dwell: Records
-    dwell_lengths: Float32
-    habits: Records
-
-
-class Series(NamedTuple):
-    """The state of one series."""
-
-    watch: Watch
-    normal: Normal
-    profile: Profile
-    dwell: Dwell
-    lengths: Float32
-    habits: Habits
-
-
-class Found(NamedTuple):
-    """What is found of a reading, before anything learns from it."""
-
-    x: float
-    """The value; of a counter, its rate."""
-    reference: Reference
-    """Of x."""
-    rarity: float
-    """Of run length and level, the share of the budget taken off."""
-    what: int
-    """What stands out most."""
-    first: float
-    second: float
-    third: float
-    """Its numbers; see `explain`."""
-    far: float
-    """Half widths of the band that the reading is away; above 1 it is outside."""
-    big: bool
-    fresh: bool
-    """The reading before was plausible."""
-    minor: bool
-    """A constant series moved by next to nothing."""
-    strange: bool
-    """It is strange for the time of day."""
-    size: float
-    """|x - expected|."""
-
-
-@njit(inline="always")
-def series_of(state: State, slot: int) -> Series:
-    """The state of the series in a slot."""
-    return Series(
-        state.watch[slot], state.normal[slot],
-        Profile(state.profile[slot], state.profile_known[slot]),
-        state.dwell[slot], state.dwell_lengths[slot], state.habits[slot],
-    )  # fmt: skip
 
 
 @njit()
@@ -310,16 +185,14 @@ def look(
     run = dwells.Run(-9.0, 0.0, 0.0)
     if normal.seen >= SEEN:
         run = dwells.look(series.dwell, value, time, watch.seen)
-    if run.rarity - DWELL_SHARE > rarity:
-        rarity = run.rarity - DWELL_SHARE
+    if run.rarity - SHARE > rarity:
+        rarity = run.rarity - SHARE
         off = False
         what = PATTERN
-    if run.rarity - DWELL_SHARE > 0.0 and run.rarity - DWELL_SHARE >= rarity:
+    if run.rarity - SHARE > 0.0 and run.rarity - SHARE >= rarity:
         what, first, second = DWELL, run.time, run.longest
     elif watch.counter == 1.0 and (far > 1.0 or off):
-        what, first, second = RATE, watch.level, reference.expected
-        if off is False:
-            first = x
+        what, first, second = RATE, x if far > 1.0 else watch.level, reference.expected
     elif big:
         what, first = BIG, earlier(watch, size)
     elif far > 1.0:

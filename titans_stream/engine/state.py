@@ -31,8 +31,8 @@ from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
 from titans_stream.detection.rules import AlertConfig, resolve_rule
 from titans_stream.detection.tail import Histogram, Tail
-from titans_stream.detection.watch import State as Watches
-from titans_stream.detection.watch import state_layout as watch_state
+from titans_stream.detection.watch_state import State as Watches
+from titans_stream.detection.watch_state import state_layout as watch_state
 from titans_stream.engine.order import (
     NEVER,
     Clock,

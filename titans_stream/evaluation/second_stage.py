@@ -14,7 +14,7 @@ import numpy as np
 
 from titans_stream.detection import episodes, judging
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.detection.watch import state_layout as watch_state
+from titans_stream.detection.watch_state import state_layout as watch_state
 from titans_stream.engine.state import (
     alert_settings,
     judged_state,
