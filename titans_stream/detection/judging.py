@@ -82,6 +82,27 @@ def _normal(
 
 
 @njit()
+def _step_alone(
+    judged: Judged, settings: Settings, readings: Readings, i: int, space: tail.Space,
+    written: Events,
+) -> int:  # fmt: skip
+    """Judge reading i by its statistic alone; the band is that of the readings."""
+    value, band = readings.value[i], readings.band[i]
+    for k in range(3):
+        written.normal[i, k] = band[k]
+    reading = Reading(
+        readings.time[i], value, readings.statistic[i], band[0], band[1], band[2],
+        readings.cause[i], readings.interval[i],
+    )  # fmt: skip
+    permission = Permission(
+        deviates(judged.rule, value, band[0]),
+        violates(judged.rule, value),
+        judged.rule.enabled == 1.0 and readings.grouped[i] == 0,
+    )
+    return episodes.step(judged, settings, reading, permission, space, written.judgement[i])
+
+
+@njit()
 def _step(
     judged: Judged,
     settings: Settings,
@@ -160,7 +181,10 @@ def run(
     for i in range(slots.shape[0]):
         judged = judged_of(tables, slots[i], readings.rule[i])
         series = watch_state.series_of(watches, slots[i])
-        event = _step(judged, settings, series, readings, i, space, written)
+        if settings.watched == 0.0:
+            event = _step_alone(judged, settings, readings, i, space, written)
+        else:
+            event = _step(judged, settings, series, readings, i, space, written)
         episode = judged.episode
         told = episode.open == 1.0 and episode.known == 0.0
         written.alert[i] = 1 if told else 0

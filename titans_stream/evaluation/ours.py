@@ -82,6 +82,8 @@ class OurDetector:
             value=scores.value[at],
             statistic=surprise[judged],
             band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
+            asset=frames is not None,
+            calendar=one.timestamp is not None,
         )
         return Detection(
             surprise=surprise,

@@ -32,7 +32,8 @@ class ScoredReadings:
     """What the second stage reads, in order, of one series or asset.
 
     `statistic` [N] is S (of an asset its frames' S), NaN while warming up; `band` [N, 3] holds
-    expected, lower and upper. `series_id` is what alert rules are matched with.
+    expected, lower and upper; `calendar`: timestamps carry a time of day (UTC). `series_id` is what
+    alert rules are matched with.
     """
 
     series_id: str
@@ -40,6 +41,8 @@ class ScoredReadings:
     value: Float64
     statistic: Float64
     band: Float64
+    asset: bool
+    calendar: bool
 
 
 def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool:
@@ -49,8 +52,9 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     interval = np.full(n, episodes.NANOSECONDS_PER_DAY / 100.0)
     config = alerts.model_copy(update={"false_alarms_per_series_per_day": budget})
     nothing = np.zeros(n, np.int8)
+    local = readings.timestamp / 1e9 if readings.calendar else np.full(n, np.nan)
     columns = judging.Readings(
-        readings.timestamp, np.full(n, np.nan), readings.value, readings.statistic, readings.band,
+        readings.timestamp, local, readings.value, readings.statistic, readings.band,
         nothing, interval, nothing, np.repeat(rule_of(config, readings.series_id), n), nothing,
     )  # fmt: skip
     written = judging.Events(
@@ -61,6 +65,7 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     tables = judged_tables({name: spec.rows(1) for name, spec in judged_state().items()})
     watches = watches_of({name: spec.rows(1) for name, spec in watch_state().items()})
     slots = np.zeros(n, np.int64)
-    judging.run(slots, columns, tables, watches, alert_settings(config), written)
+    settings = alert_settings(config)._replace(watched=0.0 if readings.asset else 1.0)
+    judging.run(slots, columns, tables, watches, settings, written)
     opened: Bool = written.event == episodes.OPENED
     return opened
