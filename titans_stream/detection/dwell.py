@@ -31,6 +31,8 @@ LASTING = 4.0
 STATE_RUNS = 12.0
 OTHER_RUNS = 30.0
 """Runs after which a state, and the class of all others, are judged by their own tail."""
+LONGER = 1.1
+"""Times the longest run so far, before any run is too long."""
 AGAIN = 1.5
 """A state with fewer runs is judged like the others beyond this many times its longest run."""
 DECAY = 0.999
@@ -70,6 +72,8 @@ class Dwell(Record):
     longest: Annotated[Float64, CLASSES]
     longest_time: Annotated[Float64, CLASSES]
     """Readings and nanoseconds of the longest run."""
+    second: Annotated[Float64, CLASSES]
+    """Readings of the second longest: one long run alone makes no long tail."""
     share: Annotated[Float64, CLASSES]
     root: Annotated[Float64, CLASSES]
     scale: Annotated[Float64, CLASSES]
@@ -112,7 +116,8 @@ def _fit(dwell: Dwell, lengths: Float32, state: int) -> None:
     dwell.share[state] = min(1.0, count / max(dwell.runs[state], 1e-9))
     dwell.root[state] = root
     mean = (excess + PRIOR_RUNS * PRIOR_EXCESS * root) / (count + PRIOR_RUNS)
-    dwell.scale[state] = max(mean, LEAST_EXCESS * root)
+    seen = (math.sqrt(dwell.second[state]) - root) / math.log(2.0 + count)
+    dwell.scale[state] = max(mean, LEAST_EXCESS * root, seen)
 
 
 @njit()
@@ -143,11 +148,13 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
             dwell.total[state] = 0.0
             dwell.born[state] = readings - run
             dwell.longest[state] = 0.0
+            dwell.second[state] = 0.0
             dwell.longest_time[state] = 0.0
             for j in range(BINS):
                 lengths[state, j] = 0.0
     dwell.runs[state] = DECAY * dwell.runs[state] + 1.0
     dwell.total[state] += 1.0
+    dwell.second[state] = max(dwell.second[state], min(dwell.longest[state], run))
     dwell.longest[state] = max(dwell.longest[state], run)
     dwell.longest_time[state] = max(dwell.longest_time[state], time - dwell.started)
     if run == 1.0 and state == OTHER and dwell.single < REFIT:
@@ -200,7 +207,7 @@ def look(dwell: Dwell, value: float, time: float, readings: float) -> Run:
     none = Run(NO_RARITY, so_far, longest)
     if abs(value - dwell.anchor) > dwell.reach:
         return none
-    if dwell.run < SHORTEST or dwell.run <= dwell.longest[state] or so_far <= longest:
+    if dwell.run < max(SHORTEST, LONGER * dwell.longest[state]) or so_far < LONGER * longest:
         return none
     if state != OTHER and dwell.runs[state] < STATE_RUNS:
         if dwell.run <= AGAIN * dwell.longest[state]:

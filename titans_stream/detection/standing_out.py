@@ -70,7 +70,9 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     if kind in (watch.LEVEL, watch.SEASON):
         side = "above" if first > 0.0 else "below"
         usual = "normal" if kind == watch.LEVEL else "what is usual at this time of day"
-        words = f"the level is {abs(first):.3g} {side} {usual}, for {span(second / 1e9)}"
+        words = f"the level is {abs(first):.3g} {side} {usual}"
+        if second > 0.0:
+            words += f", for {span(second / 1e9)}"
         return f"{value}; {words}", {"off": first, "seconds": second / 1e9}
     if kind == watch.RATE:
         return _of_rate(value, first, second)

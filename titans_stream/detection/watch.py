@@ -63,7 +63,9 @@ SMALL = 0.5
 BLOCKS = 8.0
 """Blocks after which levels are judged."""
 SHARE = 1.0
-"""-log10 of the share of the budget that levels have, and that run lengths have."""
+SEASON_SHARE = 1.3
+"""-log10 of the share of the budget that levels have and that run lengths have, and of what levels
+at a time of day have: days are fewer than blocks."""
 AFTER_GAP = 30.0
 """Readings after a gap that need to be strange for the time of day, too."""
 STRANGE = 4.0
@@ -172,13 +174,16 @@ def look(
     )
     rarity = -9.0
     if watch.weight >= 5.0:
-        rarity = _level_rarity(watch, 0, drift) - SHARE
+        # only while the reading itself is on that side
+        if drift * (x - reference.expected) > abs(drift) * reference.scale:
+            rarity = _level_rarity(watch, 0, drift) - SHARE
         if reference.own:
             season = watch.drift[1] + LONG * (
                 _scaled(x - reference.profile, reference.scale) - watch.drift[1]
             )
-            of_season = _level_rarity(watch, 1, season) - SHARE
-            if of_season > rarity:
+            of_season = _level_rarity(watch, 1, season) - SEASON_SHARE
+            same_side = season * (x - reference.profile) > abs(season) * reference.scale
+            if same_side and of_season > rarity:
                 rarity = of_season
                 what = SEASON
     off = what == SEASON or (watch.weight >= 5.0 and rarity > 0.0)
