@@ -45,8 +45,10 @@ PRIOR_EXCESS = 0.3
 LEAST_EXCESS = 0.08
 """Mean excess before any run was seen, and the least one, in square roots of the threshold."""
 REFIT = 64.0
-"""Runs of a single reading between two fits."""
+"""Short runs between two fits."""
 NO_RARITY = -9.0
+_HALF_BIN = 2.0 ** (0.25 / BINS_PER_OCTAVE)
+"""The factor of a root over half a bin."""
 
 
 class Dwell(Record):
@@ -62,7 +64,7 @@ class Dwell(Record):
     state: float
     """Class of the run."""
     single: float
-    """Runs of one reading since the last fit."""
+    """Short runs since the last fit."""
     value: Annotated[Float64, STATES]
     runs: Annotated[Float64, CLASSES]
     """Decayed number of runs."""
@@ -110,9 +112,11 @@ def _fit(dwell: Dwell, lengths: Float32, state: int) -> None:
         count += float(lengths[0])
     root = math.sqrt(2.0 ** (at / BINS_PER_OCTAVE))
     excess = 0.0
+    middle = root * _HALF_BIN
     for j in range(at, BINS):
-        middle = math.sqrt(2.0 ** ((j + 0.5) / BINS_PER_OCTAVE)) if j > 0 else 1.0
-        excess += float(lengths[j]) * max(0.0, middle - root)
+        if j > 0:
+            excess += float(lengths[j]) * (middle - root)
+        middle *= _HALF_BIN * _HALF_BIN
     dwell.share[state] = min(1.0, count / max(dwell.runs[state], 1e-9))
     dwell.root[state] = root
     mean = (excess + PRIOR_RUNS * PRIOR_EXCESS * root) / (count + PRIOR_RUNS)
@@ -157,10 +161,10 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
     dwell.second[state] = max(dwell.second[state], min(dwell.longest[state], run))
     dwell.longest[state] = max(dwell.longest[state], run)
     dwell.longest_time[state] = max(dwell.longest_time[state], time - dwell.started)
-    if run == 1.0 and state == OTHER and dwell.single < REFIT:
-        # nothing but the first bin grows: decay and fit wait
+    if run < LASTING and state == OTHER and dwell.single < REFIT:
+        # most runs are short: decay and fit wait
         dwell.single += 1.0
-        lengths[state, 0] += 1.0
+        lengths[state, _bin(run)] += 1.0
         return
     decay = DECAY
     if state == OTHER:

@@ -136,7 +136,8 @@ def _step(
     episode = judged.episode
     at = habits.NONE
     known_far = -1.0
-    if episode.open == 0.0:
+    suspicious = reading.statistic > 0.0 or found.big or found.rarity > 0.0
+    if episode.open == 0.0 and suspicious:
         at = habits.find(series.habits, local)
         if habits.is_known(series.habits, at, local, found.far):
             known_far = habits.LARGER * max(1.0, series.habits.size[at])
@@ -146,7 +147,6 @@ def _step(
     )  # fmt: skip
     was_open = episode.open == 1.0
     out = written.judgement[i]
-    threshold = episodes.threshold_of(judged, settings, interval)
     event = episodes.judge(judged, settings, reading, permission, evidence, space, out)
     if episode.open == 1.0 and not was_open:
         begun = habits.NONE
@@ -156,7 +156,9 @@ def _step(
     elif episode.open == 1.0 and series.watch.habit >= 0.0:
         k = int(series.watch.habit)
         series.habits.size[k] = max(series.habits.size[k], min(found.far, 1e3))
-    hold = episode.open == 1.0 or found.big or out.rarity >= threshold
+    hold = episode.open == 1.0 or found.big
+    if not hold and out.rarity > 0.0:  # no threshold is lower
+        hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
     if event == RESOLVED and episode.readings >= settings.max_duration:
         watch.settle(series, found.reference.profile)

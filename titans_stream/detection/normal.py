@@ -39,6 +39,8 @@ ERROR_BOUND = 8.0
 """A reading adds at most this many usual errors."""
 BAND_LEVEL = 0.95
 BAND_STEP = 0.1
+_WIDER = math.exp(BAND_STEP * 0.5 * (1.0 + BAND_LEVEL))
+_NARROWER = math.exp(-BAND_STEP * 0.5 * (1.0 - BAND_LEVEL))
 FIRST_HALF_WIDTH = 2.5
 """In usual deviations; 2.5 mean absolute deviations are two standard ones."""
 
@@ -66,9 +68,9 @@ class Normal(Record):
     judged: Annotated[Float64, 3]
     """Usual error of each guess, and from how many readings."""
     guess: float
-    log_low: float
-    log_high: float
-    """Logarithms of the band's half widths, in usual deviations."""
+    low: float
+    high: float
+    """The band's half widths, in FIRST_HALF_WIDTH usual deviations."""
     bin: float
     bin_sum: float
     bin_error: float
@@ -156,8 +158,8 @@ def read(normal: Normal, profile: Profile, moment: Moment) -> Reference:
         expected = usual if guess == PROFILE else usual + normal.offset
         day = _known_day(profile, moment.day, moment.bin)
         scale = max(0.5 * scale, float(profile.known[day, moment.bin, 0]))
-    low = scale * math.exp(normal.log_low) * FIRST_HALF_WIDTH
-    high = scale * math.exp(normal.log_high) * FIRST_HALF_WIDTH
+    low = scale * normal.low * FIRST_HALF_WIDTH
+    high = scale * normal.high * FIRST_HALF_WIDTH
     own = moment.bin >= 0 and profile.known[moment.day, moment.bin, 1] >= LEARNED
     return Reference(expected, expected - low, expected + high, scale, usual, own)
 
@@ -241,10 +243,9 @@ def _middle(a: float, b: float, c: float) -> float:
 
 
 @njit()
-def _widen(log_width: float, outside: bool) -> float:
-    """One step of the quantile of a half width, in the logarithm."""
-    share = 0.5 * (1.0 - BAND_LEVEL)
-    return min(8.0, max(-6.0, log_width + BAND_STEP * ((1.0 if outside else 0.0) - share)))
+def _widen(width: float, outside: bool) -> float:
+    """One step of the quantile of a half width, in its logarithm."""
+    return min(3_000.0, max(0.003, width * (_WIDER if outside else _NARROWER)))
 
 
 @njit()
@@ -260,8 +261,8 @@ def _learn_level(normal: Normal, x: float, smooth: float, reference: Reference) 
                 _judge(normal, SHIFTED, x - usual - normal.offset)
         _choose(normal)
         if reference.scale > 0.0:
-            normal.log_low = _widen(normal.log_low, x < reference.lower)
-            normal.log_high = _widen(normal.log_high, x > reference.upper)
+            normal.low = _widen(normal.low, x < reference.lower)
+            normal.high = _widen(normal.high, x > reference.upper)
     normal.sum += smooth
     normal.count += 1.0
     if not math.isnan(usual):
@@ -292,6 +293,8 @@ def learn(
         normal.level = x
         normal.offset = math.nan
         normal.guess = LEVEL
+        normal.low = 1.0
+        normal.high = 1.0
     smooth = _middle(x, normal.last, normal.before)
     normal.before = normal.last
     normal.last = x
@@ -314,8 +317,6 @@ def forget(normal: Normal, profile: Profile) -> None:
     normal.count = 0.0
     normal.blocks = 0.0
     normal.guess = LEVEL
-    normal.log_low = 0.0
-    normal.log_high = 0.0
     normal.bin = 0.0
     for k in range(3):
         normal.error[k] = 0.0
