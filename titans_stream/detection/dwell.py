@@ -30,11 +30,11 @@ LASTING = 4.0
 """Readings of a run that makes its value a state."""
 STATE_RUNS = 12.0
 OTHER_RUNS = 30.0
-"""Runs after which a state, and the class of all others, are judged by their own tail."""
+"""Runs after which a state has a tail of its own, and the class of all others is judged."""
 LONGER = 1.1
 """Times the longest run so far, before any run is too long."""
 AGAIN = 1.5
-"""A state with fewer runs is judged like the others beyond this many times its longest run."""
+"""A state with fewer runs is judged by its longest one, beyond this many times its length."""
 DECAY = 0.999
 """Of a class's counts per run."""
 TAIL = 0.1
@@ -213,14 +213,14 @@ def look(dwell: Dwell, value: float, time: float, readings: float) -> Run:
         return none
     if dwell.run < max(SHORTEST, LONGER * dwell.longest[state]) or so_far < LONGER * longest:
         return none
+    root, scale, share = dwell.root[state], dwell.scale[state], dwell.share[state]
     if state != OTHER and dwell.runs[state] < STATE_RUNS:
         if dwell.run <= AGAIN * dwell.longest[state]:
             return none
-        state = OTHER
-    if dwell.runs[state] < (OTHER_RUNS if state == OTHER else STATE_RUNS):
+        root = math.sqrt(max(1.0, dwell.longest[state]))
+        scale, share = PRIOR_EXCESS * root, 1.0
+    elif state == OTHER and dwell.runs[state] < OTHER_RUNS:
         return none
-    excess = math.sqrt(dwell.run) - dwell.root[state]
-    per_reading = dwell.total[state] / max(readings - dwell.born[state], 1.0)
-    per_reading *= dwell.share[state]
-    log_rate = math.log(100.0 * per_reading) - max(0.0, excess) / dwell.scale[state]
+    per_reading = dwell.total[state] / max(readings - dwell.born[state], 1.0) * share
+    log_rate = math.log(100.0 * per_reading) - max(0.0, math.sqrt(dwell.run) - root) / scale
     return Run(-log_rate / math.log(10.0), so_far, longest)

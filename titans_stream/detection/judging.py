@@ -152,9 +152,9 @@ def _step(
         begun = habits.NONE
         if not violated:
             begun = habits.note(series.habits, at, local, min(found.far, 1e3))
-        series.watch.habit = begun
-    elif episode.open == 1.0 and series.watch.habit >= 0.0:
-        k = int(series.watch.habit)
+        series.watch.habit = begun + 1.0
+    elif episode.open == 1.0 and series.watch.habit > 0.0:
+        k = int(series.watch.habit) - 1
         series.habits.size[k] = max(series.habits.size[k], min(found.far, 1e3))
     hold = episode.open == 1.0 or found.big
     if not hold and out.rarity > 0.0:  # no threshold is lower

@@ -36,8 +36,10 @@ FIRST = 32.0
 """Readings before the level is known well enough to tell how far others are from it."""
 ACCUSTOMED = 15.0
 """Implausible readings of a size, or larger, that make it plausible."""
-LASTING = 60.0
+LASTING = 16.0
 """Implausible readings in a row that are a new regime."""
+CONSTANT = 1_000.0
+"""Usual deviations of a move by a series that was constant, but for next to nothing."""
 LARGEST_DECAY = 1.0 - 1e-5
 MINOR = 0.01
 """Of its value: a move of a constant series by less is no critical one."""
@@ -308,6 +310,8 @@ def _learn_sizes(series: Series, found: Found) -> None:
             watch.base = math.floor(math.log2(size)) - 1.0
         watch.large[_octave(watch, size)] += 1.0
     watch.large_run += 1.0
+    if size > CONSTANT * found.reference.scale:  # it moves for the first time but once
+        watch.largest = max(watch.largest, size)
 
 
 @njit()

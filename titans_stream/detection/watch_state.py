@@ -46,7 +46,7 @@ class Watch(Record):
     """Readings for which the reference is held still yet, and in a row so far."""
     held: float
     habit: float
-    """The habit that the last episode is counted for, negative: none."""
+    """The number of the habit that the last episode is counted for, from 1; 0: none."""
     drift: Annotated[Float64, 2]
     """Running means of the deviations from the reference and from the profile, scaled."""
     since: Annotated[Float64, 2]
