@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from titans_stream.detection import episodes, habits, tail, watch, watch_state
 from titans_stream.detection.episodes import (
-    RESOLVED,
     Judged,
     Permission,
     Reading,
@@ -160,8 +159,10 @@ def _step(
     if not hold and out.rarity > 0.0:  # no threshold is lower
         hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
-    if event == RESOLVED and episode.readings >= settings.max_duration:
-        watch.settle(series, found.reference.profile)
+    if was_open and episode.open == 0.0:
+        if episode.readings >= settings.max_duration:
+            watch.settle(series, found.reference.profile)
+        watch.forget_drifts(series.watch)
     return 0 if episode.known == 1.0 else event
 
 

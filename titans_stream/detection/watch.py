@@ -359,6 +359,15 @@ def learn(
 
 
 @njit()
+def forget_drifts(watch: Watch) -> None:
+    """An episode is over: what it left in the running means is no evidence for another."""
+    watch.off = 0.0
+    for k in range(2):
+        watch.since[k] = 0.0
+        watch.drift[k] = 0.0
+
+
+@njit()
 def settle(series: Series, usual: float) -> None:
     """What went on for long is the new normal; `usual` as in `Reference.profile`."""
     watch, normal = series.watch, series.normal
@@ -368,7 +377,4 @@ def settle(series: Series, usual: float) -> None:
     normals.settle(normal, series.profile, level, off)
     watch.hold = 0.0
     watch.held = 0.0
-    watch.off = 0.0
-    for k in range(2):
-        watch.since[k] = 0.0
-        watch.drift[k] = 0.0
+    forget_drifts(watch)
