@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from titans_stream.commands.check_budget import usual_interval
 from titans_stream.commands.check_readings import look_at, tell
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.stream.codec.json_codec import JsonCodec
@@ -110,3 +111,10 @@ def test_a_value_that_may_be_missing_is_named_with_its_setting(
         "warning: -999 lies far outside the rest and recurs in a: if it stands for a missing "
         "value, set input.missing_values: [-999]\n"
     )
+
+
+def test_the_pace_of_a_topic_is_that_of_its_usual_series() -> None:
+    rows = [("a", 60 * i, 1.0) for i in range(5)] + [("b", 70 * i, 1.0) for i in range(5)]
+    rows += [("c", 3_600 * i, 1.0) for i in range(2)] + [("d", 0, 1.0)]
+    assert usual_interval(reports(rows)) == 70.0
+    assert usual_interval(reports(rows[:1])) is None

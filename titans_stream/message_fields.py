@@ -12,37 +12,47 @@ ALERT_FIELDS: dict[str, str] = {
     "status": "opened, updated or resolved",
     "series_id": "the series or group, as rendered from the template; also the message's key",
     "severity": "warning or critical; it never falls within an episode",
-    "reason": "surprise: unlike what the series has done; valid_range: outside the range of a rule; "
-    "no_data: nothing came for too long",
+    "reason": "surprise: unlike what the series has done; valid_range: outside the range of a "
+    "rule; no_data: nothing came for too long",
     "onset": "time of the episode's first reading",
     "timestamp": "time of the reading that this message is about",
-    "peak_timestamp": "time of the episode's strangest reading so far",
-    "value": "the reading's value; of a group, that of the driving channel",
-    "expected": "what was expected, in the value's units",
-    "lower": "lower end of the band of expected values",
-    "upper": "upper end of the band of expected values",
+    "peak_timestamp": "time of the reading farthest from normal so far; of the strangest one where "
+    "all lie inside the band",
+    "value": "its value; of a group, that of the driving channel",
+    "expected": "what the series would normally have shown then, in the value's units: it does not "
+    "follow the event; null where the value lies inside the band and something else stands out",
+    "lower": "lower end of the band of normal values; null with expected",
+    "upper": "upper end of the band of normal values; null with expected",
     "band_level": "share of normal readings between lower and upper",
-    "direction": "above or below what was expected, or pattern: an unusual course of usual values",
-    "score": "how strange the reading is, from 0 to below 1",
+    "direction": "above or below what is normal, or pattern: an unusual course of usual values",
+    "score": "how strange the strangest reading is, from 0 to below 1",
     "p_value": "share of the series' normal readings that are at least as surprising",
     "surprise": "the statistic that score and p_value come from",
     "rate_per_day": "how often an episode as strange as this is due per series (group) and day",
-    "extrapolated": "true: stranger than anything in the history, so rates are extrapolated",
+    "extrapolated": "true until the series has had 300 readings, or three episodes were due: "
+    "rates come from what is usual for all series",
     "explanation": "a sentence for people",
     "duration_s": "seconds from the onset to this reading",
     "readings": "readings of the episode so far; of a group, timestamps",
     **_COMMON,
     "source": "topic, partition and offset of the input message",
     "channels": "of a group: its channels at the peak, the driving one first, at most ten; else []",
+    "onset_value": "the value at the onset",
+    "latest_value": "the value at timestamp",
+    "limit": "the limit of the valid range that was left last; null: none",
+    "what": "what stands out: value, implausible value (beyond twice all that was seen), step "
+    "(from the last reading), level (for a while, against before), level at this time of day, "
+    "rate (of a counter), dwell (time at one value), noise (size of the changes) or pattern",
+    "figures": "its numbers, by name: see below",
 }
 
 CHANNEL_FIELDS: dict[str, str] = {
     "series_id": "the channel's series",
     "share": "its part of the group's surprise, all channels together being 1",
     "value": "the channel's value",
-    "expected": "what was expected, in the value's units",
-    "lower": "lower end of the band of expected values",
-    "upper": "upper end of the band of expected values",
+    "expected": "what the channel would normally have shown, in the value's units",
+    "lower": "lower end of the band of normal values",
+    "upper": "upper end of the band of normal values",
 }
 
 SCORE_FRAME_FIELDS: dict[str, str] = {

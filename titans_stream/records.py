@@ -29,6 +29,23 @@ SCHEMA_VERSION = 1
 """Version of the published messages; raised when a field changes its meaning or goes away."""
 
 
+ALERT_SCHEMA_VERSION = 2
+"""Version of the alerts: 2 compares values with what would have been normal."""
+What = Literal[
+    "value",
+    "implausible value",
+    "step",
+    "level",
+    "level at this time of day",
+    "rate",
+    "dwell",
+    "noise",
+    "pattern",
+    "",
+]
+"""What stands out in an alert."""
+
+
 class Status(enum.IntEnum):
     """What became of one reading."""
 
@@ -171,9 +188,11 @@ class Alert:
     """A message about an episode; field names and meanings are those of docs/messages.md.
 
     The message's `alert_id` is the same for every message of an episode. Times are RFC 3339,
-    UTC. `lower` and `upper` bound `band_level` of the expected readings. NaN is published as
-    null. Of a group, `series_id` is the group's id, `channels` its channels that stand out most,
-    the driving one first, and value, expected, lower and upper are those of the driving one.
+    UTC. `expected`, `lower` and `upper` are what would have been normal at the peak; the band
+    holds `band_level` of the normal readings. They are None where the value lies inside: `what`
+    then tells what stood out instead, with its `figures`. NaN is published as null. Of a group,
+    `series_id` is the group's id, `channels` its channels that stand out most, the driving one
+    first, and the values and what was normal are those of the driving one.
     """
 
     alert_id: str
@@ -201,7 +220,12 @@ class Alert:
     model: ModelRef
     source: Source
     channels: list[Channel] = field(default_factory=list)
-    schema_version: int = SCHEMA_VERSION
+    onset_value: float | None = None
+    latest_value: float | None = None
+    limit: float | None = None
+    what: What = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    schema_version: int = ALERT_SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +371,7 @@ class Engine(Protocol):
 
 
 __all__ = [
+    "ALERT_SCHEMA_VERSION",
     "SCHEMA_VERSION",
     "Alert",
     "Channel",
@@ -368,6 +393,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "Status",
+    "What",
     "concatenate",
     "restorable",
 ]

@@ -59,7 +59,7 @@ def test_quiet_noise_raises_nothing_and_a_spike_one_episode() -> None:
     assert first.readings == 1
     assert last.readings == int(result.scores.alert.sum()) + 1
     assert last.duration_s == 60.0 * (last.readings - 1)
-    assert "expected" in first.explanation
+    assert "is normal" in first.explanation
 
 
 def test_a_dip_points_below() -> None:
@@ -90,7 +90,8 @@ def test_a_value_outside_its_valid_range_alerts_at_once_even_while_warming_up() 
     assert opened(result) == [40]
     alert = result.alerts[0]
     assert (alert.reason, alert.severity, alert.score) == ("valid_range", "critical", None)
-    assert "valid range" in alert.explanation
+    assert "it is above 60" in alert.explanation
+    assert alert.limit == 60.0
     assert opened(score(values, **rule(valid_range=[0.0, 62.0]))) == []
 
 
@@ -121,7 +122,8 @@ def test_an_episode_ends_by_itself_at_the_latest() -> None:
     values[QUIET:] += 30.0
     result = score(values, max_duration=25)
     assert int(result.scores.alert[QUIET : QUIET + 40].sum()) == 24
-    assert [a.status for a in result.alerts][:2] == ["opened", "resolved"]
+    told = [a.status for a in result.alerts if a.status != "updated"]
+    assert told[:2] == ["opened", "resolved"]
 
 
 def test_severity_rises_with_an_update() -> None:

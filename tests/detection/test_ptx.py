@@ -10,11 +10,12 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is for Linux")
 from numba import cuda
 
 from titans_stream import jit_cuda
-from titans_stream.detection import episodes, kernels
+from titans_stream.detection import episodes, judging, kernels
 from titans_stream.detection import layout as L
 from titans_stream.detection.arrays import new_space, series_of
 from titans_stream.detection.detector import Detector, state_of
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.watch_state import state_layout
 from titans_stream.engine import order, rhythm
 from titans_stream.engine.model import untrained_weights
 from titans_stream.engine.state import (
@@ -24,6 +25,7 @@ from titans_stream.engine.state import (
     judged_state,
     judged_tables,
     rule_of,
+    watches_of,
 )
 from titans_stream.memory.rows import ArraySpec
 
@@ -48,8 +50,8 @@ def _judge(arrivals, clocks, settings, written):
     order.judge(arrivals, clocks, settings, written)
 
 
-def _second_stage(slots, readings, tables, settings, written):
-    episodes.run(slots, readings, tables, settings, written)
+def _second_stage(slots, readings, tables, watches, settings, written):
+    judging.run(slots, readings, tables, watches, settings, written)
 
 
 def _turns(slots, times, values, paces, turns, schedule, interval, steps):
@@ -63,15 +65,17 @@ def rows(specs: dict[str, ArraySpec]) -> dict[str, np.ndarray]:
 def second_stage() -> tuple[object, ...]:
     one = ArraySpec.of
     config = AlertConfig()
-    readings = episodes.Readings(
-        INDEX, NUMBERS, NUMBERS, COLUMNS, FLAGS, NUMBERS, rule_of(config, "a"), FLAGS, NUMBERS
-    )
-    written = episodes.Events(
-        one(episodes.Judgement).rows(1), FLAGS, FLAGS,
+    readings = judging.Readings(
+        INDEX, NUMBERS, NUMBERS, NUMBERS, COLUMNS, FLAGS, NUMBERS, FLAGS, rule_of(config, "a"),
+        FLAGS, NUMBERS,
+    )  # fmt: skip
+    written = judging.Events(
+        one(episodes.Judgement).rows(1), COLUMNS, FLAGS, FLAGS,
         one(episodes.Episode).rows(1), one(episodes.EpisodeTimes).rows(1),
     )  # fmt: skip
     tables = judged_tables(rows(judged_state()))
-    return INDEX, readings, tables, alert_settings(config), written
+    watches = watches_of(rows(state_layout()))
+    return INDEX, readings, tables, watches, alert_settings(config), written
 
 
 CALLS = {

@@ -674,6 +674,6 @@ def test_alerts_are_json_with_their_schema_version(setup: Setup) -> None:
     running.stop()
     (record,) = setup.kafka.read(setup.kafka.alerts)
     alert = json.loads(record.value)
-    assert alert["schema_version"] == 1
+    assert alert["schema_version"] == 2
     assert alert["timestamp"] == "1970-01-01T00:00:05Z"
     assert alert["source"] == {"topic": setup.kafka.input, "partition": 0, "offset": 0}

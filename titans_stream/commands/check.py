@@ -55,9 +55,14 @@ def run(args: argparse.Namespace) -> int:
     shown = found.messages[-args.messages :] if args.messages else ()
     _offsets(connector, found)
     _messages(shown)
+    from titans_stream.commands import check_budget
     from titans_stream.commands.check_readings import look_at, tell
 
     tell(look_at(found.messages, connector.engine))
+    check_budget.tell(
+        check_budget.usual_interval(found.messages),
+        connector.alerts.false_alarms_per_series_per_day,
+    )
     _rules(connector, found)
     _model(connector)
     _forecasts(connector)

@@ -13,9 +13,10 @@ import math
 from typing import NamedTuple
 
 from titans_stream.detection import tail
+from titans_stream.detection.evidence import Evidence, no_evidence
 from titans_stream.jit import njit
 from titans_stream.memory.rows import Record
-from titans_stream.records import Float64, Int8, Int64, Records
+from titans_stream.records import Records
 
 NANOSECONDS_PER_DAY = 86_400e9
 DELTA_UP = 0.05
@@ -23,6 +24,9 @@ DELTA_MAX = 0.6
 DELTA_MIN = -0.3
 ONBOARDING_FIRST = 200.0
 ONBOARDING_LAST = 20_000.0
+HISTORY = 300.0
+DUE = 3.0
+"""Rates are extrapolated until so many readings, or so many due episodes, have been seen."""
 Q_MIN = 1e-7
 Q_MAX = 0.5
 
@@ -58,6 +62,23 @@ class Episode(Record):
     per_day: float
     """Readings a day when the last event came."""
     extrapolated: float
+    accepted: float
+    """Episodes a day that the budget accepted then."""
+    onset_value: float
+    latest_value: float
+    peak_far: float
+    """How far outside the band the peak is, in its half widths; 0: inside, or of a group."""
+    limit: float
+    """The limit of the valid range that was left, NaN: none."""
+    what: float
+    """What stands out at the peak, and its numbers; see `watch`."""
+    first: float
+    second: float
+    third: float
+    known: float
+    """1: it comes every week, and nobody is told."""
+    known_far: float
+    """How far outside the band a reading of it may be."""
 
 
 class EpisodeTimes(Record):
@@ -101,6 +122,7 @@ class Settings(NamedTuple):
     log_critical: float
     update_every: float
     onboarding: float
+    watched: float = 1.0  # 0: single series are judged by their statistic alone
 
 
 class Tables(NamedTuple):
@@ -149,34 +171,6 @@ class Permission(NamedTuple):
     enabled: bool
 
 
-class Readings(NamedTuple):
-    """N readings as columns; `band` [N, 3] holds expected, lower and upper; `rule` [N].
-
-    `grouped` is 1 where no episode opens because a group's does.
-    """
-
-    time: Int64
-    value: Float64
-    statistic: Float64
-    band: Float64
-    cause: Int8
-    interval: Float64
-    rule: Records
-    grouped: Int8
-    alone: Float64
-    """As in `Reading`."""
-
-
-class Events(NamedTuple):
-    """What a run writes: by reading [N] `judgement`, `alert` and `event`; by event the state."""
-
-    judgement: Records
-    alert: Int8
-    event: Int8
-    episode: Records
-    times: Records
-
-
 @njit()
 def deviates(rule: Rule, value: float, expected: float) -> bool:
     """Whether direction and least deviation allow an alert; they need an expected value."""
@@ -198,22 +192,45 @@ def violates(rule: Rule, value: float) -> bool:
 
 
 @njit()
-def _set_peak(
-    episode: Episode, times: EpisodeTimes, reading: Reading, rarity: float, p_value: float
-) -> None:
-    episode.peak_c = rarity
+def crossed(rule: Rule, value: float) -> float:
+    """The limit of its valid range that a value is outside of; NaN: none."""
+    if value > rule.high:
+        return rule.high
+    return rule.low if value < rule.low else math.nan
+
+
+@njit()
+def _set_peak(episode: Episode, times: EpisodeTimes, reading: Reading, evidence: Evidence) -> None:
+    """The reading is the one to quote: the farthest outside its band, else the strangest."""
+    episode.peak_far = evidence.far if evidence.far > 1.0 else 0.0
+    episode.what = evidence.what
+    episode.first = evidence.first
+    episode.second = evidence.second
+    episode.third = evidence.third
     episode.peak_value = reading.value
     episode.peak_expected = reading.expected
     episode.peak_lower = reading.lower
     episode.peak_upper = reading.upper
-    episode.peak_s = reading.statistic
-    episode.peak_p = p_value
     episode.cause = reading.cause
     times.peak = reading.time
 
 
 @njit()
-def _open(episode: Episode, times: EpisodeTimes, time: int, violated: bool) -> None:
+def _set_strangest(episode: Episode, statistic: float, judgement: Judgement) -> None:
+    episode.peak_c = judgement.rarity
+    episode.peak_s = statistic
+    episode.peak_p = judgement.p_value
+
+
+@njit()
+def _open(
+    episode: Episode,
+    times: EpisodeTimes,
+    reading: Reading,
+    permission: Permission,
+    evidence: Evidence,
+) -> None:
+    violated = permission.violated
     episode.open = 1.0
     episode.readings = 0.0
     episode.quiet = 0.0
@@ -222,8 +239,13 @@ def _open(episode: Episode, times: EpisodeTimes, time: int, violated: bool) -> N
     episode.since_update = 0.0
     episode.critical = 0.0
     episode.violation = 1.0 if violated else 0.0
-    times.onset = time
-    if not violated:
+    episode.limit = evidence.limit
+    episode.onset_value = reading.value
+    episode.latest_value = reading.value
+    episode.known = 1.0 if evidence.known_far >= evidence.far and not violated else 0.0
+    episode.known_far = evidence.known_far
+    times.onset = reading.time
+    if not violated and not evidence.big:
         episode.delta = min(DELTA_MAX, episode.delta + DELTA_UP)
 
 
@@ -237,43 +259,69 @@ def _budget(rule: Rule, settings: Settings, scored: float, interval: float) -> f
 
 
 @njit()
+def _begins(
+    episode: Episode, settings: Settings, permission: Permission, evidence: Evidence
+) -> bool:
+    """Whether an episode opens with a reading; `episode.above` already counts it."""
+    if permission.violated:
+        return permission.enabled
+    silence = settings.cool_down
+    if silence < 0.0:
+        silence = (
+            0.0
+            if evidence.big and evidence.fresh
+            else min(150.0, max(30.0, 0.045 * episode.scored))
+        )
+    quiet = episode.readings == 0.0 or episode.since_onset > silence
+    lasts = episode.above >= settings.min_duration
+    return permission.enabled and quiet and lasts
+
+
+@njit()
 def _follow(
     judged: Judged,
     settings: Settings,
     reading: Reading,
     judgement: Judgement,
     permission: Permission,
+    evidence: Evidence,
     threshold: float,
-    eligible: bool,
 ) -> int:
     """One step of the state machine; returns the event."""
     episode, times = judged.episode, judged.times
     c, violated = judgement.rarity, permission.violated
+    eligible = permission.permitted and (c >= threshold or evidence.big)
     event = 0
     episode.since_onset += 1.0
     if episode.open == 0.0:
         episode.above = episode.above + 1.0 if eligible else 0.0
-        silence = settings.cool_down
-        if silence < 0.0:
-            silence = min(150.0, max(30.0, 0.045 * episode.scored))
-        first = episode.readings == 0.0
-        quiet = first or episode.since_onset > silence
-        if permission.enabled and (violated or (quiet and episode.above >= settings.min_duration)):
-            _open(episode, times, reading.time, violated)
-            _set_peak(episode, times, reading, c, judgement.p_value)
+        if _begins(episode, settings, permission, evidence):
+            _open(episode, times, reading, permission, evidence)
+            _set_peak(episode, times, reading, evidence)
+            _set_strangest(episode, reading.statistic, judgement)
             event = OPENED
     if episode.open == 0.0:
         return event
     episode.readings += 1.0
     episode.since_update += 1.0
-    if c > episode.peak_c or math.isnan(episode.peak_c):
-        _set_peak(episode, times, reading, c, judgement.p_value)
+    episode.latest_value = reading.value
+    outside = evidence.far if evidence.far > 1.0 else 0.0
+    stranger = c > episode.peak_c or math.isnan(episode.peak_c)
+    if outside > episode.peak_far or (stranger and outside == episode.peak_far):
+        _set_peak(episode, times, reading, evidence)
+    if stranger:
+        _set_strangest(episode, reading.statistic, judgement)
     if violated:
         episode.violation = 1.0
-    if (violated or c >= threshold + settings.log_critical) and episode.critical == 0.0:
+        episode.limit = evidence.limit
+    if episode.known == 1.0 and (violated or evidence.far > episode.known_far):
+        episode.known = 0.0
+        event = OPENED
+    grave = violated or (c >= threshold + settings.log_critical and not evidence.minor)
+    if grave and episode.critical == 0.0:
         episode.critical = 1.0
         event = max(event, UPDATED) if event != OPENED else OPENED
-    calm = not violated and not c >= threshold - settings.hysteresis
+    calm = not (violated or evidence.big or c >= threshold - settings.hysteresis)
     episode.quiet = episode.quiet + 1.0 if calm else 0.0
     too_long = episode.readings >= settings.max_duration
     if event != OPENED and (episode.quiet >= settings.resolve_after or too_long):
@@ -296,6 +344,27 @@ def step(
     space: tail.Space,
     out: Judgement,
 ) -> int:
+    """Judge one frame and learn from it; writes the judgement and returns the event."""
+    return judge(judged, settings, reading, permission, no_evidence(), space, out)
+
+
+@njit()
+def threshold_of(judged: Judged, settings: Settings, interval: float) -> float:
+    """The rarity from which the next reading is strange enough."""
+    q = _budget(judged.rule, settings, judged.episode.scored, interval)
+    return -math.log10(q) + judged.episode.delta
+
+
+@njit()
+def judge(
+    judged: Judged,
+    settings: Settings,
+    reading: Reading,
+    permission: Permission,
+    evidence: Evidence,
+    space: tail.Space,
+    out: Judgement,
+) -> int:
     """Judge one reading and learn from it; writes the judgement and returns the event."""
     episode, statistic = judged.episode, reading.statistic
     warm = not math.isnan(statistic)
@@ -306,11 +375,10 @@ def step(
     out.p_value = math.nan
     out.score = 0.0
     if warm:
-        out.rarity = max(tail.rarity(judged.tail, statistic, space), reading.alone)
+        out.rarity = max(tail.rarity(judged.tail, statistic, space), evidence.rarity, reading.alone)
         out.p_value = tail.p_value(judged.histogram, statistic)
         out.score = tail.score(statistic)
-    eligible = warm and out.rarity >= threshold and permission.permitted
-    event = _follow(judged, settings, reading, out, permission, threshold, eligible)
+    event = _follow(judged, settings, reading, out, permission, evidence, threshold)
     if warm:
         episode.delta = max(DELTA_MIN, episode.delta - DELTA_UP * q / 100.0)
         tail.learn(judged.tail, statistic, space)
@@ -323,7 +391,9 @@ def step(
 @njit()
 def _note_rate(episode: Episode, q: float, interval: float) -> None:
     episode.per_day = NANOSECONDS_PER_DAY / interval
-    episode.extrapolated = 1.0 if q * episode.scored / 100.0 < 3.0 else 0.0
+    episode.accepted = q * episode.per_day / 100.0
+    short = episode.scored < HISTORY and q * episode.scored / 100.0 < DUE
+    episode.extrapolated = 1.0 if short else 0.0
 
 
 @njit()
@@ -333,8 +403,11 @@ def open_at_once(judged: Judged, settings: Settings, reading: Reading) -> None:
     `step` takes the frame in afterwards, as the episode's first.
     """
     episode, times = judged.episode, judged.times
-    _open(episode, times, reading.time, True)
-    _set_peak(episode, times, reading, math.nan, math.nan)
+    _open(episode, times, reading, Permission(True, True, True), no_evidence())
+    _set_peak(episode, times, reading, no_evidence())
+    episode.peak_c = math.nan
+    episode.peak_s = math.nan
+    episode.peak_p = math.nan
     episode.critical = 1.0
     episode.since_onset = -1.0
     q = _budget(judged.rule, settings, episode.scored, reading.interval)
@@ -347,35 +420,3 @@ def judged_of(tables: Tables, slot: int, rule: Rule) -> Judged:
     return Judged(
         tables.tail[slot], tables.histogram[slot], tables.episode[slot], tables.times[slot], rule
     )
-
-
-@njit(nogil=True)
-def run(
-    slots: Int64, readings: Readings, tables: Tables, settings: Settings, written: Events
-) -> int:
-    """Judge N readings in order; slots [N] names each reading's slot of the tables.
-
-    Returns the number of events.
-    """
-    space = tail.new_space()
-    count = 0
-    for i in range(slots.shape[0]):
-        judged = judged_of(tables, slots[i], readings.rule[i])
-        value, band = readings.value[i], readings.band[i]
-        reading = Reading(
-            readings.time[i], value, readings.statistic[i], band[0], band[1], band[2],
-            readings.cause[i], readings.interval[i], readings.alone[i],
-        )  # fmt: skip
-        permission = Permission(
-            deviates(judged.rule, value, band[0]),
-            violates(judged.rule, value),
-            judged.rule.enabled == 1.0 and readings.grouped[i] == 0,
-        )
-        event = step(judged, settings, reading, permission, space, written.judgement[i])
-        written.alert[i] = 1 if judged.episode.open == 1.0 else 0
-        written.event[i] = event
-        if event != 0:
-            written.episode[count] = judged.episode
-            written.times[count] = judged.times
-            count += 1
-    return count

@@ -18,6 +18,8 @@ from titans_stream.detection.episodes import (
     Episode,
     EpisodeTimes,
 )
+from titans_stream.detection.normal import BAND_LEVEL
+from titans_stream.detection.standing_out import Standing, standing_of
 from titans_stream.records import Alert, Channel, Float64, Int8, ModelRef, Source
 from titans_stream.times import format_timestamp
 
@@ -37,9 +39,10 @@ CAUSES = (
 )
 """What a channel's score means, in the order of the channels."""
 
-BAND_LEVEL = 0.95
 NAMED_SHARE = 0.8
 """An explanation names channels until they make up this share, ..."""
+COMMON = 0.01
+"""Share of readings as strange, from which on the share says nothing."""
 MOST_NAMED = 3
 """... but no more than this."""
 _STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
@@ -80,6 +83,7 @@ def make_alert(
     """
     violation = state.violation == 1.0
     per_day = _rate_per_day(state)
+    standing = standing_of(state, bool(channels))
     return Alert(
         alert_id=alert_id(series_id, source.partition, int(times.onset), bool(channels)),
         status=_STATUS[event],
@@ -90,22 +94,27 @@ def make_alert(
         timestamp=format_timestamp(timestamp),
         peak_timestamp=format_timestamp(int(times.peak)),
         value=float(state.peak_value),
-        expected=_finite(state.peak_expected),
-        lower=_finite(state.peak_lower),
-        upper=_finite(state.peak_upper),
+        expected=_finite(state.peak_expected) if standing.outside else None,
+        lower=_finite(state.peak_lower) if standing.outside else None,
+        upper=_finite(state.peak_upper) if standing.outside else None,
         band_level=BAND_LEVEL,
-        direction=_direction(state),
+        direction=standing.direction,
         score=None if math.isnan(state.peak_s) else float(tail.score(state.peak_s)),
         p_value=_finite(state.peak_p),
         surprise=_finite(state.peak_s),
         rate_per_day=per_day,
         extrapolated=bool(state.extrapolated == 1.0),
-        explanation=_explain(state, per_day, series_id, channels) + _ended(event),
+        explanation=_explain(state, standing, per_day, series_id, channels) + _ended(event),
         duration_s=(timestamp - int(times.onset)) / 1e9,
         readings=int(state.readings),
         model=model,
         source=source,
         channels=list(channels),
+        onset_value=_finite(state.onset_value),
+        latest_value=_finite(state.latest_value),
+        limit=_finite(state.limit) if violation else None,
+        what=standing.what,
+        figures=standing.figures,
     )
 
 
@@ -122,36 +131,50 @@ def _rate_per_day(state: Episode) -> float | None:
     return None if math.isnan(c) else float(10.0**-c * state.per_day / 100.0)
 
 
-def _direction(state: Episode) -> Literal["above", "below", "pattern"]:
-    value, lower, upper = state.peak_value, state.peak_lower, state.peak_upper
-    if value > upper:
-        return "above"
-    return "below" if value < lower else "pattern"
-
-
 def _explain(
-    state: Episode, per_day: float | None, series_id: str, channels: Sequence[Channel]
+    state: Episode,
+    standing: Standing,
+    per_day: float | None,
+    series_id: str,
+    channels: Sequence[Channel],
 ) -> str:
     parts = []
-    value = f"{state.peak_value:.6g}"
-    what = "series"
+    name = ""
     if channels:
-        what = "group"
         parts.append(f"driven by {_shares(series_id, channels)}")
-        value = f"{_short(series_id, channels[0].series_id)} {value}"
+        name = f"{_short(series_id, channels[0].series_id)} "
     if state.violation == 1.0:
-        parts.append("the value left its valid range")
-    if math.isfinite(state.peak_expected):
-        band = f"{state.peak_lower:.6g} to {state.peak_upper:.6g}"
-        parts.append(f"{value} where {state.peak_expected:.6g} ({band}) was expected")
-    else:
-        parts.append(f"value {value}")
+        parts.append(f"the value left its valid range: {_limit(state)}")
+    parts.append(name + standing.words)
+    if state.readings > 1.0:
+        parts.append(f"{state.onset_value:.6g} at the onset, {state.latest_value:.6g} now")
     if per_day is not None:
-        parts.append(CAUSES[int(state.cause)])
-        parts.append(f"this strange about {_how_often(per_day)} for this {what}")
+        if standing.needs_cause:
+            parts.append(CAUSES[int(state.cause)])
+        rare = _how_rare(per_day, state)
+        if rare:
+            parts.append(f"{rare} for this {'group' if channels else 'series'}")
         if state.extrapolated == 1.0:
             parts.append("extrapolated from a short history")
     return "; ".join(parts)
+
+
+def _limit(state: Episode) -> str:
+    side = "above" if state.peak_value > state.limit else "below"
+    return f"it is {side} {state.limit:.6g}"
+
+
+def _how_rare(per_day: float, state: Episode) -> str:
+    """How rare an episode is, in words that fit the budget."""
+    times = state.accepted / per_day if per_day > 0.0 else math.inf
+    if times >= 0.4:
+        if times < 1.5:
+            return f"about as rare as you accept, {_how_often(per_day)}"
+        many = f"{times:.2g}" if times < 1_000.0 else "more than 1000"
+        return f"{many} times rarer than you accept, {_how_often(per_day)}"
+    if not 0.0 < state.peak_p < COMMON:
+        return ""
+    return f"about one reading in {float(f'{1.0 / state.peak_p:.2g}'):,.0f} is this strange"
 
 
 def _shares(group: str, channels: Sequence[Channel]) -> str:

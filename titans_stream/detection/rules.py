@@ -23,13 +23,13 @@ class SeriesRule(BaseModel):
 
     series: str = Field(min_length=1, description="glob over series ids, e.g. 'plant1/*/pressure'")
     direction: Direction | None = Field(
-        default=None, description="alert only on values above, or below, what was expected"
+        default=None, description="alert only on values above, or below, what is normal"
     )
     min_deviation: float | None = Field(
-        default=None, ge=0, description="least |value - expected| of an alert, in the value's units"
+        default=None, ge=0, description="least |value - normal| of an alert, in the value's units"
     )
     min_deviation_ratio: float | None = Field(
-        default=None, ge=0, description="least |value - expected| / |expected| of an alert"
+        default=None, ge=0, description="least |value - normal| / |normal| of an alert"
     )
     valid_range: tuple[float | None, float | None] | None = Field(
         default=None, description="[low, high]; a value outside is an alert at once"

@@ -259,7 +259,7 @@ class StreamEngine:
             values = np.where(missing, np.nan, bounded(columns.value))
             rules = self._scoring.rules.arrays["rule"]
             frame, more = self._groups.run(
-                columns, values, scores, judged, batch.joint, batch.cause, rules
+                columns, values, scores, judged, batch.joint, batch.cause, batch.normal, rules
             )
             frames.append(frame)
             alerts += more

@@ -24,6 +24,7 @@ from titans_stream.detection.episodes import (
     Permission,
     Reading,
     Rule,
+    crossed,
     deviates,
     judged_of,
     open_at_once,
@@ -235,6 +236,7 @@ def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> 
         int(b.cause[i]), _interval(s, limits, g), -math.inf,
     )  # fmt: skip
     open_at_once(judged, limits.alerts, reading)
+    judged.episode.limit = crossed(s.series_rule[b.uid[i]], b.value[i])
     sums = s.sums[g]
     sums.opened = 1.0
     sums.peak_positive = 0.0
@@ -311,6 +313,8 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
     )  # fmt: skip
     permission = Permission(permitted, violated, judged.rule.enabled == 1.0)
     kind = step(judged, limits.alerts, reading, permission, space, out)
+    if violated:
+        episode.limit = crossed(s.series_rule[int(driver.uid)], driver.value)
     followed = kind != 0 or episode.open == 1.0
     if followed and known and judged.times.peak == time:
         _copy_channels(s.peak[g], s.channels[g])

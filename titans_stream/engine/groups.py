@@ -169,19 +169,21 @@ class Groups:
         judged: Judgements,
         joint: Float64,
         cause: Int8,
+        normal: Float64,
         rules: Records,
     ) -> tuple[GroupScores, list[tuple[int, Alert]]]:
         """Judge the frames that N readings close, and mark `scores` with their alerts.
 
-        `values` [N] are bounded, NaN where missing; `joint` [N, 2] as `Scored` has it; `rules`
-        [series] of `Rule`. Alerts come with the index of the reading that closed their frame.
+        `values` [N] are bounded, NaN where missing; `joint` [N, 2] as `Scored` has it; `normal`
+        [N, 3] is what would have been normal, with its band; `rules` [series] of `Rule`. Alerts
+        come with the index of the reading that closed their frame.
         """
         n = len(columns)
         self._members.reserve(int(columns.uid.max(initial=-1)) + 1)
         batch = Batch(
             columns.uid, columns.group, columns.timestamp + judged.rank, judged.rank, values,
             scores.status, judged.expired, scores.surprise, joint, scores.rarity,
-            np.column_stack([scores.expected, scores.lower, scores.upper]), cause,
+            normal, cause,
         )  # fmt: skip
         groups = self._rows.arrays
         state = State(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_stream.detection.explain import BAND_LEVEL
+from titans_stream.detection.normal import BAND_LEVEL
 from titans_stream.detection.rules import AlertConfig, resolve_rule
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.groups import Groups

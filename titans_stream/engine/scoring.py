@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from titans_stream.calendar_features import calendar_features
-from titans_stream.detection import episodes
+from titans_stream.detection import episodes, judging
 from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
 from titans_stream.detection.explain import causes, make_alert
 from titans_stream.detection.rules import AlertConfig
-from titans_stream.engine.after_gap import AfterGap
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
@@ -47,6 +46,7 @@ from titans_stream.engine.state import (
     order_settings,
     rule_of,
     series_state,
+    watches_of,
 )
 from titans_stream.engine.young import Kept, Young
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
@@ -92,6 +92,8 @@ class Batch:
     cause: Int8
     joint: Float64
     """[N, 2], as `Scored` has it."""
+    normal: Float64
+    """[N, 3]: what would have been normal for the series, with its band."""
 
 
 class Scoring:
@@ -123,7 +125,6 @@ class Scoring:
         # a replay is shown to be exact for the model's own detector
         self._keeps_young = detector is None
         self.slots.home = self
-        self._after_gap = AfterGap()
         self.due = 0.0
         """False episodes that the budgets allow for the time that was scored."""
         self.expired = 0
@@ -148,7 +149,6 @@ class Scoring:
         """A uid is given out to a new series."""
         self.rules.reserve(uid + 1)
         self.rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
-        self._after_gap.admit(uid)
         if self._keeps_young:
             self.young.admit(uid)
 
@@ -201,7 +201,6 @@ class Scoring:
             "young": np.flatnonzero(young),
             **self.young.export(uids[young]),
             **self.slots.export(uids[~young]),
-            **self._after_gap.export(uids),
         }
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
@@ -211,7 +210,6 @@ class Scoring:
             raise ValueError("state: array 'young' names what is not there")
         warm = np.delete(uids, places)
         self.slots.load(warm, arrays)
-        self._after_gap.load(uids, arrays)
         self.young.forget(warm)
         if len(places):
             self.young.load(uids[places], arrays)
@@ -260,6 +258,8 @@ class Scoring:
         calendar = calendar_features(seconds[~missing])
         self._detector.run(arrays, at, values, calendar)
         self._forecaster.run(arrays, at, values, calendar)
+        times, paces = kept.time[~missing], kept.pace[~missing]
+        judging.replay(at, times, seconds[~missing], values, paces, watches_of(arrays))
 
     def bring_home(self, uids: Int64) -> None:
         """Bring the rows of young series up to date, whether they are in slots or not."""
@@ -272,6 +272,7 @@ class Scoring:
         return Batch(
             columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
             np.zeros(len(columns), np.int8), np.full((len(columns), 2), np.nan),
+            np.full((len(columns), 3), np.nan),
         )  # fmt: skip
 
     def _learn(
@@ -305,24 +306,27 @@ class Scoring:
         n = len(take)
         columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
         values = bounded(columns.value)
-        calendar = calendar_features(self._seconds(columns.timestamp))
+        seconds = self._seconds(columns.timestamp)
+        calendar = calendar_features(seconds)
         arrays = self.slots.arrays
         statistic, channels, joint = self._detector.run(arrays, slots, values, calendar)
         band = self._forecaster.run(arrays, slots, values, calendar)
         cause = causes(channels)
         batch.cause[take], batch.joint[take] = cause, joint
-        written = episodes.Events(
-            ArraySpec.of(Judgement).rows(n), np.empty(n, np.int8), np.empty(n, np.int8),
-            ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
-        )  # fmt: skip
         rules = self.rules.arrays["rule"][columns.uid]
-        self._after_gap.hold(columns.uid, batch.judged.gap[take], values, cause, rules)
-        readings = episodes.Readings(
-            columns.timestamp, values, statistic, band, cause, batch.judged.interval[take],
-            rules, (columns.group >= 0).astype(np.int8),
-            np.full(n, -np.inf),
+        written = judging.Events(
+            ArraySpec.of(Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
+            np.empty(n, np.int8), ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
         )  # fmt: skip
-        count = episodes.run(slots, readings, judged_tables(arrays), self._settings, written)
+        readings = judging.Readings(
+            columns.timestamp, seconds, values, statistic, band, cause,
+            batch.judged.interval[take], batch.judged.gap[take],
+            rules, (columns.group >= 0).astype(np.int8), np.full(n, -np.inf),
+        )  # fmt: skip
+        count = judging.run(
+            slots, readings, judged_tables(arrays), watches_of(arrays), self._settings, written
+        )
+        batch.normal[take] = written.normal
         self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic

@@ -5,6 +5,8 @@
 | core, history, memory, cells, blocks | the detector | slot |
 | one_step, one_step_memory, one_step_errors | the forecast of the next reading | slot |
 | clock, jump, held, pace, stamp | event time | slot |
+| watch, normal, profile, profile_known | what is normal for the series | slot |
+| dwell, dwell_lengths, habits | how long it stays at one value; weekly episodes | slot |
 | tail, histogram, episode, episode_times | the second stage and its episode | slot |
 | forecast_*, period_*, interval_*, mal_* | forecasts of many steps, where there are any | slot |
 | rule | what the configuration says of the series: no memory, in no snapshot | by uid |
@@ -29,6 +31,8 @@ from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
 from titans_stream.detection.rules import AlertConfig, resolve_rule
 from titans_stream.detection.tail import Histogram, Tail
+from titans_stream.detection.watch_state import State as Watches
+from titans_stream.detection.watch_state import state_layout as watch_state
 from titans_stream.durations import DAY
 from titans_stream.engine.order import (
     NEVER,
@@ -48,7 +52,7 @@ from titans_stream.records import Float64, Records
 _DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
 
 
-LATER = ("jump", "held", "stamp", "forecast_shared")
+LATER = ("jump", "held", "stamp", "forecast_shared", *watch_state())
 """Arrays that states of earlier releases lack."""
 
 
@@ -75,7 +79,9 @@ def judged_state() -> dict[str, ArraySpec]:
 
 def series_state() -> dict[str, ArraySpec]:
     """What a series has in its slot without forecasts of many steps, by name."""
-    return {**detector_state(), **one_step_state(), **clock_state(), **judged_state()}
+    return {
+        **detector_state(), **one_step_state(), **clock_state(), **watch_state(), **judged_state()
+    }  # fmt: skip
 
 
 def fresh_series() -> dict[str, Array]:
@@ -88,6 +94,11 @@ def fresh_series() -> dict[str, Array]:
 def judged_tables(arrays: Mapping[str, Array]) -> Tables:
     """The second stage's arrays out of a state's."""
     return Tables(*(arrays[name] for name in judged_state()))
+
+
+def watches_of(arrays: Mapping[str, Array]) -> Watches:
+    """What is normal for series, out of a state's arrays."""
+    return Watches(*(arrays[name] for name in watch_state()))
 
 
 def clocks_of(arrays: Mapping[str, Array]) -> Clocks:

@@ -91,6 +91,8 @@ class OurDetector:
             statistic=surprise[judged],
             band=np.column_stack((scores.expected, scores.lower, scores.upper))[at],
             alone=alone[judged],
+            asset=frames is not None,
+            calendar=one.timestamp is not None,
         )
         return Detection(
             surprise=surprise,

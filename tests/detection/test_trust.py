@@ -1,0 +1,133 @@
+"""What anyone sees is alerted at once, and an alert says it in numbers that make sense."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.detection.test_episodes import rule
+from tests.engine.streams import MODEL
+from titans_stream.detection.rules import AlertConfig
+from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.records import Alert, Readings, Results
+
+START = 1_767_225_600
+"""Thursday 2026-01-01 00:00 UTC."""
+
+
+def score(values: np.ndarray, step: float, **alerts: object) -> Results:
+    """One series, a reading each `step` seconds; NaN: none there."""
+    one = StreamEngine(EngineConfig(device="cpu"), AlertConfig.model_validate(alerts), MODEL, "in")
+    at = np.flatnonzero(np.isfinite(values))
+    times = ((START + at * step) * 1e9).astype(np.int64)
+    return one.process(
+        Readings(["a"] * len(at), times, values[at], np.zeros(len(at), np.int32), at)
+    )
+
+
+def opened(result: Results) -> list[int]:
+    return [alert.source.offset for alert in result.alerts if alert.status == "opened"]
+
+
+def first_within(result: Results, first: int, last: int) -> Alert:
+    return next(
+        a for a in result.alerts if a.status == "opened" and first <= a.source.offset < last
+    )
+
+
+@pytest.mark.parametrize("step", [1, 5, 60, 300])
+@pytest.mark.parametrize("spike", [45.0, 100.0, 1000.0])
+def test_absurd_values_among_plain_ones_are_alerted(step: int, spike: float) -> None:
+    values = np.random.default_rng(4).uniform(20, 30, 7200).round(2)
+    at = [1500, 3000, 4500, 6000, 7000]
+    values[at] = spike
+    result = score(values, step)
+    found = opened(result)
+    assert set(at) <= set(found)
+    assert len(set(found) - set(at)) <= 1
+    alert = first_within(result, 3000, 3001)
+    assert alert.lower is not None
+    assert alert.upper is not None
+    assert 15.0 < alert.lower < 22.0 < 28.0 < alert.upper < 35.0
+    if spike > 45.0:
+        assert alert.what == "implausible value"
+        assert alert.figures == {"earlier": 1.0}
+
+
+@pytest.mark.parametrize(("step", "gap", "n", "wanted"), [(1, 100, 3000, 14), (60, 500, 12000, 11)])
+def test_spikes_of_forty_deviations(step: int, gap: int, n: int, wanted: int) -> None:
+    values = np.random.default_rng(3).normal(50.0, 1.0, n)
+    at = np.arange(n // 2, n, gap)
+    values[at] = 90.0
+    found = opened(score(values, step))
+    assert len(set(found) & set(at.tolist())) >= wanted
+    assert len(set(found) - set(at.tolist())) <= 2
+
+
+def test_spikes_of_one_size_become_a_habit() -> None:
+    values = np.random.default_rng(3).normal(50.0, 1.0, 12_000)
+    at = np.arange(1500, 12_000, 250)
+    values[at] = 90.0
+    result = score(values, 1)
+    found = opened(result)
+    assert found[:15] == at[:15].tolist()
+    assert len(found) <= 18
+    rare = [a for a in result.alerts if a.status == "opened"][15:]
+    assert all("a habit" in a.explanation for a in rare if a.value == 90.0)
+
+
+@pytest.mark.parametrize("before,event", [(0.0, 500.0), (10.0, 60.0)])
+@pytest.mark.parametrize(
+    "rules", [{}, {"min_deviation": 3.0}, {"direction": "above"}, {"min_deviation_ratio": 0.2}]
+)
+def test_a_constant_series_that_moves_alerts_at_once(
+    before: float, event: float, rules: dict[str, object]
+) -> None:
+    values = np.full(3000, before)
+    values[2600:2660] = event
+    result = score(values, 300, **(rule(**rules) if rules else {}))
+    assert opened(result)[:1] == [2600]
+    alert = result.alerts[0]
+    assert (alert.value, alert.expected, alert.direction) == (event, before, "above")
+    assert opened(score(-values, 300, **rule(direction="below")))[:1] == [2600]
+    assert 2600 not in opened(score(values, 300, **rule(direction="below")))
+
+
+def test_a_small_move_of_a_constant_series_is_no_critical_one() -> None:
+    values = np.full(3000, 10.0)
+    values[2600:2660] = 10.01
+    (first, *_) = score(values, 300).alerts
+    assert (first.status, first.severity) == ("opened", "warning")
+    assert opened(score(values, 300, **rule(min_deviation=3.0))) == []
+    assert opened(score(values, 300, **rule(min_deviation_ratio=0.2))) == []
+
+
+def _walk(seed: int, a: float, size: float, n: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0.0, size, n)
+    out = np.zeros(n)
+    for i in range(1, n):
+        out[i] = a * out[i - 1] + noise[i]
+    return out
+
+
+@pytest.mark.parametrize("kind", ["noise", "ar99", "ar9", "day"])
+@pytest.mark.parametrize("hours", [6, 24, 96])
+def test_a_stuck_sensor_is_one_alert_that_says_so(kind: str, hours: int) -> None:
+    n, at = 288 * 14, 2600
+    noise = np.random.default_rng(5).normal(0.0, 1.0, n)
+    values = {
+        "noise": 20.0 + noise,
+        "ar99": 20.0 + _walk(1, 0.99, 0.1, n),
+        "ar9": 20.0 + _walk(2, 0.9, 0.3, n),
+        "day": 50.0 + 10.0 * np.sin(2 * np.pi * np.arange(n) / 288) + noise,
+    }[kind].round(2)
+    end = at + 12 * hours
+    values[at:end] = 20.0 if kind == "noise" else values[at - 1]
+    result = score(values, 300)
+    alert = first_within(result, at, at + 36)
+    assert alert.what == "dwell"
+    assert "longest so far" in alert.explanation
+    assert alert.figures["seconds"] > 2 * alert.figures["longest_seconds"]
+    assert alert.expected is None
+    assert len([i for i in opened(result) if at <= i < end]) == 1

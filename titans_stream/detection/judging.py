@@ -1,0 +1,221 @@
+"""N readings of single series through the second stage, one after another.
+
+Each reading is first held against what its series would normally show (watch.py), then judged
+with its statistic (episodes.py); then reference, runs and habits learn from it, unless it is
+strange: an episode holds its own reference still.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from titans_stream.detection import episodes, habits, tail, watch, watch_state
+from titans_stream.detection.episodes import (
+    Judged,
+    Permission,
+    Reading,
+    Settings,
+    Tables,
+    crossed,
+    deviates,
+    judged_of,
+    violates,
+)
+from titans_stream.detection.evidence import Evidence
+from titans_stream.detection.normal import Moment, moment_of
+from titans_stream.jit import njit, scratch
+from titans_stream.records import Float64, Int8, Int64, Records
+
+_band = scratch(3)
+
+
+class Readings(NamedTuple):
+    """N readings as columns; `band` [N, 3] is the one-step forecast; `rule` [N].
+
+    `local` is local time in seconds, NaN without; `gap` is 1 on the first reading after a gap;
+    `grouped` is 1 where no episode opens because a group's does.
+    """
+
+    time: Int64
+    local: Float64
+    value: Float64
+    statistic: Float64
+    band: Float64
+    cause: Int8
+    interval: Float64
+    gap: Int8
+    rule: Records
+    grouped: Int8
+    alone: Float64
+    """As in `Reading`."""
+
+
+class Events(NamedTuple):
+    """What a run writes: by reading [N] all but the last two; by event the state.
+
+    `normal` [N, 3] is what would have been normal, with its band.
+    """
+
+    judgement: Records
+    normal: Float64
+    alert: Int8
+    event: Int8
+    episode: Records
+    times: Records
+
+
+@njit()
+def _normal(
+    found: watch_state.Found, series: watch_state.Series, time: float, interval: float, out: Float64
+) -> None:
+    """What would be normal, in the value's units; of a counter, from its last value on."""
+    reference = found.reference
+    out[0] = reference.expected
+    out[1] = reference.lower
+    out[2] = reference.upper
+    if series.watch.counter == 1.0 and series.watch.time > 0.0:
+        passed = time - series.watch.time
+        if passed <= 0.0:
+            passed = interval
+        for k in range(3):
+            out[k] = series.watch.value + out[k] * passed / 1e9
+
+
+@njit()
+def _step_alone(
+    judged: Judged, settings: Settings, readings: Readings, i: int, space: tail.Space,
+    written: Events,
+) -> int:  # fmt: skip
+    """Judge reading i by its statistic alone; the band is that of the readings."""
+    value, band = readings.value[i], readings.band[i]
+    for k in range(3):
+        written.normal[i, k] = band[k]
+    reading = Reading(
+        readings.time[i], value, readings.statistic[i], band[0], band[1], band[2],
+        readings.cause[i], readings.interval[i], readings.alone[i],
+    )  # fmt: skip
+    permission = Permission(
+        deviates(judged.rule, value, band[0]),
+        violates(judged.rule, value),
+        judged.rule.enabled == 1.0 and readings.grouped[i] == 0,
+    )
+    return episodes.step(judged, settings, reading, permission, space, written.judgement[i])
+
+
+@njit()
+def _step(
+    judged: Judged,
+    settings: Settings,
+    series: watch_state.Series,
+    readings: Readings,
+    i: int,
+    space: tail.Space,
+    written: Events,
+) -> int:
+    """Judge reading i and learn from it; returns its event, 0 where nobody is to be told."""
+    time, value, interval = float(readings.time[i]), readings.value[i], readings.interval[i]
+    local, rule = readings.local[i], judged.rule
+    moment = moment_of(local)
+    found = watch.look(series, moment, value, time, interval, readings.band[i])
+    normal = written.normal[i]
+    _normal(found, series, time, interval, normal)
+    reading = Reading(
+        readings.time[i], value, readings.statistic[i], normal[0], normal[1], normal[2],
+        readings.cause[i], interval, readings.alone[i],
+    )  # fmt: skip
+    violated = violates(rule, value)
+    late = series.watch.since_gap < watch.AFTER_GAP and readings.gap[i] == 0
+    after_gap = series.watch.seen >= watch.SEEN and (late or readings.gap[i] == 1)
+    # what the statistic says of a counter's value is about its rise and its resets
+    usable = series.watch.counter == 0.0 or found.far > 2.0 or found.rarity > 0.0
+    permission = Permission(
+        deviates(rule, value, normal[0]) and (found.strange or not after_gap) and usable,
+        violated,
+        rule.enabled == 1.0 and readings.grouped[i] == 0,
+    )
+    episode = judged.episode
+    at = habits.NONE
+    known_far = -1.0
+    suspicious = reading.statistic > 0.0 or found.big or found.rarity > 0.0
+    if episode.open == 0.0 and suspicious:
+        at = habits.find(series.habits, local)
+        if habits.is_known(series.habits, at, local, found.far):
+            known_far = habits.LARGER * max(1.0, series.habits.size[at])
+    evidence = Evidence(
+        found.rarity, found.what, found.first, found.second, found.third, found.far, found.big,
+        found.fresh, found.minor, crossed(rule, value), known_far,
+    )  # fmt: skip
+    was_open = episode.open == 1.0
+    out = written.judgement[i]
+    event = episodes.judge(judged, settings, reading, permission, evidence, space, out)
+    if episode.open == 1.0 and not was_open:
+        begun = habits.NONE
+        if not violated:
+            begun = habits.note(series.habits, at, local, min(found.far, 1e3))
+        series.watch.habit = begun + 1.0
+    elif episode.open == 1.0 and series.watch.habit > 0.0:
+        k = int(series.watch.habit) - 1
+        series.habits.size[k] = max(series.habits.size[k], min(found.far, 1e3))
+    hold = episode.open == 1.0 or found.big
+    if not hold and out.rarity > 0.0:  # no threshold is lower
+        hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
+    watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
+    if was_open and episode.open == 0.0:
+        if episode.readings >= settings.max_duration:
+            watch.settle(series, found.reference.profile)
+        watch.forget_drifts(series.watch)
+    return 0 if episode.known == 1.0 else event
+
+
+@njit(nogil=True)
+def run(
+    slots: Int64,
+    readings: Readings,
+    tables: Tables,
+    watches: watch_state.State,
+    settings: Settings,
+    written: Events,
+) -> int:
+    """Judge N readings in order; slots [N] names each reading's slot of tables and watches.
+
+    Returns the number of events.
+    """
+    space = tail.new_space()
+    count = 0
+    for i in range(slots.shape[0]):
+        judged = judged_of(tables, slots[i], readings.rule[i])
+        series = watch_state.series_of(watches, slots[i])
+        if settings.watched == 0.0:
+            event = _step_alone(judged, settings, readings, i, space, written)
+        else:
+            event = _step(judged, settings, series, readings, i, space, written)
+        episode = judged.episode
+        told = episode.open == 1.0 and episode.known == 0.0
+        written.alert[i] = 1 if told else 0
+        written.event[i] = event
+        if event != 0:
+            written.episode[count] = episode
+            written.times[count] = judged.times
+            count += 1
+    return count
+
+
+@njit(nogil=True)
+def replay(
+    slots: Int64,
+    times: Int64,
+    local: Float64,
+    values: Float64,
+    intervals: Float64,
+    watches: watch_state.State,
+) -> None:
+    """Let series learn N readings of their youth again, of which none held its reference."""
+    band = _band()
+    band[:] = math.nan
+    for i in range(slots.shape[0]):
+        series = watch_state.series_of(watches, slots[i])
+        moment: Moment = moment_of(local[i])
+        time = float(times[i])
+        found = watch.look(series, moment, values[i], time, intervals[i], band)
+        watch.learn(series, moment, found, values[i], time, False, False)

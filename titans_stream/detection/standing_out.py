@@ -1,0 +1,132 @@
+"""What stands out in an episode, in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from titans_stream.detection import watch
+from titans_stream.detection.episodes import Episode
+from titans_stream.records import What
+
+_NAMES: dict[int, What] = {
+    watch.PATTERN: "pattern",
+    watch.VALUE: "value",
+    watch.BIG: "implausible value",
+    watch.CHANGE: "step",
+    watch.LEVEL: "level",
+    watch.SEASON: "level at this time of day",
+    watch.RATE: "rate",
+    watch.DWELL: "dwell",
+    watch.NOISE: "noise",
+}
+_PER = (("second", 1.0), ("minute", 60.0), ("hour", 3_600.0), ("day", 86_400.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`outside`: the peak lies outside the band of normal values, which is then quoted.
+
+    `needs_cause`: the words do not say what is unusual about it.
+    """
+
+    what: What
+    words: str
+    direction: Literal["above", "below", "pattern"]
+    outside: bool
+    needs_cause: bool
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def standing_of(state: Episode, group: bool) -> Standing:
+    """What stands out at the peak of an episode, of a series or group."""
+    value, lower, upper = state.peak_value, state.peak_lower, state.peak_upper
+    outside = bool(value < lower or value > upper)
+    kind = int(state.what)
+    if group or (kind == watch.PATTERN and outside):
+        kind = watch.VALUE if outside else watch.PATTERN
+    direction: Literal["above", "below", "pattern"] = "pattern"
+    if outside:
+        direction = "above" if value > upper else "below"
+    elif kind in (watch.LEVEL, watch.SEASON):
+        direction = "above" if state.first > 0.0 else "below"
+    words, figures = _say(kind, state)
+    told = kind in (watch.BIG, watch.SEASON, watch.RATE, watch.DWELL)
+    return Standing(
+        _NAMES[kind], words, direction, outside and kind in (watch.VALUE, watch.BIG, watch.RATE),
+        not told, figures,
+    )  # fmt: skip
+
+
+def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
+    value = f"{state.peak_value:.6g}"
+    first, second, third = float(state.first), float(state.second), float(state.third)
+    if kind in (watch.VALUE, watch.BIG):
+        return _of_value(kind, state)
+    if kind == watch.CHANGE:
+        words = f"{value} where {first:.6g} ({second:.6g} to {third:.6g}) was expected next"
+        return words, {"next": first, "next_lower": second, "next_upper": third}
+    if kind in (watch.LEVEL, watch.SEASON):
+        side = "above" if first > 0.0 else "below"
+        usual = "normal" if kind == watch.LEVEL else "what is usual at this time of day"
+        words = f"the level is {abs(first):.3g} {side} {usual}"
+        if second > 0.0:
+            words += f", for {span(second / 1e9)}"
+        return f"{value}; {words}", {"off": first, "seconds": second / 1e9}
+    if kind == watch.RATE:
+        return _of_rate(value, first, second)
+    if kind == watch.DWELL:
+        words = f"it has been at {value} for {span(first / 1e9)}"
+        words += f", longest so far {span(second / 1e9)}"
+        return words, {"seconds": first / 1e9, "longest_seconds": second / 1e9}
+    if kind == watch.NOISE:
+        words = f"{value}; its changes are {_times(first)} their usual size"
+        return words, {"times_usual": first}
+    return f"{value}, a usual value", {}
+
+
+def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
+    earlier = state.first if math.isfinite(state.first) else 0.0
+    value = f"{state.peak_value:.6g}"
+    words = value
+    if math.isfinite(state.peak_expected):
+        words += f" where {state.peak_expected:.6g}"
+        if state.peak_lower < state.peak_upper:
+            words += f" ({state.peak_lower:.6g} to {state.peak_upper:.6g})"
+        words += " is normal"
+    if kind == watch.BIG:
+        words += ", beyond all that is plausible"
+        if earlier >= 1.0:
+            words += f" (it came {earlier:.0f} times before)"
+    elif earlier >= watch.ACCUSTOMED:
+        words += f" (values as far off came {earlier:.0f} times: a habit, judged by the budget)"
+    return words, {"earlier": float(earlier)} if earlier >= 1.0 else {}
+
+
+def _of_rate(value: str, rate: float, usual: float) -> tuple[str, dict[str, float]]:
+    unit, size = next(
+        (pair for pair in _PER if abs(usual) * pair[1] >= 1.0), _PER[-1]
+    )  # fmt: skip
+    words = f"{value}, a rate of {rate * size:.4g} a {unit} where {usual * size:.4g} is normal"
+    figures = {"per_second": rate, "usual_per_second": usual}
+    if usual > 0.0:
+        words += f": {_times(rate / usual)} the usual"
+        figures["times_usual"] = rate / usual
+    return words, figures
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g} times"
+
+
+def span(seconds: float) -> str:
+    """A time span as people say it."""
+    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2.0 * size:
+            return (
+                f"{seconds / size:.2g} {unit}"
+                if seconds < 100 * size
+                else (f"{seconds / size:.0f} {unit}")
+            )
+    return f"{seconds:.3g} s"

@@ -1,0 +1,380 @@
+"""What a reading is against what the series would normally show, beside the statistic S.
+
+Per reading: how far it is from normal (normal.py), whether it is beyond anything plausible, how
+long the series has stayed where it is (dwell.py), and how far its level has been from normal for a
+while. Run lengths and levels have a rarity of their own, from their own history, and a small
+share of the alert budget. A counter (it only rises, or begins again) is watched by its rate.
+"""
+
+from __future__ import annotations
+
+import math
+
+from titans_stream.detection import dwell as dwells
+from titans_stream.detection import normal as normals
+from titans_stream.detection.normal import Moment, Reference
+from titans_stream.detection.watch_state import SIZES, Found, Series, Watch
+from titans_stream.jit import njit
+from titans_stream.records import Float64
+
+PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE = range(9)
+"""What stands out: an unusual course of usual values, the reading itself, one beyond anything
+plausible, the step from the last one, the level against before and against the time of day, a
+counter's rate, the time at one value, the size of the changes."""
+
+SEEN = 300.0
+"""Readings after which what was never seen is implausible."""
+DEVIATIONS = 12.0
+FEWER = 5.0
+MORE = 3.0
+"""A reading is implausible beyond TWICE the largest deviation so far and so many standard ones, or
+beyond MORE of the largest and FEWER of the standard ones (a bounded series has no tail)."""
+PER_ERROR = 1.2533
+"""Standard deviations of a normal distribution in a mean absolute one."""
+TWICE = 2.0
+FIRST = 32.0
+"""Readings before the level is known well enough to tell how far others are from it."""
+ACCUSTOMED = 15.0
+"""Implausible readings of a size, or larger, that make it plausible."""
+LASTING = 16.0
+"""Implausible readings in a row that are a new regime."""
+CONSTANT = 1_000.0
+"""Usual deviations of a move by a series that was constant, but for next to nothing."""
+LARGEST_DECAY = 1.0 - 1e-5
+MINOR = 0.01
+"""Of its value: a move of a constant series by less is no critical one."""
+
+COUNTER_RISES = 100.0
+RISING = 300.0
+"""Rises of a counter, and readings without a fall, that show it to be one."""
+RESET = 0.1
+"""Of the value before: a fall below it is a reset."""
+
+SHORT = 1.0 / 32.0
+LONG = 1.0 / 96.0
+FAR = 20.0
+"""A reading counts for at most this many usual deviations in a level."""
+BLOCK = 100.0
+BLOCK_DECAY = 0.98
+PRIOR_BLOCKS = 5.0
+PRIOR_MAXIMUM = 1.2
+PRIOR_SPREAD = 0.8
+WINSOR = 3.0
+SMALL = 0.5
+"""Of a block's usual maximum: a drift below it is small."""
+BLOCKS = 8.0
+"""Blocks after which levels are judged."""
+SHARE = 1.0
+SEASON_SHARE = 1.3
+"""-log10 of the share of the budget that levels have and that run lengths have, and of what levels
+at a time of day have: days are fewer than blocks."""
+AFTER_GAP = 30.0
+"""Readings after a gap that need to be strange for the time of day, too."""
+STRANGE = 4.0
+"""Usual deviations that are strange."""
+HELD = 16.0
+HELD_MOST = 2_000.0
+"""Readings that the reference is held still after a strange one, and in a row at most."""
+ARRIVED = 96.0
+SETTLED = 200.0
+"""Readings of a series before which the reference is never held."""
+NOISY = 2.0
+CHANGES = 3_000.0
+
+
+@njit()
+def quantity(watch: Watch, value: float, time: float, interval: float) -> float:
+    """What is watched of a reading: its value, or the rate of a counter."""
+    if watch.counter == 0.0 or watch.time == 0.0:
+        return value
+    step = value - watch.value
+    if step < 0.0:
+        return watch.rate
+    passed = time - watch.time
+    if passed <= 0.0:
+        passed = interval
+    return step / passed * 1e9
+
+
+@njit()
+def _scaled(deviation: float, scale: float) -> float:
+    if scale > 0.0:
+        near: float = min(FAR, max(-FAR, deviation / scale))
+        return near
+    return 0.0 if deviation == 0.0 else (FAR if deviation > 0.0 else -FAR)
+
+
+@njit()
+def _level_rarity(watch: Watch, k: int, drift: float) -> float:
+    """-log10 of how often, per 100 readings, a level this far off is due."""
+    w = PRIOR_BLOCKS + watch.weight
+    mean = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / w
+    square = PRIOR_BLOCKS * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
+    beta = 0.78 * math.sqrt(max(square / w - mean * mean, 1e-4))
+    excess = abs(drift) - (mean - 0.577 * beta)
+    rarity: float = excess / beta / math.log(10.0)
+    return rarity
+
+
+@njit()
+def _octave(watch: Watch, size: float) -> int:
+    return min(SIZES - 1, max(0, int(math.floor(math.log2(size))) - int(watch.base)))
+
+
+@njit()
+def earlier(watch: Watch, size: float) -> float:
+    """How many implausible readings about this large, or larger, there were."""
+    if size <= 0.0:
+        return 0.0
+    count = 0.0
+    for j in range(max(0, _octave(watch, size) - 1), SIZES):
+        count += watch.large[j]
+    return count
+
+
+@njit()
+def _is_big(series: Series, reference: Reference, size: float) -> bool:
+    watch = series.watch
+    if series.normal.seen < SEEN or size <= 0.0 or watch.large_run >= LASTING:
+        return False
+    usual = PER_ERROR * reference.scale
+    far = size > DEVIATIONS * usual and size > TWICE * watch.largest
+    far = far or (size > FEWER * usual and size > MORE * watch.largest)
+    return far and earlier(watch, size) < ACCUSTOMED
+
+
+@njit()
+def _away(x: float, reference: Reference) -> float:
+    """Half widths from the reference."""
+    room = reference.upper - reference.expected
+    if x < reference.expected:
+        room = reference.expected - reference.lower
+    size = abs(x - reference.expected)
+    if size == 0.0 or math.isnan(size):
+        return 0.0
+    return min(1e6, size / room) if room > 0.0 else 1e6
+
+
+@njit()
+def look(
+    series: Series, moment: Moment, value: float, time: float, interval: float, band: Float64
+) -> Found:
+    """What is found of a reading; `band` [3] is the one-step forecast of it."""
+    watch, normal = series.watch, series.normal
+    x = quantity(watch, value, time, interval)
+    reference = normals.read(normal, series.profile, moment)
+    size = abs(x - reference.expected) if normal.seen > 0.0 else 0.0
+    big = _is_big(series, reference, size)
+    minor = reference.scale == 0.0 and size <= MINOR * abs(reference.expected)
+    strange = size > watch.largest
+    if not math.isnan(reference.profile):
+        strange = abs(x - reference.profile) > STRANGE * reference.scale
+    far = _away(x, reference)
+    what, first, second, third = PATTERN, math.nan, math.nan, math.nan
+    drift = watch.drift[0] + SHORT * (
+        _scaled(x - reference.expected, reference.scale) - watch.drift[0]
+    )
+    rarity = -9.0
+    if watch.weight >= 5.0:
+        # only while the reading itself is on that side
+        if drift * (x - reference.expected) > abs(drift) * reference.scale:
+            rarity = _level_rarity(watch, 0, drift) - SHARE
+        if reference.own:
+            season = watch.drift[1] + LONG * (
+                _scaled(x - reference.profile, reference.scale) - watch.drift[1]
+            )
+            of_season = _level_rarity(watch, 1, season) - SEASON_SHARE
+            same_side = season * (x - reference.profile) > abs(season) * reference.scale
+            if same_side and of_season > rarity:
+                rarity = of_season
+                what = SEASON
+    off = what == SEASON or (watch.weight >= 5.0 and rarity > 0.0)
+    run = dwells.Run(-9.0, 0.0, 0.0)
+    if normal.seen >= SEEN:
+        run = dwells.look(series.dwell, value, time, watch.seen)
+    if run.rarity - SHARE > rarity:
+        rarity = run.rarity - SHARE
+        off = False
+        what = PATTERN
+    if run.rarity - SHARE > 0.0 and run.rarity - SHARE >= rarity:
+        what, first, second = DWELL, run.time, run.longest
+    elif watch.counter == 1.0 and (far > 1.0 or off):
+        what, first, second = RATE, x if far > 1.0 else watch.level, reference.expected
+    elif big:
+        what, first = BIG, earlier(watch, size)
+    elif far > 1.0:
+        what, first = VALUE, earlier(watch, size)
+    elif off:
+        k = 1 if what == SEASON else 0
+        start = watch.since[k] if watch.since[k] > 0.0 else time
+        if what == SEASON:
+            first, second = watch.off, time - start
+        else:
+            what, first, second = LEVEL, drift * reference.scale, time - start
+    elif value < band[1] or value > band[2]:
+        what, first, second, third = CHANGE, band[0], band[1], band[2]
+    elif watch.change_now > NOISY * watch.change or NOISY * watch.change_now < watch.change:
+        what, first = NOISE, watch.change_now / max(watch.change, 1e-300)
+    else:
+        what = PATTERN
+    return Found(
+        x, reference, rarity, what, first, second, third, far, big, watch.large_run == 0.0, minor,
+        strange, size,
+    )  # fmt: skip
+
+
+@njit()
+def _recognise(series: Series, value: float) -> None:
+    """Whether the series is a counter; it begins anew where that changes."""
+    watch = series.watch
+    step = value - watch.value
+    if watch.time == 0.0:
+        return
+    watch.since_fall += 1.0
+    if step > 0.0:
+        watch.rises += 1.0
+    elif step < 0.0 and not (value >= 0.0 and value < RESET * watch.value):
+        watch.rises = 0.0
+        watch.since_fall = 0.0
+    is_counter = watch.rises >= COUNTER_RISES and watch.since_fall >= RISING
+    if watch.counter == 1.0:
+        is_counter = watch.since_fall > 0.0
+    if is_counter == (watch.counter == 1.0):
+        return
+    watch.counter = 1.0 if is_counter else 0.0
+    normals.forget(series.normal, series.profile)
+    watch.weight = 0.0
+    watch.filled = 0.0
+    watch.largest = 0.0
+    watch.level = value
+    watch.rate = 0.0
+    for k in range(2):
+        watch.since[k] = 0.0
+        watch.drift[k] = 0.0
+        watch.total[k] = 0.0
+        watch.square[k] = 0.0
+    for j in range(SIZES):
+        watch.large[j] = 0.0
+
+
+@njit()
+def _learn_levels(watch: Watch, found: Found, time: float) -> None:
+    """Running means of the deviations, and their largest of each block."""
+    reference, x = found.reference, found.x
+    deviation = _scaled(x - reference.expected, reference.scale)
+    watch.drift[0] += SHORT * (deviation - watch.drift[0])
+    watch.level += SHORT * (x - watch.level)
+    if not reference.own:
+        watch.drift[1] -= LONG * watch.drift[1]
+        watch.off -= LONG * watch.off
+    else:
+        season = _scaled(x - reference.profile, reference.scale)
+        watch.drift[1] += LONG * (season - watch.drift[1])
+        watch.off += LONG * (x - reference.profile - watch.off)
+    w = PRIOR_BLOCKS + watch.weight
+    for k in range(2):
+        size = abs(watch.drift[k])
+        watch.top[k] = size if watch.filled == 0.0 else max(watch.top[k], size)
+        mean = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / w
+        if size < SMALL * mean:
+            watch.since[k] = 0.0
+        elif watch.since[k] == 0.0:
+            watch.since[k] = time
+    watch.filled += 1.0
+    if watch.filled < BLOCK:
+        return
+    watch.filled = 0.0
+    for k in range(2):
+        mean = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / w
+        square = PRIOR_BLOCKS * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
+        spread = math.sqrt(max(square / w - mean * mean, 1e-4))
+        top = min(watch.top[k], mean + WINSOR * spread)
+        watch.total[k] = BLOCK_DECAY * watch.total[k] + top
+        watch.square[k] = BLOCK_DECAY * watch.square[k] + top * top
+    watch.weight = BLOCK_DECAY * watch.weight + 1.0
+
+
+@njit()
+def _learn_sizes(series: Series, found: Found) -> None:
+    """Plausible sizes, and how often implausible ones came."""
+    watch, size = series.watch, found.size
+    if not found.big:
+        watch.large_run = 0.0
+        watch.largest = max(LARGEST_DECAY * watch.largest, size)
+        return
+    if watch.large_run == 0.0:
+        empty = True
+        for j in range(SIZES):
+            empty = empty and watch.large[j] == 0.0
+        if empty:
+            watch.base = math.floor(math.log2(size)) - 1.0
+        watch.large[_octave(watch, size)] += 1.0
+    watch.large_run += 1.0
+    if size > CONSTANT * found.reference.scale:  # it moves for the first time but once
+        watch.largest = max(watch.largest, size)
+
+
+@njit()
+def learn(
+    series: Series,
+    moment: Moment,
+    found: Found,
+    value: float,
+    time: float,
+    gap: bool,
+    hold: bool,
+) -> None:
+    """Take a reading in; `hold`: the reference stays as it is, because of this reading."""
+    watch, normal = series.watch, series.normal
+    gap = gap and watch.seen >= SETTLED
+    dwells.step(series.dwell, series.lengths, value, time, watch.seen, watch.change, gap)
+    if watch.time > 0.0:
+        n = min(watch.seen, CHANGES)
+        size = abs(value - watch.value)
+        watch.change += (size - watch.change) / n
+        watch.change_now += (size - watch.change_now) / min(n, 32.0)
+    else:
+        watch.level = found.x
+    if normal.seen > 0.0:
+        _learn_levels(watch, found, time)
+    if normal.seen >= FIRST:
+        _learn_sizes(series, found)
+    if watch.seen >= SETTLED and hold:
+        watch.hold = HELD
+    if watch.hold > 0.0:
+        watch.hold -= 1.0
+        watch.held += 1.0
+    else:
+        watch.held = 0.0
+    normals.learn(normal, series.profile, moment, found.x, found.reference, watch.held > 0.0)
+    if watch.held >= HELD_MOST:
+        settle(series, found.reference.profile)
+    watch.since_gap = 0.0 if gap else watch.since_gap + 1.0
+    if watch.counter == 1.0:
+        watch.rate = found.x
+    _recognise(series, value)
+    watch.seen += 1.0
+    watch.value = value
+    watch.time = time
+
+
+@njit()
+def forget_drifts(watch: Watch) -> None:
+    """An episode is over: what it left in the running means is no evidence for another."""
+    watch.off = 0.0
+    for k in range(2):
+        watch.since[k] = 0.0
+        watch.drift[k] = 0.0
+
+
+@njit()
+def settle(series: Series, usual: float) -> None:
+    """What went on for long is the new normal; `usual` as in `Reference.profile`."""
+    watch, normal = series.watch, series.normal
+    # the running means need some readings to arrive where the series is
+    level = watch.level if watch.held >= ARRIVED else normal.last
+    off = math.nan if math.isnan(usual) else level - usual
+    normals.settle(normal, series.profile, level, off)
+    watch.hold = 0.0
+    watch.held = 0.0
+    forget_drifts(watch)

@@ -1,0 +1,136 @@
+"""What the watch of a series (watch.py) keeps, and what it finds of a reading."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from titans_stream.detection import dwell as dwells
+from titans_stream.detection import normal as normals
+from titans_stream.detection.dwell import Dwell
+from titans_stream.detection.habits import Habits
+from titans_stream.detection.normal import Normal, Profile, Reference
+from titans_stream.jit import njit
+from titans_stream.memory.rows import ArraySpec, Record
+from titans_stream.records import Float32, Float64, Records
+
+SIZES = 12
+"""Octaves of size in which implausible readings are counted."""
+
+
+class Watch(Record):
+    """What is known of a series beside its reference and runs."""
+
+    value: float
+    time: float
+    """The last reading; nanoseconds."""
+    seen: float
+    """Readings so far."""
+    rises: float
+    since_fall: float
+    counter: float
+    rate: float
+    """Of a counter: the last rate, per second."""
+    change: float
+    change_now: float
+    """Usual size of the changes, over long and lately."""
+    largest: float
+    """Largest plausible deviation so far."""
+    base: float
+    """Octave of the smallest size that is counted."""
+    large: Annotated[Float64, SIZES]
+    large_run: float
+    since_gap: float
+    hold: float
+    """Readings for which the reference is held still yet, and in a row so far."""
+    held: float
+    habit: float
+    """The number of the habit that the last episode is counted for, from 1; 0: none."""
+    drift: Annotated[Float64, 2]
+    """Running means of the deviations from the reference and from the profile, scaled."""
+    since: Annotated[Float64, 2]
+    """Since when the drifts have been more than small; nanoseconds, 0: they are not."""
+    level: float
+    off: float
+    """Running means of the value, and of its deviation from the profile."""
+    filled: float
+    top: Annotated[Float64, 2]
+    """The block that is being filled: readings, largest drifts."""
+    weight: float
+    total: Annotated[Float64, 2]
+    square: Annotated[Float64, 2]
+
+
+def state_layout() -> dict[str, ArraySpec]:
+    """The arrays of the state, by name, in the order of `State`; every one starts at zero."""
+    return {
+        "watch": ArraySpec.of(Watch),
+        "normal": ArraySpec.of(Normal),
+        "profile": ArraySpec((normals.DAYS, normals.BINS), np.float64),
+        "profile_known": ArraySpec((normals.DAYS, normals.BINS, 2), np.float32),
+        "dwell": ArraySpec.of(Dwell),
+        "dwell_lengths": ArraySpec((dwells.CLASSES, dwells.BINS), np.float32),
+        "habits": ArraySpec.of(Habits),
+    }
+
+
+class State(NamedTuple):
+    """The state of all series, [slots, ...]."""
+
+    watch: Records
+    normal: Records
+    profile: Float64
+    profile_known: Float32
+    dwell: Records
+    dwell_lengths: Float32
+    habits: Records
+
+
+class Series(NamedTuple):
+    """The state of one series."""
+
+    watch: Watch
+    normal: Normal
+    profile: Profile
+    dwell: Dwell
+    lengths: Float32
+    habits: Habits
+
+
+class Found(NamedTuple):
+    """What is found of a reading, before anything learns from it."""
+
+    x: float
+    """The value; of a counter, its rate."""
+    reference: Reference
+    """Of x."""
+    rarity: float
+    """Of run length and level, the share of the budget taken off."""
+    what: int
+    """What stands out most."""
+    first: float
+    second: float
+    third: float
+    """Its numbers; see `explain`."""
+    far: float
+    """Half widths of the band that the reading is away; above 1 it is outside."""
+    big: bool
+    fresh: bool
+    """The reading before was plausible."""
+    minor: bool
+    """A constant series moved by next to nothing."""
+    strange: bool
+    """It is strange for the time of day."""
+    size: float
+    """|x - expected|."""
+
+
+@njit(inline="always")
+def series_of(state: State, slot: int) -> Series:
+    """The state of the series in a slot."""
+    return Series(
+        state.watch[slot], state.normal[slot],
+        Profile(state.profile[slot], state.profile_known[slot]),
+        state.dwell[slot], state.dwell_lengths[slot], state.habits[slot],
+    )  # fmt: skip
