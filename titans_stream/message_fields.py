@@ -12,8 +12,8 @@ ALERT_FIELDS: dict[str, str] = {
     "status": "opened, updated or resolved",
     "series_id": "the series or group, as rendered from the template; also the message's key",
     "severity": "warning or critical; it never falls within an episode",
-    "reason": "surprise: unlike what the series has done; valid_range: outside the range of a rule; "
-    "no_data: nothing came for too long",
+    "reason": "surprise: unlike what the series has done; valid_range: outside the range of a rule"
+    "; no_data: nothing came for too long",
     "onset": "time of the episode's first reading",
     "timestamp": "time of the reading that this message is about",
     "peak_timestamp": "time of the episode's strangest reading so far",
