@@ -161,7 +161,8 @@ def _step(
     if not hold and out.rarity > 0.0:  # no threshold is lower
         hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
-    if was_open and episode.open == 0.0:
+    # a young series is replayed without its episodes
+    if was_open and episode.open == 0.0 and series.watch.seen >= watch.SETTLED:
         if episode.readings >= settings.max_duration:
             watch.settle(series, found.reference.profile)
         watch.forget_drifts(series.watch)
