@@ -155,8 +155,8 @@ def test_state_has_a_constant_size() -> None:
         run(one, stream.slice(first, first + 1500), [])
         sizes.append({name: array.nbytes for name, array in one.snapshot(0).arrays.items()})
     assert all(size == sizes[0] for size in sizes)
-    assert sum(sizes[0].values()) / 2 <= 36_864
-    assert one.state_bytes <= 36_864
+    assert sum(sizes[0].values()) / 2 <= 40_960
+    assert one.state_bytes <= 40_960
 
 
 def test_partitions_are_apart_and_can_be_released() -> None:

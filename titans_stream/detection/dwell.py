@@ -219,7 +219,7 @@ def look(dwell: Dwell, value: float, time: float, readings: float) -> Run:
             return none
         root = math.sqrt(max(1.0, dwell.longest[state]))
         scale, share = PRIOR_EXCESS * root, 1.0
-    elif state == OTHER and dwell.runs[state] < OTHER_RUNS:
+    elif (state == OTHER and dwell.runs[state] < OTHER_RUNS) or scale == 0.0:
         return none
     per_reading = dwell.total[state] / max(readings - dwell.born[state], 1.0) * share
     log_rate = math.log(100.0 * per_reading) - max(0.0, math.sqrt(dwell.run) - root) / scale

@@ -405,9 +405,7 @@ def open_at_once(judged: Judged, settings: Settings, reading: Reading) -> None:
     episode, times = judged.episode, judged.times
     _open(episode, times, reading, Permission(True, True, True), no_evidence())
     _set_peak(episode, times, reading, no_evidence())
-    episode.peak_c = math.nan
-    episode.peak_s = math.nan
-    episode.peak_p = math.nan
+    episode.peak_c = episode.peak_s = episode.peak_p = math.nan
     episode.critical = 1.0
     episode.since_onset = -1.0
     q = _budget(judged.rule, settings, episode.scored, reading.interval)

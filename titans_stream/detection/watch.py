@@ -32,6 +32,8 @@ beyond MORE of the largest and FEWER of the standard ones (a bounded series has 
 PER_ERROR = 1.2533
 """Standard deviations of a normal distribution in a mean absolute one."""
 TWICE = 2.0
+CHANGE_BOUND = 100.0
+"""A lone outlier enters the usual size of the changes as so many of them at most."""
 FIRST = 32.0
 """Readings before the level is known well enough to tell how far others are from it."""
 ACCUSTOMED = 15.0
@@ -331,6 +333,8 @@ def learn(
     if watch.time > 0.0:
         n = min(watch.seen, CHANGES)
         size = abs(value - watch.value)
+        if n > FIRST and watch.change > 0.0:
+            size = min(size, CHANGE_BOUND * watch.change)
         watch.change += (size - watch.change) / n
         watch.change_now += (size - watch.change_now) / min(n, 32.0)
     else:
