@@ -300,7 +300,7 @@ def test_check_names_a_rule_that_is_for_no_series(
         assert capsys.readouterr().err == "", "nothing is known of an empty topic"
         names = ["vienna/1"] + ["graz/1"] * 20  # the first is not among the messages shown
         texts = [
-            f'{{"sensor": "{name}", "ts": {1772323200 + i}, "value": 1}}'
+            f'{{"sensor": "{name}", "ts": {1772323200 + 60 * i}, "value": 1}}'
             for i, name in enumerate(names)
         ]
         send(broker.bootstrap, [text.encode() for text in texts])

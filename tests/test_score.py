@@ -185,7 +185,9 @@ def test_readings_released_late_are_written_where_they_stood(tmp_path: Path) -> 
 
 
 def test_budget_changes_alerts_and_no_score(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.csv", ["v"], waves(900, 1).tolist())
+    values = waves(900, 1)
+    values[810:] -= 3.5  # an implausible step would alert at any budget
+    path = write(tmp_path / "d.csv", ["v"], values.tolist())
     strict = run_score(path, "--budget", "0.0001")
     loose = run_score(path, "--budget", "50")
     assert [r["score"] for r in strict] == [r["score"] for r in loose]
