@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -87,10 +88,10 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
     if config.csv is not None:
         for series in csv_series(config.csv):
             first = _part(series, slice(0, config.csv.first_readings))
-            _add(first, config.csv.length, config.validation_share, data, whole)
+            _add(first, "csv", config, data, whole)
     if config.topic is not None:
         for series in topic_series(config.topic):
-            _add(series, config.topic.length, config.validation_share, data, whole)
+            _add(series, "topic", config, data, whole)
     for name, part in (("training", data.training), ("validation", data.validation)):
         if not part:
             raise ValueError(f"data: no series of {SHORTEST} readings is left for {name}")
@@ -98,17 +99,22 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
 
 
 def _add(
-    series: Series, length: int, validation_share: float, data: TrainingData, whole: bool
+    series: Series,
+    part: Literal["csv", "topic"],
+    config: DataConfig,
+    data: TrainingData,
+    whole: bool,
 ) -> None:
-    """Take a series that was read, and say what is left out of it."""
+    """Take a series that was read as `data.csv` or `data.topic`; say what is left out of it."""
+    length: int = getattr(config, part).length
     before = _readings_in(data)
-    _split(series, length, validation_share, data, whole)
+    _split(series, length, config.validation_share, data, whole)
     lost = len(series.value) - (_readings_in(data) - before)
     if lost:
         log.warning(
-            "%s: %s of %s values are left out: what pieces of length %s leave over is shorter "
-            "than %s",
-            series.name, f"{lost:,}", f"{len(series.value):,}", length, SHORTEST,
+            "%s: %s of %s values are left out: what pieces of data.%s.length "
+            "(%s) leave over is shorter than %s",
+            series.name, f"{lost:,}", f"{len(series.value):,}", part, length, SHORTEST,
         )  # fmt: skip
 
 
