@@ -197,7 +197,7 @@ def test_recipe(write: Any) -> None:
     assert r.tracking.experiment == "titans-stream"
     with pytest.raises(ConfigError, match=r":2: kind: should be 'forecaster' or 'detector'"):
         load_recipe(write(RECIPE.replace("kind: f", "kind: F")), {})
-    with pytest.raises(ConfigError, match=r":3: data: one of synthetic and csv is needed"):
+    with pytest.raises(ConfigError, match=r":3: data: one of synthetic, csv and topic is needed"):
         load_recipe(write("name: a\nkind: detector\ndata: {}\n"), {})
     with pytest.raises(ConfigError, match=r"unknown key; did you mean 'register'\?"):
         load_recipe(write(RECIPE.replace("register:", "registr:")), {})

@@ -33,7 +33,7 @@ from titans_stream.lifecycle.recording import RunRecorder
 from titans_stream.lifecycle.registry import Source, register
 from titans_stream.lifecycle.tracking import connect
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
 RATE = 2_000.0
 STALL = 0.2
@@ -147,7 +147,7 @@ def connector(setup: Setup, folder: Path) -> Path:
         "value: v, timestamp: {field: t, unit: ms}, start: earliest}\n"
         f"output: {{alerts: {setup.kafka.alerts}, scores: {setup.kafka.scores}}}\n"
         f"delivery: {{commit_interval: 100ms}}\nstate: {{path: {folder}/state}}\n"
-        "model: models:/pumps@champion\nswap: {poll: 1s}\n"
+        "model: models:/pumps@champion\nswap: {poll: 1s, most_messages: 10000}\n"
     )
     return path
 

@@ -282,6 +282,11 @@ def test_a_run_is_recorded_and_registered(mlflow_server: str) -> None:
     assert run.data.metrics["best_validation_measure"] == report.metrics["validation_measure"]
     assert {"untrained_held_out_ap", "validation_recall", "training_loss"} <= set(run.data.metrics)
     assert {entry.path for entry in client.list_artifacts(report.run_id)} == {
-        "recipe.yaml", "environment.json", "candidates.json", "training.png", "model",
-        "best_trained",
+        "recipe.yaml", "environment.json", "candidates.json", "training.png", "figures",
+    }  # fmt: skip
+    models = client.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{report.run_id}'"
+    )
+    assert {(one.name, one.status) for one in models} == {
+        ("quick-detector", "READY"), ("quick-detector-best-trained", "READY"),
     }  # fmt: skip

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -92,10 +93,10 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
             if not any(account is one for one in data.accounts[-1:]):
                 data.accounts.append(account)
             first = _part(series, slice(0, config.csv.first_readings))
-            account.short += _add(first, config.csv.length, config.validation_share, data, whole)
+            account.short += _add(first, "csv", config, data, whole)
     if config.topic is not None:
         for series in topic_series(config.topic):
-            _add(series, config.topic.length, config.validation_share, data, whole)
+            _add(series, "topic", config, data, whole)
     for name, part in (("training", data.training), ("validation", data.validation)):
         if not part:
             raise ValueError(f"data: no series of {SHORTEST} readings is left for {name}")
@@ -103,17 +104,25 @@ def load_data(config: DataConfig, seed: int, whole: bool = False) -> TrainingDat
 
 
 def _add(
-    series: Series, length: int, validation_share: float, data: TrainingData, whole: bool
+    series: Series,
+    part: Literal["csv", "topic"],
+    config: DataConfig,
+    data: TrainingData,
+    whole: bool,
 ) -> int:
-    """Take a series that was read; say and return how many values are left out of it."""
+    """Take a series that was read as `data.csv` or `data.topic`.
+
+    Says and returns how many values are left out of it.
+    """
+    length: int = getattr(config, part).length
     before = _readings_in(data)
-    _split(series, length, validation_share, data, whole)
+    _split(series, length, config.validation_share, data, whole)
     lost = len(series.value) - (_readings_in(data) - before)
     if lost:
         log.warning(
-            "%s: %s of %s values are left out: what pieces of length %s leave over is shorter "
-            "than %s",
-            series.name, f"{lost:,}", f"{len(series.value):,}", length, SHORTEST,
+            "%s: %s of %s values are left out: what pieces of data.%s.length "
+            "(%s) leave over is shorter than %s",
+            series.name, f"{lost:,}", f"{len(series.value):,}", part, length, SHORTEST,
         )  # fmt: skip
     return lost
 
