@@ -155,8 +155,9 @@ def test_a_wrong_residual_is_shut_off() -> None:
     rng = np.random.default_rng(0)
     values = np.sin(2 * np.pi * np.arange(24 * 60) / 24) + 0.2 * rng.normal(size=24 * 60)
     state = fresh()
-    on = run(values, all_weights(made.weights()), state)
-    off = run(values, multi_step.plain_weights(), fresh())
+    alone = ForecastOptions(period=24, longer=False)
+    on = run(values, all_weights(made.weights()), state, options=alone)
+    off = run(values, multi_step.plain_weights(), fresh(), options=alone)
     assert state["residual_gate"]["share"][0].max() < 0.15
     # it would change forecasts by .4
     assert np.abs(on - off)[-20 * STEPS :].max() < 0.1

@@ -124,8 +124,9 @@ class Scoring:
         if forecast is not None:
             interval = config.expected_interval or 0
             self.forecasts = SeriesForecasts(
-                forecast, interval, model, context.topic, context.series.name
-            )
+                forecast, interval, model, context.topic, context.series.name,
+                self._local_time.seconds if context.calendar else None,
+            )  # fmt: skip
 
     def admit(self, uid: int, series_id: str) -> None:
         """A uid is given out to a new series."""

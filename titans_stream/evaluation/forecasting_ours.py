@@ -139,6 +139,7 @@ def ablations(data: ForecastSet, weights: Mapping[str, Float64]) -> dict[str, Ab
         "no memory": Ablation(ForecastOptions(memory=False)),
         "structured head alone": Ablation(ForecastOptions(shared_head=False)),
         "no per-series learning": Ablation(ForecastOptions(learning=False)),
+        "no longer cycle": Ablation(ForecastOptions(longer=False)),
         "no fallback": Ablation(ForecastOptions(fallback=False)),
     }
     if np.any(weights.get(RESIDUAL_OUTPUT, 0.0)):
