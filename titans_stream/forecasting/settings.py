@@ -76,7 +76,7 @@ class ForecastConfig(BaseModel):
         description="forecast a series that only rises, but for resets, by its changes",
     )
     mal: bool = Field(
-        default=True,
+        default=False,
         description="let the neural residual correct the steps of the next period",
     )
 

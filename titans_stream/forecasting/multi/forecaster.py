@@ -62,7 +62,7 @@ class ForecastOptions:
     """Blend with seasonal naive or repeat-last where the forecasts have been worse."""
     longer: bool = True
     """The longer head: a week beside a day."""
-    mal: bool = True
+    mal: bool = False
     """The neural residual: memory, then attention, correct the steps of the next period."""
     counters: bool = True
     """Series that only rise are forecast by their changes."""
