@@ -111,7 +111,7 @@ def _arguments(name: str) -> tuple[object, ...]:
         ("one step", _one_step, 300),
         ("put", _put, 0),
         ("check", _check, 2_500),
-        ("learn", _learn, 15_000),
+        ("learn", _learn, 16_000),
         ("forecast", _forecast, 2_500),
     ],
 )
