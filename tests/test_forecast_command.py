@@ -364,3 +364,27 @@ def test_a_file_that_is_newest_first_gives_the_same_forecasts(
         expected, key=lambda row: [row[name] for name in key]
     )
     assert len(found) == 6 * (4 if options else 1)
+
+
+def test_a_backtest_compares_with_naive_forecasts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = cycles(24 * 7 * 6, 2)
+    path = timed(tmp_path / "a.csv", values)
+    run_forecast(path, "--timestamp", "at", "--horizon", "24", "--backtest")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "backtest" in line]
+    assert "last value" in lines[0]
+    assert "week before" in lines[0]
+    error = {
+        part.rsplit(" ", 1)[0]: float(part.rsplit(" ", 1)[1])
+        for part in lines[0].split("mean absolute error: ")[1].split(", ")
+    }
+    assert error["forecast"] < error["day before"] < error["last value"]
+    begin = int(0.9 * (len(values) - 1))
+    origins = [at for at in range(49, len(values) - 1, 24) if at >= begin]
+    day = [
+        np.abs(values[at + 1 : at + 25] - values[at - 23 : at + 1][: len(values) - at - 1]).mean()
+        for at in origins
+    ]
+    assert error["day before"] == pytest.approx(np.mean(day), rel=0.2)
+    assert float(lines[1].split(": ")[2].split(" ")[0]) < 1.0

@@ -82,6 +82,7 @@ FORECAST_FIELDS: dict[str, str] = {
     "median": "middle of the forecast at each time",
     "quantiles": "further quantiles by their level, e.g. 0.025, each a value per time",
     "period": "length of the cycle found in the series, in readings; null: none",
+    "periods": "that cycle and a longer one beside it, such as a day and a week; empty: none",
     **_COMMON,
     "source": "topic, partition and offset of the message with the reading at the origin",
 }

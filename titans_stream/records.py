@@ -233,7 +233,8 @@ class Forecast:
     """Quantiles of a series' next readings, made at `origin`; field names as in docs/messages.md.
 
     Times are RFC 3339, UTC. `quantiles` has a list as long as `timestamps` for each level.
-    `period` counts readings, None where none has been found. `source` is the message of the
+    `period` counts readings, None where none has been found; `periods` has it and a longer cycle
+    beside it, where there is one. `source` is the message of the
     reading at `origin`.
     """
 
@@ -245,6 +246,7 @@ class Forecast:
     period: float | None
     model: ModelRef
     source: Source
+    periods: list[float] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
 

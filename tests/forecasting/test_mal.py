@@ -59,7 +59,7 @@ def run(
     count = len(values)
     steps = np.where(np.arange(begin, begin + count) % every == every - 1, STEPS, 0)
     nothing = np.full(count, np.nan)
-    options = options or ForecastOptions(period=24)
+    options = options or ForecastOptions(period=24, mal=True)
     made = MultiStepForecaster(weights, (0.5,), options=options).run(
         state, np.zeros(count, np.int64), values, nothing, nothing,
         np.zeros(count, np.int64), steps.astype(np.int64),
@@ -155,8 +155,9 @@ def test_a_wrong_residual_is_shut_off() -> None:
     rng = np.random.default_rng(0)
     values = np.sin(2 * np.pi * np.arange(24 * 60) / 24) + 0.2 * rng.normal(size=24 * 60)
     state = fresh()
-    on = run(values, all_weights(made.weights()), state)
-    off = run(values, multi_step.plain_weights(), fresh())
+    alone = ForecastOptions(period=24, longer=False, mal=True)
+    on = run(values, all_weights(made.weights()), state, options=alone)
+    off = run(values, multi_step.plain_weights(), fresh(), options=alone)
     assert state["residual_gate"]["share"][0].max() < 0.15
     # it would change forecasts by .4
     assert np.abs(on - off)[-20 * STEPS :].max() < 0.1
@@ -164,7 +165,7 @@ def test_a_wrong_residual_is_shut_off() -> None:
 
 def test_nothing_is_corrected_without_24_cells_a_period(weights: dict[str, Float64]) -> None:
     values = np.sin(2 * np.pi * np.arange(600) / 12)
-    options = ForecastOptions(period=12)
+    options = ForecastOptions(period=12, mal=True)
     off = ForecastOptions(period=12, mal=False)
     np.testing.assert_array_equal(
         run(values, weights, fresh(), options=options), run(values, weights, fresh(), options=off)

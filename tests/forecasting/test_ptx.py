@@ -20,6 +20,7 @@ from titans_stream.forecasting.multi.forecaster import (
     state_layout,
     states_of,
 )
+from titans_stream.forecasting.multi.points import look
 from titans_stream.forecasting.multi.state import Batch, Model, State, new_work, state_of
 from titans_stream.forecasting.one_step import kernels as one_step
 from titans_stream.forecasting.one_step import layout as one_step_layout
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.timeout(1_200)
 CAPABILITY = (9, 0)
 VECTOR = np.zeros(1)
 COUNTS = np.zeros(1, np.int64)
-BATCH = Batch(COUNTS, VECTOR, VECTOR, VECTOR, COUNTS, COUNTS, COUNTS)
+BATCH = Batch(COUNTS, VECTOR, VECTOR, VECTOR, COUNTS, COUNTS, COUNTS, VECTOR)
 STATES = states_of({name: spec.rows(1) for name, spec in state_layout().items()})
 MODEL = MultiStepForecaster(plain_weights(), (0.1, 0.9)).model
 
@@ -78,8 +79,10 @@ def _forecast(
 ) -> None:
     work = new_work()
     state = state_of(states, batch.slots[0])
-    ready = kernels.look(state.series, model.shared, work.read)
-    kernels.publish(state, model, work, ready, batch.ahead, median, quantiles)
+    ready = look(state.series, model.shared, work.read)
+    kernels.publish(
+        state, model, work, ready, batch.ahead, batch.shifts, batch.values, median, quantiles
+    )
 
 
 def _arguments(name: str) -> tuple[object, ...]:
@@ -108,7 +111,7 @@ def _arguments(name: str) -> tuple[object, ...]:
         ("one step", _one_step, 300),
         ("put", _put, 0),
         ("check", _check, 2_500),
-        ("learn", _learn, 15_000),
+        ("learn", _learn, 16_000),
         ("forecast", _forecast, 2_500),
     ],
 )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from titans_stream.commands.evaluate_outcome import EvaluationProgress, Outcome
     from titans_stream.evaluation.chosen import Chosen
     from titans_stream.evaluation.forecasting_data import ForecastSet
+    from titans_stream.forecasting.multi.forecaster import ForecastOptions
 
 BUDGETS = (0.1, 0.03, 0.01)
 """False episodes per 100 readings at which the detector's own alerts are counted."""
@@ -41,6 +42,7 @@ CALIBRATION_BUDGETS = (*BUDGETS, 0.003)
 PROFILES = ("all", "standard", "reward_low_fp", "reward_low_fn")
 SERIES = {"calibration": 64, "pairs": 400}
 """Generated series by default: of each family, and pairs in all."""
+HORIZONS = {"windows": "96,192,336,720", "gift-eval": "48,480,720"}
 MISSING = (
     "AutoETS and MSTL are left out: statsforecast is not installed "
     "(pip install 'titans-stream[evaluation]')"
@@ -94,8 +96,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="shares of --data to train, validate and test on; default 0.7,0.1,0.2",
     )  # fmt: skip
     group.add_argument(
-        "--horizons", metavar="N,N,...", default="96,192,336,720",
-        help="steps ahead; default 96,192,336,720",
+        "--horizons", metavar="N,N,...",
+        help="steps ahead; default 96,192,336,720, by gift-eval's rules 48,480,720",
+    )  # fmt: skip
+    group.add_argument(
+        "--protocol", choices=("windows", "gift-eval"), default="windows",
+        help="windows: every window of the test part, z-scored; gift-eval: MASE and weighted "
+        "quantile loss of the last windows of ETTh1, ETTh2, M4 hourly or --data",
     )  # fmt: skip
     group.add_argument(
         "--only-ours", action="store_true", help="leave out everything to compare with"
@@ -160,6 +167,8 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError("--root or --data: one of them is needed")
         if args.detector != OURS:
             raise ValueError("--detector: forecasts come from the forecaster; see --ablations")
+        if args.horizons is None:
+            args.horizons = HORIZONS[args.protocol]
         _horizons(args.horizons)
     if args.starts < 1:
         raise ValueError("--starts: at least 1 is needed")
@@ -174,6 +183,7 @@ def _settings(args: argparse.Namespace) -> dict[str, object]:
     found = {"benchmark": args.benchmark, "detector": args.detector, "model": args.model}
     if args.benchmark == "forecasting":
         found |= {"horizons": args.horizons, "ablations": args.ablations}
+        found["protocol"] = args.protocol
         if args.data is not None:
             found |= {"data": args.data.name, "split": args.split}
     else:
@@ -295,6 +305,8 @@ def _forecasting(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
         options = options_of(args.changes)
     except ValueError as error:
         raise ValueError(f"--set: {error}") from error
+    if args.protocol == "gift-eval":
+        return _contest(args, options, progress)
     comparison = Comparison(
         load_model(args.model).weights,
         _horizons(args.horizons),
@@ -309,6 +321,31 @@ def _forecasting(args: argparse.Namespace, progress: EvaluationProgress) -> Outc
     plots = [] if args.plots is None else plot_forecasting(report, args.plots)
     accounts = [account_of_set(one) for one in sets.values()]
     return Outcome(report.to_json(), report.table(), tuple(plots), accounts)
+
+
+def _contest(
+    args: argparse.Namespace, options: ForecastOptions, progress: EvaluationProgress
+) -> Outcome:
+    """By the rules of GIFT-Eval. ValueError names what cannot be used."""
+    from titans_stream.commands.evaluate_outcome import Outcome
+    from titans_stream.evaluation.forecasting_contest import (
+        contest_table,
+        load_contest_csv,
+        load_contest_sets,
+        run_contest,
+    )
+    from titans_stream.evaluation.tables import dump
+    from titans_stream.lifecycle.loading import load_model
+
+    horizons = _horizons(args.horizons)
+    weights = load_model(args.model).weights
+    if args.data is not None:
+        one = load_contest_csv(args.data, horizons)
+        sets = {one.name: one}
+    else:
+        sets = load_contest_sets(args.root, horizons)
+    found = {name: run_contest(one, weights, options, progress) for name, one in sets.items()}
+    return Outcome(dump(found), contest_table(found))
 
 
 def _sets(args: argparse.Namespace) -> dict[str, ForecastSet]:

@@ -51,6 +51,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE.png", type=Path, help="draw history, median and fan"
     )
+    parser.add_argument(
+        "--backtest", action="store_true",
+        help="say what forecasts of the file's last tenth err by, beside naive ones",
+    )  # fmt: skip
     add_csv_arguments(parser)
     add_duplicates(parser)
     parser.add_argument(
@@ -64,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.commands.csv_output import ForecastWriter, output_file
     from titans_stream.commands.file_source import file_source
     from titans_stream.engine.rhythm import FIRST_FORECAST
+    from titans_stream.jit import cache_is_empty
 
     started = time.monotonic()
     refuse_overwriting({"--out": args.out, "--plot": args.plot}, [args.data])
@@ -72,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     plot = _plot(args.plot, timed)
     file = file_source(args, "rows are counted")
     source = _source(args, config, timed)
+    if not args.quiet and cache_is_empty("forecasting/multi/kernels.py"):
+        note("compiling the kernels, once on this machine: about a minute of a core")
     made: Counter[str] = Counter()
     with output_file(args.out) as out:
         writer = ForecastWriter(out, config.quantiles, timed)
@@ -96,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
             f"{time.monotonic() - started:.1f} s"
         )
         for line in source.reasons(made):
+            note(line)
+    if args.backtest:
+        for line in _backtest(args, config, timed):
             note(line)
     return source.account.end(args.allow_dropped, remedy=file.remedy)
 
@@ -123,6 +133,18 @@ def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> Fi
         timed,
         settings.duplicates,
     )
+
+
+def _backtest(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> list[str]:
+    """Forecast the file again as the service would, a horizon apart; what that is worth."""
+    from titans_stream.commands.file_source import file_source
+    from titans_stream.commands.forecast_backtest import Backtest
+
+    every = config.steps or 24
+    source = _source(args, config.model_copy(update={"every": every}), timed)
+    backtest = Backtest()
+    made = list(source.turns(backtest.readings(file_source(args, "rows are counted").readings)))
+    return backtest.lines(made)
 
 
 def _forecasts(

@@ -16,7 +16,12 @@ from titans_stream.engine.blank import bounded
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.model import Model
 from titans_stream.forecasting.multi import forecaster as multi_step
-from titans_stream.forecasting.multi.forecaster import Forecasts, MultiStepForecaster
+from titans_stream.forecasting.multi.forecaster import (
+    ForecastOptions,
+    Forecasts,
+    LocalSeconds,
+    MultiStepForecaster,
+)
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Forecast, Int8, Int64, Source, Status
@@ -38,7 +43,7 @@ class SeriesForecasts:
     """Learns from every reading and makes the forecasts that are due.
 
     `expected_interval` is the configured one in nanoseconds, 0 where it is learned; `topic` and
-    `name` (of a series by its uid) are for the records.
+    `name` (of a series by its uid) are for the records; `local` turns times into local seconds.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class SeriesForecasts:
         model: Model,
         topic: str,
         name: Callable[[int], str],
+        local: LocalSeconds | None,
     ) -> None:
         self._schedule = rhythm.Schedule(
             expected_interval=float(expected_interval),
@@ -59,8 +65,18 @@ class SeriesForecasts:
         self._model = model
         self._topic = topic
         self._name = name
+        self._local = local
         self._levels = [str(level) for level in config.quantiles]
-        self._forecaster = MultiStepForecaster(model.weights, config.quantiles)
+        self._forecaster = MultiStepForecaster(
+            model.weights,
+            config.quantiles,
+            options=ForecastOptions(
+                mal=config.mal,
+                counters=config.counters,
+                bounds=config.bounds,
+                learn_bounds=config.learn_bounds,
+            ),
+        )
 
     def run(
         self,
@@ -86,7 +102,9 @@ class SeriesForecasts:
             slots, columns.timestamp, values, paces, turns, self._schedule, interval, steps
         )
         times: Int64 = columns.timestamp + np.rint(ranks * paces).astype(np.int64)
-        made = self._forecaster.run(arrays, slots, values, seconds, interval, times, steps)
+        made = self._forecaster.run(
+            arrays, slots, values, seconds, interval, times, steps, self._local
+        )
         return [self._record(columns, times, interval, made, i) for i in range(len(made.at))]
 
     def _record(
@@ -98,14 +116,15 @@ class SeriesForecasts:
         ahead = np.arange(1, 1 + inside.stop - inside.start) * interval[at]
         targets: Int64 = times[at] + np.rint(ahead).astype(np.int64)
         quantiles = made.quantiles[:, inside].tolist()
-        period = float(made.period[i])
+        periods = [float(one) for one in (made.period[i], made.longer[i]) if np.isfinite(one)]
         return Forecast(
             series_id=self._name(int(columns.uid[at])),
             origin=format_timestamp(int(columns.timestamp[at])),
             timestamps=format_timestamps(targets),
             median=made.median[inside].tolist(),
             quantiles=dict(zip(self._levels, quantiles, strict=True)),
-            period=period if np.isfinite(period) else None,
+            period=periods[0] if periods else None,
+            periods=periods,
             model=self._model.ref,
             source=Source(self._topic, int(columns.partition[at]), int(columns.offset[at])),
         )

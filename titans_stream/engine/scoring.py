@@ -134,8 +134,9 @@ class Scoring:
         if forecast is not None:
             interval = config.expected_interval or 0
             self.forecasts = SeriesForecasts(
-                forecast, interval, model, context.topic, context.series.name
-            )
+                forecast, interval, model, context.topic, context.series.name,
+                self._local_time.seconds if context.calendar else None,
+            )  # fmt: skip
 
     def change_alerts(self, alerts: AlertConfig) -> None:
         """Judge by other rules from the next reading on."""

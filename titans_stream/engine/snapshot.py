@@ -19,7 +19,7 @@ from titans_stream.records import Snapshot, restorable
 
 LAYOUT_VERSION = 4
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
-FORECAST_VERSION = 1
+FORECAST_VERSION = 2
 """The same of the state of forecasts: it begins anew beside an older snapshot's memories."""
 
 

@@ -139,13 +139,17 @@ def ablations(data: ForecastSet, weights: Mapping[str, Float64]) -> dict[str, Ab
         "no memory": Ablation(ForecastOptions(memory=False)),
         "structured head alone": Ablation(ForecastOptions(shared_head=False)),
         "no per-series learning": Ablation(ForecastOptions(learning=False)),
+        "no longer cycle": Ablation(ForecastOptions(longer=False)),
         "no fallback": Ablation(ForecastOptions(fallback=False)),
     }
+    with_mal = ForecastOptions(mal=True)
     if np.any(weights.get(RESIDUAL_OUTPUT, 0.0)):
         found |= {
-            "no MAL: linear path alone": Ablation(ForecastOptions(mal=False)),
-            "MAL without attention": Ablation(zeroed=("forecast.residual.attended_project",)),
-            "MAL without its memory": Ablation(zeroed=("forecast.residual.out_project",)),
+            "with MAL": Ablation(with_mal),
+            "MAL without attention": Ablation(
+                with_mal, zeroed=("forecast.residual.attended_project",)
+            ),
+            "MAL without its memory": Ablation(with_mal, zeroed=("forecast.residual.out_project",)),
         }
     if data.season:
         found[f"period told: {data.season}"] = Ablation(ForecastOptions(period=data.season))

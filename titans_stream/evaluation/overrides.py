@@ -49,7 +49,11 @@ def options_of(changes: Sequence[str]) -> ForecastOptions:
     ValueError names the change that cannot be made.
     """
     options = ForecastOptions()
-    kinds = {one.name: type(getattr(options, one.name)) for one in fields(options)}
+    kinds = {
+        one.name: type(getattr(options, one.name))
+        for one in fields(options)
+        if one.name != "bounds"
+    }
     made: dict[str, Any] = {}
     for change in changes:
         _, name, value = _parse(change, {"forecast": kinds}, "forecast.fallback=false")

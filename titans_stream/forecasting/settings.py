@@ -26,6 +26,13 @@ def _levels(levels: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(levels))
 
 
+def _ordered(bounds: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low, high = bounds
+    if low is not None and high is not None and not low < high:
+        raise ValueError(f"{low:g} is not below {high:g}")
+    return bounds
+
+
 class ForecastConfig(BaseModel):
     """What is forecast of each series, and how often.
 
@@ -53,6 +60,24 @@ class ForecastConfig(BaseModel):
     ] = Field(
         default=(0.025, 0.1, 0.9, 0.975),
         description="levels published beside the median, each above 0 and below 1",
+    )
+
+    bounds: Annotated[tuple[float | None, float | None], AfterValidator(_ordered)] = Field(
+        default=(None, None),
+        description="what no forecast is below, and above; null: unbounded",
+    )
+    learn_bounds: bool = Field(
+        default=True,
+        description="forecast a series that never was negative not below zero, one of whole "
+        "numbers in these, and as its least value what mostly is that",
+    )
+    counters: bool = Field(
+        default=True,
+        description="forecast a series that only rises, but for resets, by its changes",
+    )
+    mal: bool = Field(
+        default=False,
+        description="let the neural residual correct the steps of the next period",
     )
 
     @model_validator(mode="after")

@@ -159,9 +159,11 @@ def _measured(
     for name, series in parts.items():
         if not series:
             continue
-        metrics[f"long_{name}_mse_ratio"] = mean_head_error(series, weights)
+        linear = mean_head_error(series, weights)
+        metrics[f"long_{name}_mse_ratio"] = linear
         if recipe.training.residual is not None:
-            linear = mean_head_error(series, weights, ForecastOptions(mal=False))
+            whole = mean_head_error(series, weights, ForecastOptions(mal=True))
+            metrics[f"long_{name}_mse_ratio"] = whole
             metrics[f"long_{name}_linear_mse_ratio"] = linear
     measured = [*data.whole_validation, *data.whole_held_out]
     return Heads(fit, metrics, by_family(measured, lambda part: mean_head_error(part, weights)))

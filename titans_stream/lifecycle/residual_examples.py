@@ -18,7 +18,7 @@ import numpy as np
 
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.multi import forecaster as multi_step
-from titans_stream.forecasting.multi import kernels, layout
+from titans_stream.forecasting.multi import kernels, layout, points
 from titans_stream.forecasting.multi import series as multi_series
 from titans_stream.forecasting.multi.clock import Reading
 from titans_stream.forecasting.multi.state import State
@@ -56,7 +56,7 @@ def examples(series: Sequence[Float64], weights: Mapping[str, Float64], seed: in
 
 def _of_series(values: Float64, weights: Mapping[str, Float64], ages: Int64) -> Examples:
     w, gram, window = (weights[name] for name in layout.weight_shapes())
-    shared = multi_series.Shared(w, gram, window, True, True, True, True)
+    shared = multi_series.Shared(w, gram, window, True, True, True, True, True)
     specs = multi_step.state_layout()
     state = multi_step.states_of({name: spec.rows(1)[0] for name, spec in specs.items()})
     count = max(0, (len(values) - FIRST) // residual.LENGTH)
@@ -89,7 +89,7 @@ def _gather(
     for t in range(values.shape[0]):
         reading = Reading(values[t], math.nan, math.nan, 0.0)
         kernels.take(series, state.finder, shared, view, reading, float(layout.COARSE), space[0])
-        if meta.count == 0.0 or not kernels.look(series, shared, view):
+        if meta.count == 0.0 or not points.look(series, shared, view):
             continue
         newest = int(meta.coarse_cell) + 1
         if newest % residual.LENGTH == 0 and newest > own.meta.newest:
@@ -133,7 +133,7 @@ def _moments(
             if math.isnan(value):
                 continue
             error = (value - meta.offset) / meta.unit
-            error -= kernels.point(series, shared, view, x, step, period, fine, coarse)
+            error -= points.point(series, shared, view, x, step, 0.0, period, fine, coarse)
             error /= scale
             for k in range(layout.FEATURES):
                 u[1 + k] = x[k] / scale

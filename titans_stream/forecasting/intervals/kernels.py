@@ -296,11 +296,15 @@ def _weight(meta: Meta, value: float) -> float:
 
 
 @njit()
-def observe(intervals: Intervals, value: float, sd: float, period: float) -> None:
+def observe(
+    intervals: Intervals, value: float, sd: float, period: float, spread: float = 1.0
+) -> float:
     """One position of the stream: learn from the forecasts whose reading this is.
 
     value: NaN where the reading is missing. sd: the series' deviation, above 0. period: in
-    readings, 0 where none is known; a new one moves the anchors.
+    readings, 0 where none is known; a new one moves the anchors. spread: what errors of this phase
+    are beside those of others; nothing is learned where it is 0. Returns the size of the error one
+    period ahead, NaN where there is none.
     """
     meta, pending = intervals.meta, intervals.pending
     if meta.step[0] == 0.0 or meta.period != period:
@@ -308,6 +312,8 @@ def observe(intervals: Intervals, value: float, sd: float, period: float) -> Non
     clock = int(meta.clock)
     present = math.isfinite(value)
     weight = _weight(meta, value) if present else 0.0
+    if spread <= 0.0:
+        weight, spread = 0.0, 1.0
     units = _units()
     log_units(meta, sd, units)
     one_step = math.nan
@@ -324,7 +330,7 @@ def observe(intervals: Intervals, value: float, sd: float, period: float) -> Non
             kept = (step + stride - 1) // stride
             place = ((origin if matured else clock) // stride) % kept
         if weight > 0.0 and matured:
-            error = abs(value - pending[i, place])
+            error = abs(value - pending[i, place]) / spread
             if not math.isnan(error):
                 _count(meta, intervals.histograms[i], error, units[i], i, weight)
                 if i == 0:
@@ -345,6 +351,7 @@ def observe(intervals: Intervals, value: float, sd: float, period: float) -> Non
         if mass < BIRTH <= meta.one_period.mass:
             _change_unit(intervals, sd, True)
     meta.clock = clock + 1.0
+    return one_period * spread
 
 
 @njit()

@@ -14,7 +14,9 @@ from titans_stream.records import Float32
 
 DAY_SECONDS = 86_400.0
 WEEK = 7.0
-"""Days."""
+"""Days: the longer cycle beside a day."""
+DAYS = (24.0, 48.0, 96.0, 144.0, 288.0, 1_440.0)
+"""Readings a day at the usual intervals, from an hour to a minute."""
 FEW_DAYS = 4.0
 """A period of so many days, found beside the calendar's, is a multiple of the day; one of more
 has been better than the day by much."""
@@ -59,27 +61,52 @@ def readings_a_day(reading: Reading) -> float:
 
 
 @njit(inner=True)
-def wanted_period(meta: Meta, found: float, day: float, fixed: float) -> tuple[float, float]:
-    """The period to use, and how many days of the clock are its phase (0: counted in ticks).
+def wanted_period(
+    meta: Meta, found: float, second: float, day: float, fixed: float
+) -> tuple[float, float, float]:
+    """The period to use, how many days of the clock are its phase (0: counted in ticks), and how
+    many periods a longer cycle beside it has (0: there is none).
 
-    found: by the finder, 0 none; day: in ticks, 0 unknown; fixed: what to use, 0 where it is to be
-    found. The day comes before what was found, unless that is the week, or neither a part of a day
-    nor two to `FEW_DAYS` of them. A day that moved by less than 2 % stays what it was (the
-    interval is an estimate).
+    found, second: by the finder, 0 none; day: in ticks, 0 unknown; fixed: what to use, 0 where it
+    is to be found. The day comes before what was found, unless that is neither the week nor a part
+    of a day nor two to `FEW_DAYS` of them; a week goes beside it. A part that is too short for the
+    cells of a day stays, and any part until a day has been seen as often as forecasts need. A day
+    that moved by less than 2 % stays what it was (the interval is an estimate).
     """
     if fixed > 0.0:
-        return fixed, 1.0 if abs(day - fixed) <= 0.02 * fixed else 0.0
+        timed = abs(day - fixed) <= 0.02 * fixed
+        return fixed, 1.0 if timed else 0.0, WEEK if timed else cycles(fixed, second)
     if day <= 0.0:
-        return found, 0.0
+        return found, 0.0, cycles(found, second)
     if meta.days > 0.0 and abs(meta.days * day - meta.period) <= 0.02 * meta.period:
         day = meta.period / meta.days
+    short = found > 0.0 and found * layout.COARSE < day
+    young = 0.0 < found < 0.75 * day and meta.count < layout.READY_PERIODS * day
+    if short or young:
+        return found, 0.0, cycles(found, second)
     ratio = found / day if found >= day else day / max(found, 1e-9)
     if found > day and abs(ratio - WEEK) <= 0.03 * WEEK:
-        return WEEK * day, WEEK
+        return day, 1.0, WEEK
     whole = abs(ratio - math.floor(ratio + 0.5)) <= 0.03 * ratio
     if found == 0.0 or (whole and (found < day or ratio < FEW_DAYS + 0.5)):
-        return day, 1.0
-    return found, 0.0
+        return day, 1.0, WEEK
+    return found, 0.0, cycles(found, second)
+
+
+@njit(inline="always")
+def cycles(period: float, second: float) -> float:
+    """How many periods a longer cycle has: a second period, if that is a whole number of them up
+    to `layout.CYCLE`; a week where there is none and the first looks like a day; else 0."""
+    if period <= 0.0:
+        return 0.0
+    if second < 1.5 * period:
+        for day in DAYS:
+            if abs(period - day) <= 0.01 * day:
+                return WEEK
+        return 0.0
+    ratio = second / period
+    whole = math.floor(ratio + 0.5)
+    return whole if whole <= layout.CYCLE and abs(ratio - whole) <= 0.03 * ratio else 0.0
 
 
 @njit(inner=True)
@@ -104,6 +131,16 @@ def set_phase(meta: Meta, before: float, tick: float, seconds: float) -> float:
     if off >= -period / days / 8.0:
         return before
     return tick + math.floor(off + period + 0.5)
+
+
+@njit(inner=True)
+def set_day(meta: Meta, tick: float, seconds: float) -> float:
+    """The tick moved on by whole days until that of the longer cycle, a week, is the clock's."""
+    week = WEEK * meta.period
+    turns = seconds / DAY_SECONDS / WEEK
+    off = (turns - math.floor(turns)) * week - (tick - week * math.floor(tick / week))
+    days = math.floor(off / meta.period + 0.5)
+    return tick + meta.period * (days - WEEK * math.floor(days / WEEK))
 
 
 @njit(inner=True)
@@ -194,7 +231,10 @@ def rebase(series: Series, unit: float) -> None:
         move(series.memory[i], mean, ratio)
         move(series.twins[0, i], mean, ratio)
         move(series.twins[1, i], mean, ratio)
+    for copy in range(3):
+        move(series.longer[copy], mean, ratio)
     move(series.ring, mean, ratio)
+    series.values.usual *= ratio
     move(series.lasts, mean, ratio)
     for band in range(layout.FINER_BANDS):
         sample = series.samples[band]
@@ -206,6 +246,9 @@ def rebase(series: Series, unit: float) -> None:
         move(series.sums[band].products, 0.0, ratio * ratio)
         move(series.sums[band].cross, 0.0, ratio * ratio)
         scale_errors(series.gate[band], ratio * ratio)
+    for band in range(len(layout.ENDS)):
+        move(series.longer_sums[band].products, 0.0, ratio * ratio)
+        move(series.longer_sums[band].cross, 0.0, ratio * ratio)
     meta.fine_sum = (meta.fine_sum - meta.fine_count * mean) * ratio
     meta.coarse_sum = (meta.coarse_sum - meta.coarse_count * mean) * ratio
     meta.last_z = (meta.last_z - mean) * ratio

@@ -7,7 +7,8 @@ mean (f-n)^2 and w_before that of the band before; the gate g opens as the model
 comes near the naive one's, and the forecast is n + (1 - (1 - w) g)(f - n).
 
 The model f itself is s + v (a - s), s the structured head and a the shared one, with v the same
-blend of what matured errors say and a start of 1/4, at most 1/2.
+blend of what matured errors say and a start of 1/4, at most 1/2. Where the series has a longer
+cycle, that head's forecast is blended in by the same rule, from 0 on.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class Errors(NamedTuple):
     repeat_square: float
     other_cross: float
     other_square: float
+    longer_cross: float
+    longer_square: float
+    longer_mass: float
     mass: float
 
 
@@ -49,24 +53,36 @@ def errors_of(value: float, model: float, seasonal: float, last: float) -> Error
         (model - last) ** 2,
         0.0,
         0.0,
+        0.0,
+        0.0,
+        0.0,
         1.0,
     )
 
 
 @njit(inner=True, fastmath=ASSOCIATIVE)
-def sum_errors(pairs: Pairs, n: int, share: float, last: float) -> Errors:
+def sum_errors(
+    pairs: Pairs, n: int, share: float, longer: float, has_longer: bool, last: float
+) -> Errors:
     """The first n matured forecasts of a band.
 
-    share: of the shared head in the model; last: the last reading at the origin.
+    share, longer: of the shared head and the longer one in the model, which `has_longer` says is
+    there; last: the last reading at the origin.
     """
     model_, seasonal_, repeat_, cross, square = 0.0, 0.0, 0.0, 0.0, 0.0
     repeat_cross, repeat_square, other_cross, other_square = 0.0, 0.0, 0.0, 0.0
+    longer_cross, longer_square = 0.0, 0.0
     for i in range(n):
         value, latest = pairs.value[i], pairs.latest[i]
         head, change = pairs.head[i], pairs.other[i] - pairs.head[i]
         model = head + share * change
         other_cross += (value - head) * change
         other_square += change * change
+        if has_longer:
+            change = pairs.longer[i] - model
+            longer_cross += (value - model) * change
+            longer_square += change * change
+            model += longer * change
         model_ += (value - model) * (value - model)
         seasonal_ += (value - latest) * (value - latest)
         repeat_ += (value - last) * (value - last)
@@ -76,7 +92,8 @@ def sum_errors(pairs: Pairs, n: int, share: float, last: float) -> Errors:
         repeat_square += (model - last) * (model - last)
     return Errors(
         model_, seasonal_, repeat_, cross, square, repeat_cross, repeat_square,
-        other_cross, other_square, float(n),
+        other_cross, other_square, longer_cross, longer_square, float(n) if has_longer else 0.0,
+        float(n),
     )  # fmt: skip
 
 
@@ -92,6 +109,8 @@ def scale_errors(gate: Gate, factor: float) -> None:
     gate.repeat_square *= factor
     gate.other_cross *= factor
     gate.other_square *= factor
+    gate.longer_cross *= factor
+    gate.longer_square *= factor
 
 
 @njit(inner=True)
@@ -106,13 +125,16 @@ def merge(gate: Gate, errors: Errors, weight: float, decay: float) -> None:
     gate.repeat_square = decay * gate.repeat_square + weight * errors.repeat_square
     gate.other_cross = decay * gate.other_cross + weight * errors.other_cross
     gate.other_square = decay * gate.other_square + weight * errors.other_square
+    gate.longer_cross = decay * gate.longer_cross + weight * errors.longer_cross
+    gate.longer_square = decay * gate.longer_square + weight * errors.longer_square
+    gate.longer_mass = decay * gate.longer_mass + weight * errors.longer_mass
     gate.mass = decay * gate.mass + weight * errors.mass
 
 
 @njit(inner=True)
 def settle(series: Series, period: float) -> None:
-    """Shares of the naive forecast and of the shared head of every band, from its sums."""
-    before = 1.0
+    """Shares of the naive forecast and of the two other heads of every band, from its sums."""
+    before, longer = 1.0, 0.0
     for band in range(layout.BANDS):
         gate = series.gate[band]
         mass = gate.mass
@@ -124,6 +146,13 @@ def settle(series: Series, period: float) -> None:
             v = gate.other_cross + layout.OTHER_START * prior
             v /= gate.other_square + prior
             gate.other = min(layout.OTHER_MOST, max(0.0, v))
+        if gate.longer_mass > 0.0:
+            prior = layout.LONGER_MASS * max(end, coarse_cells(period))
+            prior *= gate.longer_square / gate.longer_mass
+            if prior > 0.0:
+                v = gate.longer_cross + longer * prior
+                longer = min(1.0, max(0.0, v / (gate.longer_square + prior)))
+            gate.longer = longer
         repeat = gate.repeat < gate.seasonal
         naive = gate.repeat if repeat else gate.seasonal
         cross = gate.repeat_cross if repeat else gate.seasonal_cross

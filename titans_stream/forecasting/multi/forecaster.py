@@ -6,12 +6,13 @@ docs/forecasting.md tells the method; `kernels.run` is the way of a reading.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from titans_stream.durations import SECOND
 from titans_stream.forecasting.intervals import state as intervals
 from titans_stream.forecasting.intervals.widths import level_table
 from titans_stream.forecasting.mal import weights as mal
@@ -19,9 +20,14 @@ from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import kernels, layout
 from titans_stream.forecasting.multi.series import Series, Shared
 from titans_stream.forecasting.multi.state import Batch, Model, State, Written
+from titans_stream.forecasting.multi.values import Limits
 from titans_stream.forecasting.period import state as period
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
+
+LocalSeconds = Callable[[Int64], Float64]
+"""[N] UTC nanoseconds -> [N] seconds of local time."""
+MONTH = 28 * 86_400 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Forecasts:
     """[len(levels), first[-1]]"""
     period: Float64
     """[M] in readings, NaN: none found."""
+    longer: Float64
+    """[M] a longer cycle beside it, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,19 @@ class ForecastOptions:
     """Weights of each series' own, learned from matured targets."""
     fallback: bool = True
     """Blend with seasonal naive or repeat-last where the forecasts have been worse."""
-    mal: bool = True
+    longer: bool = True
+    """The longer head: a week beside a day."""
+    mal: bool = False
     """The neural residual: memory, then attention, correct the steps of the next period."""
+    counters: bool = True
+    """Series that only rise are forecast by their changes."""
     period: int | None = None
     """Readings a period; None finds it from the stream and the calendar."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """What no forecast is below, and above."""
+    learn_bounds: bool = True
+    """A series that never was negative is not forecast below zero, one of whole numbers in whole
+    ones."""
 
 
 class MultiStepForecaster:
@@ -79,12 +96,20 @@ class MultiStepForecaster:
         self.model = Model(
             Shared(
                 w, gram, window, options.memory, options.shared_head, options.learning,
-                options.fallback,
+                options.fallback, options.longer,
             ),
             slow._replace(active=slow.active and options.mal),
             level_table(levels),
             0.0 if options.period is None else float(options.period),
+            Limits(
+                -math.inf if options.bounds[0] is None else float(options.bounds[0]),
+                math.inf if options.bounds[1] is None else float(options.bounds[1]),
+                options.learn_bounds,
+            ),
+            options.counters,
         )  # fmt: skip
+
+        self._blank = states_of({name: spec.rows(1) for name, spec in state_layout().items()})
 
     def run(
         self,
@@ -95,6 +120,7 @@ class MultiStepForecaster:
         interval: Float64,
         timestamps: Int64,
         steps: Int64,
+        local: LocalSeconds | None = None,
     ) -> Forecasts:
         """Learn N readings in order; forecast `steps[i]` > 0 steps right after reading i.
 
@@ -102,21 +128,54 @@ class MultiStepForecaster:
         local seconds since the epoch, NaN without timestamps; interval [N]: nanoseconds a
         reading, NaN or <= 0: unknown; timestamps [N]: UTC nanoseconds; steps [N]. A reading that
         comes g intervals after the last one leaves g - 1 missing positions between them. Before a
-        series' first value its forecasts are NaN.
+        series' first value its forecasts are NaN. `local` turns times into local seconds: a step
+        beyond a change of clocks has the phase of its own local time.
         """
         at = np.flatnonzero(steps > 0).astype(np.int64)
         first = np.zeros(len(at) + 1, np.int64)
         np.cumsum(steps[at], out=first[1:])
         median = np.empty(first[-1])
         quantiles = np.empty((len(self.model.levels), first[-1]))
-        found = np.empty(len(at))
+        found = np.empty((len(at), 2))
         ahead = np.arange(1, steps.max(initial=0) + 1, dtype=np.int64)
         kernels.run(
-            Batch(slots, values, seconds, interval, timestamps, steps, ahead),
-            states_of(arrays), self.model, period.workspace(),
-            Written(median, quantiles, found),
+            Batch(
+                slots, values, seconds, interval, timestamps, steps, ahead,
+                _shifts(at, first, seconds, interval, timestamps, local),
+            ),
+            states_of(arrays), self._blank, self.model, period.workspace(),
+            Written(median, quantiles, np.empty(first[-1]), found),
         )  # fmt: skip
-        return Forecasts(at, first, median, quantiles, found)
+        return Forecasts(at, first, median, quantiles, found[:, 0].copy(), found[:, 1].copy())
+
+
+def _shifts(
+    at: Int64, first: Int64, seconds: Float64, interval: Float64, timestamps: Int64,
+    local: LocalSeconds | None,
+) -> Float64:  # fmt: skip
+    """Whole ticks by which clocks are changed between each forecast and each of its steps."""
+    shifts = np.zeros(first[-1])
+    if local is None:
+        return shifts
+    for i, origin in enumerate(at.tolist()):
+        pace = interval[origin]
+        offset = np.rint(seconds[origin] - timestamps[origin] / SECOND)
+        if not pace > 0.0 or not np.isfinite(offset):
+            continue
+        ahead = np.rint(np.arange(1, 1 + first[i + 1] - first[i]) * pace)
+        # a month at most between two that are looked up: clocks stay changed for longer
+        some = ahead[np.unique(np.append(np.arange(0, len(ahead), max(1, int(MONTH / pace))), -1))]
+        if (_offsets(local, timestamps[origin], some) == offset).all():
+            continue
+        change = _offsets(local, timestamps[origin], ahead) - offset
+        shifts[first[i] : first[i + 1]] = np.rint(change * SECOND / pace)
+    return shifts
+
+
+def _offsets(local: LocalSeconds, start: int, ahead: Float64) -> Float64:
+    """Seconds of local time ahead of UTC, at times so many nanoseconds after `start`."""
+    times: Int64 = start + ahead.astype(np.int64)
+    return np.rint(local(times) - times / SECOND)
 
 
 def states_of(arrays: Mapping[str, Any]) -> State:

@@ -67,6 +67,8 @@ class Pairs(NamedTuple):
     head: Float64
     """The structured head's forecast, and the shared head's."""
     other: Float64
+    longer: Float64
+    """That of the longer head."""
 
 
 class PairSums(NamedTuple):
@@ -77,7 +79,7 @@ class PairSums(NamedTuple):
 
 
 _values, _anchors, _memories = (scratch(layout.WIDEST) for _ in range(3))
-_latests, _heads, _others = (scratch(layout.WIDEST) for _ in range(3))
+_latests, _heads, _others, _longers = (scratch(layout.WIDEST) for _ in range(4))
 _products, _cross = scratch(layout.PRODUCTS), scratch(layout.FEATURES)
 _system, _right = scratch((layout.FEATURES, layout.FEATURES)), scratch(layout.FEATURES)
 
@@ -85,7 +87,7 @@ _system, _right = scratch((layout.FEATURES, layout.FEATURES)), scratch(layout.FE
 @njit(inline="always")
 def new_pairs() -> Pairs:
     """Scratch space for the targets of any band."""
-    return Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _others())
+    return Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _others(), _longers())
 
 
 @njit(inline="always")
@@ -183,13 +185,13 @@ def refit(series: Series, shared: Shared) -> None:
                 q = gram[i, j] + (layout.PRIOR_RIDGE * ridge if i == j else 0.0)
                 system[i, j] += strength * q
                 right[i] += strength * q * shared.w[band, j]
-        if _solve(system, right):
+        if solve(system, right):
             for i in range(layout.FEATURES):
                 series.own[band, i] = right[i]
 
 
 @njit(inner=True)
-def _solve(a: Float64, b: Float64) -> bool:
+def solve(a: Float64, b: Float64) -> bool:
     """Cholesky: b <- a^-1 b in place; False where `a` is not positive definite."""
     n = b.shape[0]
     for j in range(n):

@@ -18,31 +18,35 @@ from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.clock import (
+    WEEK,
     Reading,
     deviation,
     is_lone,
     keep_scale,
     readings_a_day,
+    set_day,
     set_phase,
     take_scale,
     ticks_since,
     wanted_period,
 )
+from titans_stream.forecasting.multi.counters import add_up, forget, take_count
 from titans_stream.forecasting.multi.fallback import settle
-from titans_stream.forecasting.multi.heads import band_of, refit, shared_read, weighted
+from titans_stream.forecasting.multi.heads import band_of, refit
 from titans_stream.forecasting.multi.layout import COARSE, FINER_BANDS
 from titans_stream.forecasting.multi.learning import learn_tick, sample, start
+from titans_stream.forecasting.multi.levels import calm
+from titans_stream.forecasting.multi.longer import (
+    longer_is_used,
+    refit_longer,
+)
+from titans_stream.forecasting.multi.points import forecast, look, point
 from titans_stream.forecasting.multi.series import (
     Series,
     Shared,
     View,
-    cell_of,
     coarse_cells,
-    coarse_memory,
-    features,
     fine_cells,
-    read_memory,
-    read_window,
 )
 from titans_stream.forecasting.multi.state import (
     Batch,
@@ -52,6 +56,14 @@ from titans_stream.forecasting.multi.state import (
     Written,
     new_work,
     state_of,
+)
+from titans_stream.forecasting.multi.values import (
+    limit,
+    settle_floor,
+    spread_of,
+    take_floor,
+    take_spread,
+    take_value,
 )
 from titans_stream.forecasting.period.finder import observe as observe_period
 from titans_stream.forecasting.period.finder import reach, recall
@@ -63,68 +75,6 @@ MOST_MISSING = 2_048.0
 """Missing readings that the finder is told of, at most, one by one."""
 
 
-@njit(inline="always")
-def point(
-    series: Series,
-    shared: Shared,
-    view: View,
-    x: Float64,
-    step: int,
-    period: float,
-    fine: int,
-    coarse: int,
-) -> float:
-    """The forecast `step` ticks after the last one, in the series' unit; the view is ready.
-
-    fine, coarse: cells of the period.
-    """
-    meta = series.meta
-    tick = meta.tick
-    ahead = step * COARSE / period
-    band = band_of(ahead)
-    fine_cell = cell_of(tick + step, fine, period)
-    p = fine_cell % fine
-    anchor = features(view, p, x)
-    model = anchor + weighted(series.own[band], x)
-    gate = series.gate[band]
-    if shared.shared_head and (period <= COARSE or ahead > 1.0 + 1e-9):
-        coarse_cell = fine_cell if fine == coarse else cell_of(tick + step, coarse, period)
-        j = int(math.floor((coarse_cell - meta.coarse_cell) * COARSE / coarse + 0.5))
-        other = view.levels[0].base + shared_read(shared.window, view.inputs, j)
-        if fine != coarse:
-            other += view.memory[p] - coarse_memory(view, coarse_cell % coarse, coarse, fine)
-        model += gate.other * (other - model)
-    share = gate.share
-    if shared.fallback and share > 0.0:
-        naive = view.latest[p] if gate.naive == 0.0 else view.levels[0].last
-        model = naive + (1.0 - share) * (model - naive)
-    return model
-
-
-@njit(inner=True)
-def forecast(
-    series: Series, own: Residual, model: Model, work: Work, ready: bool, steps: Int64, out: Float64
-) -> None:
-    """Forecasts of `steps` [K] after the last tick -> out [K], as values.
-
-    With the residual's correction where it is active; the last value where no view is ready.
-    """
-    meta, shared, view, x = series.meta, model.shared, work.read, work.x
-    active = model.slow.active
-    if not ready:
-        for k in range(steps.shape[0]):
-            out[k] = meta.last
-        return
-    period = meta.period
-    fine, coarse = fine_cells(period), coarse_cells(period)
-    for k in range(steps.shape[0]):
-        z = point(series, shared, view, x, steps[k], period, fine, coarse)
-        ahead = steps[k] * COARSE / period
-        if active and ahead <= residual.REACH + 1e-9:
-            z += residual.correction(own, series, band_of(ahead), x)
-        out[k] = meta.offset + meta.unit * z
-
-
 @njit(inner=True)
 def advance_residual(series: Series, own: Residual, model: Model, view: View, x: Float64) -> None:
     """Let the residual read its next token where one is complete; the view is ready."""
@@ -134,26 +84,9 @@ def advance_residual(series: Series, own: Residual, model: Model, view: View, x:
     fine, coarse = fine_cells(period), coarse_cells(period)
     for k in range(1, residual.REACH + 1):
         step = max(1, int(round(k * period / COARSE)))
-        z = point(series, model.shared, view, x, step, period, fine, coarse)
+        z = point(series, model.shared, view, x, step, 0.0, period, fine, coarse)
         band = band_of(float(k)) - FINER_BANDS
         residual.remember(own, series, k, band, z, residual.proposed(own, series, band, x))
-
-
-@njit(inner=True)
-def look(series: Series, shared: Shared, view: View) -> bool:
-    """Read the memory out for forecasts after the last tick; False: there is no period yet."""
-    meta = series.meta
-    period = meta.period
-    if period <= 0.0:
-        return False
-    fine, coarse = fine_cells(period), coarse_cells(period)
-    if meta.coarse_cell + 1.0 - meta.started < layout.READY_PERIODS * coarse:
-        return False
-    if not read_memory(series.memory, fine, meta.last_z, int(meta.last_place), view):
-        return False
-    if shared.shared_head:
-        read_window(series.ring, int(meta.coarse_cell), coarse, fine, view)
-    return True
 
 
 @njit(inner=True)
@@ -162,7 +95,7 @@ def begin(
     finder: Finder,
     shared: Shared,
     view: View,
-    wanted: tuple[float, float],
+    wanted: tuple[float, float, float],
     seconds: float,
     present: float,
 ) -> None:
@@ -172,19 +105,23 @@ def begin(
     NaN: missing; it is learned here.
     """
     meta = series.meta
-    period, days = wanted
+    period, days, cycle = wanted
     before = meta.period
     keep = before > 0.0 and abs(period - before) <= layout.SAME_PERIOD * before
+    keep = keep and cycle == meta.cycle
     meta.days = days
     meta.period = period
+    meta.cycle = cycle
     if period <= 0.0:
         start(series, shared, 0.0, 0.0, False)
         return
     if days > 0.0:
         meta.tick = set_phase(meta, -math.inf, meta.tick, seconds)
+        meta.tick = set_day(meta, meta.tick, seconds)
     back = reach(finder, period)
     if meta.tick < back - 1.0:
-        meta.tick += period * math.ceil((back - 1.0 - meta.tick) / period)
+        turn = WEEK * period
+        meta.tick += turn * math.ceil((back - 1.0 - meta.tick) / turn)
         meta.tick = math.ceil(meta.tick)
     tick = meta.tick
     start(series, shared, period, tick - back + 1.0, keep)
@@ -199,6 +136,7 @@ def begin(
         if not math.isnan(z):
             last = z
         learn_tick(series, shared, view, tick - b, z, last)
+    series.values.jumped = 0.0
     renew(series, shared)
 
 
@@ -253,8 +191,11 @@ def learn(
     z = math.nan
     if not math.isnan(reading.value):
         z = take_scale(series, reading.value)
+        take_value(series.values, series.floors, reading.value)
     period = meta.period
-    wanted = wanted_period(meta, finder.meta.period, readings_a_day(reading), fixed)
+    wanted = wanted_period(
+        meta, finder.meta.period, finder.meta.second, readings_a_day(reading), fixed
+    )
     longest = layout.LONGEST_GAP * max(period, 1.0)
     moved = ticks
     if period > 0.0 and ticks > longest:
@@ -263,15 +204,24 @@ def learn(
     before = meta.tick
     if meta.count > 1.0 or math.isnan(z):
         meta.tick += moved
-    if wanted[0] != period or wanted[1] != meta.days:
+    if not shared.longer:
+        wanted = wanted[0], wanted[1], 0.0
+    if wanted[0] != period or wanted[1] != meta.days or wanted[2] != meta.cycle:
         begin(series, finder, shared, view, wanted, reading.seconds, z)
     elif period > 0.0:
         if meta.days > 0.0:
             meta.tick = set_phase(meta, before, meta.tick, reading.seconds)
+            if meta.tick > before and meta.cycle > 0.0:
+                meta.tick = set_day(meta, meta.tick, reading.seconds)
         if meta.tick > before:
             learn_tick(series, shared, view, meta.tick, z, meta.last_z)
     if not math.isnan(z):
         meta.refit += 1.0
+        often = meta.cycle > 0.0 and meta.refit % layout.LONGER_REFIT_EVERY == 0.0
+        if often and meta.refit < layout.REFIT_EVERY:
+            if shared.learning:
+                refit_longer(series, shared)
+            settle(series, meta.period)
         if meta.refit >= layout.REFIT_EVERY:
             meta.refit = 0.0
             keep_scale(series)
@@ -285,6 +235,7 @@ def renew(series: Series, shared: Shared) -> None:
     meta = series.meta
     if shared.learning:
         refit(series, shared)
+        refit_longer(series, shared)
     if meta.coarse_cell - meta.snapshot >= layout.PERIODS * coarse_cells(meta.period):
         for band in range(series.kept.shape[1]):
             for i in range(layout.FEATURES):
@@ -312,6 +263,7 @@ def follow(
     if meta.count == 0.0:
         return False
     sd = deviation(meta)
+    spread = spread_of(series, meta.tick)
     ready = look(series, model.shared, view)
     if ready and meta.period > COARSE:
         known = not math.isnan(reading.value) and not is_lone(meta)
@@ -320,7 +272,11 @@ def follow(
         advance_residual(series, own, model, view, work.x)
     if ticks > 1.0:
         skip(intervals, int(min(ticks - 1.0, 1e9)))
-    observe_error(intervals, reading.value, sd, meta.period)
+    calm(series, intervals)
+    error = observe_error(intervals, reading.value, sd, meta.period, spread)
+    take_spread(series, error, intervals.meta.one_period.slow)
+    if not math.isnan(reading.value):
+        take_floor(series, reading.value)
     steps, which, medians = work.steps, work.which, work.medians
     count = 0
     for anchor in range(ANCHORS):
@@ -329,7 +285,7 @@ def follow(
             steps[count] = step
             which[count] = anchor
             count += 1
-    forecast(series, own, model, work, ready, steps[:count], medians)
+    forecast(series, own, model, work, ready, steps[:count], work.unshifted, medians, work.spreads)
     for k in range(count):
         keep_median(intervals, which[k], medians[k])
     return ready
@@ -337,23 +293,40 @@ def follow(
 
 @njit(inner=True)
 def publish(
-    state: State, model: Model, work: Work, ready: bool, ahead: Int64, median: Float64, out: Float64
-) -> None:
-    """Forecasts of the steps `ahead` [H] -> median [H], out [Q, H]; NaN before the first value."""
+    state: State, model: Model, work: Work, ready: bool, ahead: Int64, shifts: Float64,
+    spreads: Float64, median: Float64, out: Float64,
+) -> None:  # fmt: skip
+    """Forecasts of the steps `ahead` [H], shifts [H] as in `point`, -> median [H], out [Q, H].
+
+    NaN before the first value. spreads [H] is written too.
+    """
     meta = state.series.meta
     if meta.count == 0.0:
         median[:] = math.nan
         out[:] = math.nan
         return
-    forecast(state.series, state.residual, model, work, ready, ahead, median)
+    series = state.series
+    forecast(series, state.residual, model, work, ready, ahead, shifts, median, spreads)
     quantiles(state.intervals, deviation(meta), model.levels, median, out)
+    for q in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[q, k] = median[k] + spreads[k] * (out[q, k] - median[k])
+        limit(series.values, model.limits, out[q])
+    limit(series.values, model.limits, median)
+    if model.limits.learned and meta.period > 0.0:
+        settle_floor(series, model.levels, shifts, median, out)
+    if series.counter.active != 0.0:
+        add_up(series.counter, median, out)
 
 
 @njit(nogil=True)
-def run(batch: Batch, states: State, model: Model, space: Records, written: Written) -> None:
+def run(
+    batch: Batch, states: State, blank: State, model: Model, space: Records, written: Written
+) -> None:
     """Learn N readings in order and write the forecasts that are due.
 
-    states: the arrays of all series; space [1]: scratch space of the finder of periods.
+    states: the arrays of all series, `blank` those of a new one; space [1]: scratch space of the
+    finder of periods.
     """
     work = new_work()
     made = 0
@@ -361,21 +334,28 @@ def run(batch: Batch, states: State, model: Model, space: Records, written: Writ
     for i in range(batch.slots.shape[0]):
         state = state_of(states, batch.slots[i])
         series = state.series
-        value = batch.values[i]
-        reading = Reading(
-            value if math.isfinite(value) else math.nan,
-            batch.seconds[i],
-            batch.interval[i],
-            float(batch.timestamps[i]),
-        )
+        value = batch.values[i] if math.isfinite(batch.values[i]) else math.nan
+        time = float(batch.timestamps[i])
+        if model.counters:
+            counter = series.counter
+            reading = Reading(value, batch.seconds[i], batch.interval[i], time)
+            if take_count(counter, value, ticks_since(series.meta, reading)):
+                forget(states, batch.slots[i], blank)
+            if counter.active != 0.0:
+                value = counter.change
+        reading = Reading(value, batch.seconds[i], batch.interval[i], time)
         ticks = take(series, state.finder, model.shared, work.read, reading, model.fixed, space[0])
         ready = follow(series, state.intervals, state.residual, model, work, reading, ticks)
         if batch.steps[i] > 0:
             end = filled + batch.steps[i]
             publish(
                 state, model, work, ready, batch.ahead[: batch.steps[i]],
+                batch.shifts[filled:end], written.spreads[filled:end],
                 written.median[filled:end], written.quantiles[:, filled:end],
             )  # fmt: skip
-            written.periods[made] = series.meta.period if ready else math.nan
+            period, cycle = series.meta.period, series.meta.cycle
+            written.periods[made, 0] = period if ready else math.nan
+            used = ready and longer_is_used(series)
+            written.periods[made, 1] = cycle * period if used else math.nan
             made += 1
             filled = end

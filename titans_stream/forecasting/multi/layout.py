@@ -27,7 +27,10 @@ NEAR_PERIODS = 4
 HORIZON = PERIODS * COARSE
 WINDOW = 2 * COARSE
 """Coarse cells of the shared head's window."""
-RING = HORIZON + WINDOW
+CYCLE = 7
+"""Periods of the longest further cycle that has a memory of its own: a week of days."""
+RING = HORIZON + (CYCLE + 1) * COARSE
+"""A reading a cycle before the oldest origin that is learned from, and the period before that."""
 FEATURES = 4
 """Same phase a period ago, slot memory, last reading, mean of the last period; each less the
 anchor: the last reading less that of its own phase, the others less that of the step's."""
@@ -49,7 +52,8 @@ PRIOR_PER_STEP = 60.0
 """Origins that the shared weights count for: PRIOR + PRIOR_PER_STEP x the band's end."""
 PRIOR_RIDGE = 1e-3
 REFIT_EVERY = 96
-"""Readings between two solutions for a series' own weights."""
+LONGER_REFIT_EVERY = 24
+"""Readings between two solutions for a series' own weights, and for those of the longer head."""
 NEAR_EVERY, FAR_EVERY = 11, 25
 NEAR_EVERY_11, FAR_EVERY_5 = 13, 29
 """Coarse cells between two origins that are learned from; the second line where 11, or 5, divides
@@ -75,6 +79,9 @@ FALLBACK_HALF_LIFE = 90.0
 FALLBACK_MASS = 6.0
 FALLBACK_GATE = (0.95, 1.05)
 """Ratio of the model's squared error to the naive one: no blending below, full from above."""
+LONGER_MASS = 2.0
+"""Origins, in periods or band ends, whose evidence holds the longer head's share at that of the
+band before, at first 0."""
 OTHER_START, OTHER_MOST = 0.25, 0.5
 """Share of the shared head before anything is known, and at most."""
 DAY_MINIMUM = 4.0
@@ -83,6 +90,22 @@ DAY_MINIMUM = 4.0
 WIDEST = max(ENDS[i] - ENDS[i - 1] for i in range(1, len(ENDS)))
 """Coarse cells of the widest band."""
 PRODUCTS = FEATURES * (FEATURES + 1) // 2
+
+LONGER_FEATURES = 8
+"""Inputs of the longer head; `longer.py` names them."""
+LONGER_PRODUCTS = LONGER_FEATURES * (LONGER_FEATURES + 1) // 2
+LONGER_RATE = 1.0 - 0.5 ** (1.0 / 5.0)
+"""Of the longer cycle's memory: half of a value is younger than five cycles."""
+LONGER_PRIOR = (0.25, 0.0, 1.0, 0.0, 0.35, 0.0, 0.0, 0.0)
+"""Weights of the longer head before anything is learned; the third is a factor of the structured
+head's."""
+LONGER_TRIFLE = 0.1
+"""Share up to which the longer cycle is not spoken of."""
+LONGER_RIDGE = 0.02
+LONGER_ORIGINS = 6.0
+"""These weights count for so many origins, and for a share of all that were seen."""
+LONGER_LEAST = 1e-3
+"""Added to the mean square of each input, in units of the series' variance."""
 
 
 class Meta(Record):
@@ -127,6 +150,10 @@ class Meta(Record):
     """Coarse cell of the newer of the kept weights."""
     last_place: float
     """Fine cell of a period that the last reading lies in."""
+    cycle: float
+    """Periods of the longer cycle, 0: none."""
+    longer_snapshot: float
+    """Coarse cell of the newer of the longer head's older weights."""
     due: Annotated[Float64, FINER_BANDS]
     """Ticks at which the sampled forecasts mature."""
 
@@ -138,6 +165,55 @@ class Sums(Record):
     """x x', upper triangle."""
     cross: Annotated[Float32, FEATURES]
     """x (y - anchor)"""
+    mass: Single
+
+
+class Values(Record):
+    """What the values of a series can be; `values.py` learns and uses it."""
+
+    seen: float
+    lowest: float
+    """Least reading."""
+    whole: float
+    """1 while every reading was a whole number."""
+    same: float
+    """Share of the complete fine cells that repeated the value of the period before."""
+    need: float
+    """So many repetitions in a row, and a phase is at rest."""
+    spread: float
+    """Mean of the phases' spreads, less 1."""
+    cells: float
+    """Complete fine cells, and by how much they are off the slot memory on average."""
+    usual: float
+    jumped: float
+    """1 where a new level has just been believed."""
+    calm: Annotated[Float64, 4]
+    """The intervals' fast and slow mean error of the last but one period's end, and the last's."""
+
+
+class Counter(Record):
+    """Whether a series is a counter, and its last change; `counters.py` tells."""
+
+    last: float
+    seen: float
+    ticks: float
+    """Since the last reading with a value."""
+    row: float
+    """Changes in a row that were none below zero, and how many of them were above."""
+    above: float
+    fallen: float
+    """1 once it fell other than by a reset."""
+    active: float
+    """1 while it is taken for a counter."""
+    change: float
+    """The last change per interval, NaN: unknown."""
+
+
+class LongerSums(Record):
+    """The same for the longer head."""
+
+    products: Annotated[Float32, LONGER_PRODUCTS]
+    cross: Annotated[Float32, LONGER_FEATURES]
     mass: Single
 
 
@@ -165,6 +241,13 @@ class Gate(Record):
     """0 seasonal naive, 1 repeat-last."""
     other: Single
     """Share of the shared head in the model."""
+    longer_cross: Single
+    """Of the longer head's forecast w beside the other two's f: (y - f)(w - f), (w - f)^2, and
+    the mass of these sums."""
+    longer_square: Single
+    longer_mass: Single
+    longer: Single
+    """Share of the longer head in the model."""
 
 
 class Sample(Record):
@@ -192,6 +275,14 @@ def state_layout() -> dict[str, ArraySpec]:
         "forecast_kept": ArraySpec((2, len(ENDS), FEATURES), f),
         "forecast_gate": ArraySpec.of(Gate, BANDS),
         "forecast_samples": ArraySpec.of(Sample, FINER_BANDS),
+        "forecast_longer": ArraySpec((4, CYCLE * COARSE), f),
+        "forecast_longer_sums": ArraySpec.of(LongerSums, len(ENDS)),
+        "forecast_longer_own": ArraySpec((3, len(ENDS), LONGER_FEATURES), f),
+        "forecast_values": ArraySpec.of(Values),
+        "forecast_rest": ArraySpec((FINE,), np.uint8),
+        "forecast_spreads": ArraySpec((COARSE,), f),
+        "forecast_floors": ArraySpec((COARSE,), f),
+        "forecast_counter": ArraySpec.of(Counter),
     }
 
 

@@ -25,6 +25,16 @@ from titans_stream.forecasting.multi.heads import (
     weighted,
 )
 from titans_stream.forecasting.multi.layout import COARSE, FEATURES, FINER_BANDS, RING
+from titans_stream.forecasting.multi.levels import believe, believe_longer, take_deviation
+from titans_stream.forecasting.multi.longer import (
+    DELAYS,
+    begin_longer,
+    learn_longer,
+    longer_features,
+    longer_weighted,
+    read_longer,
+    write_longer,
+)
 from titans_stream.forecasting.multi.series import (
     Series,
     Shared,
@@ -37,6 +47,7 @@ from titans_stream.forecasting.multi.series import (
     read_window,
     write_memory,
 )
+from titans_stream.forecasting.multi.values import take_cell
 from titans_stream.jit import njit, scratch
 from titans_stream.records import Float32
 
@@ -82,10 +93,19 @@ def start(series: Series, shared: Shared, period: float, tick: float, keep: bool
         fill(series.memory[i], math.nan)
         fill(series.twins[NEAR, i], math.nan)
         fill(series.twins[FAR, i], math.nan)
+    for copy in range(series.longer.shape[0]):
+        fill(series.longer[copy], math.nan)
     fill(series.ring, math.nan)
     fill(series.lasts, math.nan)
     for p in range(series.visits.shape[0]):
         series.visits[p] = 0
+    for p in range(series.rest.shape[0]):
+        series.rest[p] = 0
+    series.values.usual = series.values.cells = 0.0
+    if not keep:
+        fill(series.spreads, 0.0)
+        fill(series.floors, 0.0)
+        series.values.spread = 0.0
     for band in range(layout.BANDS):
         if not begun:
             _begin_band(series, shared, band)
@@ -96,13 +116,15 @@ def start(series: Series, shared: Shared, period: float, tick: float, keep: bool
         fill(under_way.x, 0.0)
         under_way.anchor = under_way.forecast = under_way.latest = under_way.step = 0.0
         meta.due[band] = 0.0
+    if not (begun and keep):
+        begin_longer(series, shared)
     meta.period = period
     meta.fine_sum = meta.fine_count = meta.coarse_sum = meta.coarse_count = 0.0
     if period > 0.0:
         meta.fine_cell = cell_of(tick, fine_cells(period), period)
         meta.started = cell_of(tick, coarse_cells(period), period)
         meta.coarse_cell = meta.started - 1.0
-        meta.snapshot = meta.started
+        meta.snapshot = meta.longer_snapshot = meta.started
 
 
 @njit(inner=True)
@@ -116,6 +138,7 @@ def _weigh(series: Series, band: int, factor: float) -> None:
     sums.mass *= factor
     scale_errors(gate, factor)
     gate.mass *= factor
+    gate.longer_mass *= factor
 
 
 @njit(inner=True)
@@ -128,6 +151,7 @@ def _begin_band(series: Series, shared: Shared, band: int) -> None:
     gate.model = gate.seasonal = gate.seasonal_cross = gate.seasonal_square = 0.0
     gate.repeat = gate.repeat_cross = gate.repeat_square = 0.0
     gate.other_cross = gate.other_square = 0.0
+    gate.longer_cross = gate.longer_square = gate.longer_mass = gate.longer = 0.0
     gate.other = layout.OTHER_START
     for i in range(FEATURES):
         w = shared.w[band, i]
@@ -177,6 +201,8 @@ def _end_fine(series: Series, shared: Shared, fine: int) -> None:
     if meta.fine_count > 0.0:
         value = meta.fine_sum / meta.fine_count
         p = int(meta.fine_cell) % fine
+        take_cell(series, p, value, series.memory[1, p])
+        take_deviation(series.values, value, series.memory[0, p], fine)
         write_memory(series.memory, series.visits, 0, p, value, shared.memory)
         meta.fine_sum = meta.fine_count = 0.0
 
@@ -192,6 +218,12 @@ def _end_coarse(
         value = meta.coarse_sum / meta.coarse_count
         meta.coarse_sum = meta.coarse_count = 0.0
     series.ring[coarse_cell % RING] = value
+    usual = series.values.usual
+    if not math.isnan(value):
+        write_longer(series, 0, coarse_cell, cells, value)
+        if believe(series.memory, fine_cells(meta.period), usual) != 0.0:
+            series.values.jumped = 1.0
+        believe_longer(series, 0, coarse_cell, cells)
     present = math.nan if math.isnan(value) else last
     meta.coarse_cell = coarse_cell
     near = layout.NEAR_EVERY if cells % 11 else layout.NEAR_EVERY_11
@@ -200,6 +232,9 @@ def _end_coarse(
         series.lasts[(coarse_cell // near) % layout.NEAR_LASTS] = present
     if coarse_cell % far == 0:
         series.lasts[layout.NEAR_LASTS + (coarse_cell // far) % layout.FAR_LASTS] = present
+    if meta.cycle > 0.0:
+        for copy in range(1, len(DELAYS)):
+            _advance_longer(series, view, copy, coarse_cell, cells)
     for twin in range(2):
         delay = (layout.NEAR_PERIODS if twin == NEAR else layout.PERIODS) * cells
         origin = coarse_cell - delay
@@ -210,6 +245,7 @@ def _end_coarse(
             first = layout.FINE + twin * COARSE
             p = origin % cells
             write_memory(series.twins[twin], series.visits, first, p, entering, shared.memory)
+            believe(series.twins[twin], cells, usual)
         every = near if twin == NEAR else far
         if origin % every == 0 and origin - meta.started >= layout.READY_PERIODS * cells:
             at = (origin // every) % (layout.NEAR_LASTS if twin == NEAR else layout.FAR_LASTS)
@@ -220,6 +256,26 @@ def _end_coarse(
 
 
 @njit(inner=True)
+def _advance_longer(series: Series, view: View, copy: int, coarse_cell: int, cells: int) -> None:
+    """Move a late copy of the longer cycle's memory on by one cell, and learn where that is due."""
+    origin = coarse_cell - DELAYS[copy] * cells
+    if origin < series.meta.started:
+        return
+    entering = series.ring[origin % RING]
+    if not math.isnan(entering):
+        write_longer(series, copy, origin, cells, entering)
+        believe_longer(series, copy, origin, cells)
+    if copy < len(DELAYS) - 1:
+        every = layout.NEAR_EVERY if cells % 11 else layout.NEAR_EVERY_11
+        at = (origin // every) % layout.NEAR_LASTS
+    else:
+        every = layout.FAR_EVERY if cells % 5 else layout.FAR_EVERY_5
+        at = layout.NEAR_LASTS + (origin // every) % layout.FAR_LASTS
+    if origin % every == 0:
+        learn_longer(series, view, copy, origin, cells, series.lasts[at], float(every))
+
+
+@njit(inner=True)
 def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: int) -> None:
     """Learn from the targets of an origin, band by band."""
     at = origin.coarse_cell
@@ -227,6 +283,10 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
         return
     if shared.shared_head:
         read_window(series.ring, at, cells, cells, view)
+    level = view.levels[0].level
+    has_longer = series.meta.cycle > 0.0 and read_longer(
+        series, 2 + origin.twin, at, cells, level, origin.last, at, 0.0, view
+    )
     kept = series.kept[1 if at >= series.meta.snapshot else 0]
     levels = view.levels[0]
     shift = levels.level - levels.centre
@@ -242,6 +302,7 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
         last_step = min(origin.end, reach)
         width = last_step - k
         n = 0
+        longer = series.longer_own[2, band - FINER_BANDS]
         while k < last_step:
             k += 1
             place = place + 1 if place < RING - 1 else 0
@@ -263,6 +324,11 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
             if shared.shared_head and not (split and k == 1):
                 j = int(math.floor(k * COARSE / cells + 0.5))
                 pairs.other[n] = levels.base + shared_read(shared.window, view.inputs, j)
+            # the steps below a coarse cell have no part in it, as they have none in forecasts
+            pairs.longer[n] = pairs.other[n]
+            if has_longer and not (split and k == 1):
+                base = longer_features(series, view, at + k, 0.0)
+                pairs.longer[n] = base + longer_weighted(longer, view.longer_x)
             n += 1
         if n > 0:
             # a band's steps count as one origin together
@@ -271,7 +337,7 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
             add_pairs(series.sums[band], sums, n, weight)
             if shared.fallback or shared.shared_head:
                 gate = series.gate[band]
-                errors = sum_errors(pairs, n, gate.other, origin.last)
+                errors = sum_errors(pairs, n, gate.other, gate.longer, has_longer, origin.last)
                 end = layout.ENDS[band - FINER_BANDS] * cells / COARSE
                 half_life = max(layout.FALLBACK_HALF_LIFE * cells, 3.0 * end)
                 merge(gate, errors, weight, 0.5 ** (origin.weight / half_life))

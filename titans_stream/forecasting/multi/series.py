@@ -51,6 +51,20 @@ class Series(NamedTuple):
     """[BANDS] of `layout.Gate`"""
     samples: Records
     """[FINER_BANDS] of `layout.Sample`"""
+    longer: Float32
+    """[4, CYCLE COARSE]: the longer cycle's memory, now and as it was 2, 4 and 30 periods ago."""
+    longer_sums: Records
+    """[bands from a coarse cell on] of `layout.LongerSums`"""
+    longer_own: Float32
+    """[3, the same, LONGER_FEATURES] weights of the longer head, now and of some time ago."""
+    values: layout.Values
+    rest: UInt8
+    """[FINE] periods in a row in which a cell had the same value."""
+    spreads: Float32
+    """[COARSE] mean errors of the phases, in units of the mean error, less 1."""
+    floors: Float32
+    """[COARSE] share of a phase's readings that are the least of all."""
+    counter: layout.Counter
 
 
 class Shared(NamedTuple):
@@ -63,6 +77,7 @@ class Shared(NamedTuple):
     shared_head: bool
     learning: bool
     fallback: bool
+    longer: bool
 
 
 class Levels(Record):
@@ -80,6 +95,33 @@ class Levels(Record):
     """Last reading less the anchor of its own fine cell."""
 
 
+class Longer(Record):
+    """Numbers of a view of the longer cycle, in the series' unit."""
+
+    ready: float
+    """1 where there are any."""
+    copy: float
+    """Of the memory."""
+    origin: float
+    """Coarse cell."""
+    length: float
+    """Coarse cells of a cycle."""
+    cells: float
+    """Coarse cells of a period."""
+    level: float
+    """Mean of the last period."""
+    shift: float
+    """That less the memory's over the same cells."""
+    change: float
+    """Mean of the last period less that of the one a cycle before."""
+    now: float
+    """Last reading less the anchor of its own cell."""
+    since: float
+    """Last reading less the one a cycle before, less `change`."""
+    today: float
+    """Last reading less the one a period before."""
+
+
 class View(NamedTuple):
     """The slot memory read out for one origin: cells without a value are filled, in float64."""
 
@@ -91,18 +133,26 @@ class View(NamedTuple):
     """[HEAD_INPUTS] of the shared head."""
     levels: Records
     """[1] of `Levels`; a record alone would not keep the memory of its array."""
+    longer: Records
+    """[1] of `Longer`"""
+    longer_x: Float64
+    """[LONGER_FEATURES] of the last target that was looked at."""
 
 
 _memory = scratch(FINE)
 _latest = scratch(FINE)
 _inputs = scratch(HEAD_INPUTS)
 _levels = scratch(1, dtype_of(Levels))
+_longer = scratch(1, dtype_of(Longer))
+_longer_x = scratch(layout.LONGER_FEATURES)
 
 
 @njit(inline="always")
 def new_view() -> View:
     """Scratch space for the read-out of any series."""
-    return View(_memory(), _latest(), _inputs(), _levels())
+    view = View(_memory(), _latest(), _inputs(), _levels(), _longer(), _longer_x())
+    view.longer[0].ready = 0.0
+    return view
 
 
 @njit(inner=True)

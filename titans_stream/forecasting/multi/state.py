@@ -10,6 +10,7 @@ from titans_stream.forecasting.intervals.state import ANCHORS, Intervals
 from titans_stream.forecasting.mal.residual import Residual, ResidualWeights
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.series import Series, Shared, View, new_view
+from titans_stream.forecasting.multi.values import Limits
 from titans_stream.forecasting.period.state import Finder
 from titans_stream.jit import njit, scratch
 from titans_stream.records import Float64, Int64, Records
@@ -33,6 +34,9 @@ class Model(NamedTuple):
     """[Q] the intervals' level table."""
     fixed: float
     """The period in readings; 0: it is to be found."""
+    limits: Limits
+    counters: bool
+    """Whether counters are forecast by their changes."""
 
 
 class Batch(NamedTuple):
@@ -46,6 +50,8 @@ class Batch(NamedTuple):
     steps: Int64
     ahead: Int64
     """[most of `steps`] 1, 2, 3, ..."""
+    shifts: Float64
+    """[S] ticks by which clocks will have been changed until each step of each forecast."""
 
 
 class Written(NamedTuple):
@@ -55,8 +61,10 @@ class Written(NamedTuple):
     """[S]"""
     quantiles: Float64
     """[Q, S]"""
+    spreads: Float64
+    """[S] of the steps' phases."""
     periods: Float64
-    """[M] in readings, NaN: none."""
+    """[M, 2] the period and the longer cycle in readings, NaN: none."""
 
 
 class Work(NamedTuple):
@@ -69,18 +77,27 @@ class Work(NamedTuple):
     """[ANCHORS] of the forecasts that the intervals learn from: steps, anchors and medians."""
     which: Int64
     medians: Float64
+    unshifted: Float64
+    """[ANCHORS] of zeros."""
+    spreads: Float64
+    """[ANCHORS]"""
 
 
 _x = scratch(layout.FEATURES)
 _steps = scratch(ANCHORS, np.int64)
 _which = scratch(ANCHORS, np.int64)
 _medians = scratch(ANCHORS)
+_unshifted = scratch(ANCHORS)
+_spreads = scratch(ANCHORS)
 
 
 @njit(inline="always")
 def new_work() -> Work:
     """Scratch space for any series."""
-    return Work(new_view(), _x(), _steps(), _which(), _medians())
+    unshifted = _unshifted()
+    for k in range(ANCHORS):
+        unshifted[k] = 0.0
+    return Work(new_view(), _x(), _steps(), _which(), _medians(), unshifted, _spreads())
 
 
 @njit(inline="always")
@@ -90,7 +107,8 @@ def state_of(states: Any, k: int) -> State:
     return State(
         Series(
             s.meta[k], s.memory[k], s.twins[k], s.visits[k], s.ring[k], s.lasts[k], s.sums[k],
-            s.own[k], s.kept[k], s.gate[k], s.samples[k],
+            s.own[k], s.kept[k], s.gate[k], s.samples[k], s.longer[k], s.longer_sums[k],
+            s.longer_own[k], s.values[k], s.rest[k], s.spreads[k], s.floors[k], s.counter[k],
         ),
         Finder(f.fine[k], f.middle[k], f.coarse[k], f.meta[k]),
         Intervals(i.meta[k], i.histograms[k], i.pending[k]),

@@ -67,7 +67,7 @@ def _fresh() -> Series:
 def _shared() -> Shared:
     """No weights: the memory alone."""
     w, gram, window = (np.zeros(shape) for shape in layout.weight_shapes().values())
-    return Shared(w, gram, window, True, False, False, False)
+    return Shared(w, gram, window, True, False, False, False, False)
 
 
 def head_statistics(values: Float64, period: float) -> HeadStatistics:

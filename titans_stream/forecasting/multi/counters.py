@@ -1,0 +1,108 @@
+"""Counters, whose readings only rise but for resets, compiled by numba.
+
+A series is taken for a counter once `RISING` changes in a row were none below zero, half of them
+above; a fall to less than half is a reset and ends no row. From then on the forecaster reads its
+change per interval and forecasts are published as the last reading and the sum of what is
+forecast of the changes. Another fall ends that, and a row must then be `AGAIN` long.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from titans_stream.forecasting.multi.layout import Counter
+from titans_stream.jit import njit
+from titans_stream.records import Float64
+
+RISING = 48.0
+AGAIN = 2_000.0
+RESET = 0.5
+COMMON = 0.2
+"""Share of the errors of changes that is common to all steps of a forecast, so that it adds up."""
+
+
+@njit(inner=True)
+def take_count(counter: Counter, value: float, ticks: float) -> bool:
+    """Take a reading (NaN: missing) `ticks` after the last one; True where the series has become
+    a counter, or is none any more."""
+    counter.ticks += ticks
+    if math.isnan(value):
+        counter.change = math.nan
+        return False
+    first = counter.seen == 0.0
+    change = value - counter.last
+    reset = change < 0.0 and 0.0 <= value < RESET * counter.last
+    counter.change = math.nan if first or reset else change / max(counter.ticks, 1.0)
+    counter.seen = 1.0
+    counter.last = value
+    counter.ticks = 0.0
+    if first or reset:
+        return False
+    if change < 0.0:
+        counter.row = counter.above = 0.0
+        counter.fallen = 1.0
+        was: bool = counter.active != 0.0
+        counter.active = 0.0
+        return was
+    counter.row += 1.0
+    counter.above += 1.0 if change > 0.0 else 0.0
+    wanted = AGAIN if counter.fallen != 0.0 else RISING
+    if counter.active != 0.0 or counter.row < wanted or 2.0 * counter.above < counter.row:
+        return False
+    counter.active = 1.0
+    return True
+
+
+@njit(inner=True)
+def add_up(counter: Counter, median: Float64, quantiles: Float64) -> None:
+    """From forecasts of the changes, median [H] and quantiles [Q, H], to those of the count.
+
+    The errors of steps are taken for independent but for a share that is common.
+    """
+    for q in range(quantiles.shape[0]):
+        square, common = 0.0, 0.0
+        for k in range(median.shape[0]):
+            off = quantiles[q, k] - median[k]
+            square += off * off
+            common += off
+            size = math.sqrt(square + (COMMON * common) ** 2)
+            quantiles[q, k] = math.copysign(size, common)
+    level = counter.last
+    for k in range(median.shape[0]):
+        level += max(median[k], 0.0)
+        median[k] = level
+        for q in range(quantiles.shape[0]):
+            quantiles[q, k] = max(level + quantiles[q, k], counter.last)
+
+
+@njit(inner=True)
+def forget(states: Any, k: int, blank: Any) -> None:
+    """The state of the series in slot k as that of a new one; `blank` is that of one, zero."""
+    s, b = states.series, blank.series
+    s.meta[k] = b.meta[0]
+    s.values[k] = b.values[0]
+    s.memory[k] = b.memory[0]
+    s.twins[k] = b.twins[0]
+    s.visits[k] = b.visits[0]
+    s.own[k] = b.own[0]
+    s.kept[k] = b.kept[0]
+    s.longer[k] = b.longer[0]
+    s.longer_own[k] = b.longer_own[0]
+    s.rest[k] = b.rest[0]
+    s.spreads[k] = b.spreads[0]
+    s.floors[k] = b.floors[0]
+    for band in range(b.sums.shape[1]):
+        s.sums[k, band] = b.sums[0, band]
+        s.gate[k, band] = b.gate[0, band]
+    for band in range(b.samples.shape[1]):
+        s.samples[k, band] = b.samples[0, band]
+    for band in range(b.longer_sums.shape[1]):
+        s.longer_sums[k, band] = b.longer_sums[0, band]
+    f = states.finder
+    f.meta[k] = blank.finder.meta[0]
+    i = states.intervals
+    i.meta[k] = blank.intervals.meta[0]
+    i.histograms[k] = blank.intervals.histograms[0]
+    i.pending[k] = blank.intervals.pending[0]
+    states.residual.meta[k] = blank.residual.meta[0]
