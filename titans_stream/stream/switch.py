@@ -124,7 +124,9 @@ class SwitchEngine:
     def move(self, partition: int, key: str) -> None:
         """Change a partition to a model whose engine has its state already."""
         old = self.model(partition).engine
-        self._engines[key].engine.set_silent_since(partition, old.silent_since(partition))
+        silent = old.silent_since(partition)
+        if any(silent):
+            self._engines[key].engine.set_silent_since(partition, silent)
         old.release(partition)
         self._of[partition] = key
 
