@@ -3,7 +3,9 @@
 A series is taken for a counter once `RISING` changes in a row were none below zero, half of them
 above; a fall to less than half is a reset and ends no row. From then on the forecaster reads its
 change per interval and forecasts are published as the last reading and the sum of what is
-forecast of the changes. Another fall ends that, and a row must then be `AGAIN` long.
+forecast of the changes. Another fall ends that, and a row must then be `AGAIN` long; so does a reset
+less than `OFTEN` readings after the one before: what starts over again and again is a cycle, whose
+resets are to be forecast, too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from titans_stream.records import Float64
 RISING = 48.0
 AGAIN = 2_000.0
 RESET = 0.5
+OFTEN = 2_000.0
 COMMON = 0.2
 """Share of the errors of changes that is common to all steps of a forecast, so that it adds up."""
 
@@ -37,9 +40,17 @@ def take_count(counter: Counter, value: float, ticks: float) -> bool:
     counter.seen = 1.0
     counter.last = value
     counter.ticks = 0.0
-    if first or reset:
+    if first:
         return False
-    if change < 0.0:
+    counter.since_reset += 1.0
+    often = False
+    if reset:
+        often = counter.fallen != 0.0 or (counter.resets > 0.0 and counter.since_reset < OFTEN)
+        counter.resets += 1.0
+        counter.since_reset = 0.0
+        if not often:
+            return False
+    if often or change < 0.0:
         counter.row = counter.above = 0.0
         counter.fallen = 1.0
         was: bool = counter.active != 0.0

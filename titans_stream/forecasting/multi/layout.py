@@ -207,6 +207,9 @@ class Counter(Record):
     """1 while it is taken for a counter."""
     change: float
     """The last change per interval, NaN: unknown."""
+    resets: float
+    since_reset: float
+    """Readings since the last reset."""
 
 
 class LongerSums(Record):
