@@ -93,10 +93,10 @@ def test_run_and_version_say_what_they_are(report: TrainingReport, client: Mlflo
     assert {"name": MODEL, "version": 1} in json.loads(linked)
 
 
-def a_history() -> pd.DataFrame:
+def a_history(count: int = 240) -> pd.DataFrame:
     rng = np.random.default_rng(3)
-    times = pd.date_range("2026-03-01", periods=240, freq="10min")
-    values = 50 + np.sin(np.arange(240) / 9) + 0.1 * rng.normal(size=240)
+    times = pd.date_range("2026-03-01", periods=count, freq="10min")
+    values = 50 + np.sin(np.arange(count) / 9) + 0.1 * rng.normal(size=count)
     values[200] = 80.0
     rows = pd.DataFrame({"series_id": "a", "timestamp": times, "value": values})
     other = rows.assign(series_id="b", value=-rows["value"])
@@ -166,8 +166,12 @@ def test_pandas_in_pandas_out(report: TrainingReport, mlflow_server: str) -> Non
     np.testing.assert_array_equal(only["score"], plain["score"][plain["series_id"] == "a"])
     vienna = model.predict(rows, params={"timezone": "Europe/Vienna"})
     assert not np.array_equal(vienna["surprise"], plain["surprise"], equal_nan=True)
-    generous = model.predict(rows, params={"false_alarms_per_day": 50.0})
-    assert generous["alert"].sum() > plain["alert"].sum()
+    longer = a_history(1_500)
+    strict, generous = (
+        model.predict(longer, params={"false_alarms_per_day": budget})["alert"].sum()
+        for budget in (0.01, 50.0)
+    )
+    assert generous > strict
     example = model.predict(model.input_example)
     assert len(example) == 12
     with pytest.raises(Exception, match="value"):

@@ -174,7 +174,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--starts: at least 1 is needed")
     if args.series is not None and args.series < 1:
         raise ValueError("--series: at least 1 is needed")
-    if args.root is not None and (args.root / args.benchmark).is_dir():
+    own = args.benchmark != "forecasting"  # which looks in more than one folder
+    if own and args.root is not None and (args.root / args.benchmark).is_dir():
         args.root = args.root / args.benchmark
 
 
