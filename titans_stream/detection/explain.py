@@ -164,13 +164,18 @@ def _limit(state: Episode) -> str:
     return f"it is {side} {state.limit:.6g}"
 
 
+def _two_digits(number: float) -> str:
+    """A number below 1,000 with two digits that count: 1.8, 29, 890."""
+    return f"{number:.2g}" if number < 99.5 else f"{round(number, -1):.0f}"
+
+
 def _how_rare(per_day: float, state: Episode) -> str:
     """How rare an episode is, in words that fit the budget."""
     times = state.accepted / per_day if per_day > 0.0 else math.inf
     if times >= 0.4:
         if times < 1.5:
             return f"about as rare as you accept, {_how_often(per_day)}"
-        many = f"{times:.2g}" if times < 1_000.0 else "more than 1000"
+        many = _two_digits(times) if times < 1_000.0 else "more than 1000"
         return f"{many} times rarer than you accept, {_how_often(per_day)}"
     if not 0.0 < state.peak_p < COMMON:
         return ""

@@ -98,7 +98,8 @@ def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     if kind == watch.BIG:
         words += ", beyond all that is plausible"
         if earlier >= 1.0:
-            words += f" (it came {earlier:.0f} times before)"
+            times = "once" if earlier == 1.0 else f"{earlier:.0f} times"
+            words += f" (it came {times} before)"
     elif earlier >= watch.ACCUSTOMED:
         words += f" (values as far off came {earlier:.0f} times: a habit, judged by the budget)"
     return words, {"earlier": float(earlier)} if earlier >= 1.0 else {}

@@ -3,9 +3,9 @@
 A series is taken for a counter once `RISING` changes in a row were none below zero, half of them
 above; a fall to less than half is a reset and ends no row. From then on the forecaster reads its
 change per interval and forecasts are published as the last reading and the sum of what is
-forecast of the changes. Another fall ends that, and a row must then be `AGAIN` long; so does a reset
-less than `OFTEN` readings after the one before: what starts over again and again is a cycle, whose
-resets are to be forecast, too.
+forecast of the changes. Another fall ends that, and a row must then be `AGAIN` long; so does a
+reset less than `OFTEN` readings after the one before: what starts over again and again is a cycle,
+whose resets are to be forecast, too.
 """
 
 from __future__ import annotations
