@@ -1,6 +1,6 @@
 """A new level that is believed after a period, compiled by numba.
 
-Where every cell of the last period lies to the same side of the memory, by half of the mean or
+Where every cell of the last period lies to the same side of the memory, by .6 of the mean or
 more, and that mean is far above what cells are off by, the memory moves there at once: what it
 would else learn in weeks. The late copies do the same when they come to that place.
 """
@@ -16,9 +16,9 @@ from titans_stream.forecasting.multi.series import Series
 from titans_stream.jit import njit
 from titans_stream.records import Float32
 
-JUMP = 5.0
+JUMP = 7.0
 """Mean deviations of a cell that a new level is off by, at least."""
-STEADY = 0.5
+STEADY = 0.6
 """Share of that which every cell is off by, at least."""
 BOUND = 4.0
 """Mean deviations that one deviation counts for at most in their mean."""
