@@ -194,6 +194,7 @@ def main() -> None:
     options.read = 1000 if options.quick else 10_000
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # what fades over 16k tokens is slow on some processors
     if peer is None:
         print("titans-pytorch is not installed: no comparison")
     parts = {"training": training, "serving": serving, "state": state_bytes}
