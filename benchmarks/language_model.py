@@ -54,7 +54,7 @@ def answered(model: LanguageModel, tokens: torch.Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=3000)
     options = parser.parse_args()
     random.seed(0)
     torch.manual_seed(0)
