@@ -55,6 +55,15 @@ def format_duration(nanoseconds: int) -> str:
     return f"{nanoseconds}ns"
 
 
+def spoken(seconds: float, digits: int = 2) -> str:
+    """A time span as people say it, with so many digits that count."""
+    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2.0 * size:
+            number = seconds / size
+            return f"{number:.{digits}g} {unit}" if number < 10**digits else f"{number:.0f} {unit}"
+    return f"{seconds:.3g} s"
+
+
 def parse_no_data_after(value: object) -> int:
     """Nanoseconds of silence that are told; -1 for `learned`, 0 for `never`."""
     if value in ("learned", -1):

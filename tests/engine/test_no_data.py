@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.engine.streams import Stream, engine, make_stream, run
 from tests.engine.test_invariants import cuts_of, relaxed, seeds
+from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import DAY, SECOND
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.records import Alert, Readings
@@ -139,6 +140,23 @@ def test_a_limit_can_be_given_and_by_rule() -> None:
     ]
     found = told(feed(made(no_data_after="20m", rules=rules), rows))
     assert found == [("a", "opened", 65.0), ("b", "opened", 105.0)]
+
+
+def test_changed_limits_hold_for_who_is_heard_already() -> None:
+    """Also a shorter one than that with which the clock was last looked at."""
+    rows = [(name, 5.0 * k) for k in range(10) for name in ("a", "b", "d")]
+    rest = [("d", 5.0 * k) for k in range(10, 30)]
+    one = made(no_data_after="20m", rules=[{"series": "b", "no_data_after": "2d"}])
+    assert not feed(one, rows)
+    one.change_alerts(
+        AlertConfig.model_validate(
+            {
+                "no_data_after": "never",
+                "rules": [{"series": "b", "no_data_after": "10m"}],
+            }
+        )
+    )
+    assert told(feed(one, rest, first=len(rows))) == [("b", "opened", 55.0)]
 
 
 def test_a_group_falls_silent_as_one() -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from titans_stream.detection import watch
 from titans_stream.detection.episodes import Episode
+from titans_stream.durations import spoken
 from titans_stream.records import What
 
 _NAMES: dict[int, What] = {
@@ -72,13 +73,13 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
         usual = "normal" if kind == watch.LEVEL else "what is usual at this time of day"
         words = f"the level is {abs(first):.3g} {side} {usual}"
         if second > 0.0:
-            words += f", for {span(second / 1e9)}"
+            words += f", for {spoken(second / 1e9)}"
         return f"{value}; {words}", {"off": first, "seconds": second / 1e9}
     if kind == watch.RATE:
         return _of_rate(value, first, second)
     if kind == watch.DWELL:
-        words = f"it has been at {value} for {span(first / 1e9)}"
-        words += f", longest so far {span(second / 1e9)}"
+        words = f"it has been at {value} for {spoken(first / 1e9)}"
+        words += f", longest so far {spoken(second / 1e9)}"
         return words, {"seconds": first / 1e9, "longest_seconds": second / 1e9}
     if kind == watch.NOISE:
         words = f"{value}; its changes are {_times(first)} their usual size"
@@ -119,15 +120,3 @@ def _of_rate(value: str, rate: float, usual: float) -> tuple[str, dict[str, floa
 
 def _times(ratio: float) -> str:
     return f"{ratio:.2g} times"
-
-
-def span(seconds: float) -> str:
-    """A time span as people say it."""
-    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 2.0 * size:
-            return (
-                f"{seconds / size:.2g} {unit}"
-                if seconds < 100 * size
-                else (f"{seconds / size:.0f} {unit}")
-            )
-    return f"{seconds:.3g} s"

@@ -103,6 +103,7 @@ class StreamEngine:
         """Go on with other rules and budgets; what is remembered stays."""
         self._scoring.change_alerts(alerts)
         self._groups.change_alerts(alerts)
+        self._no_data.change_alerts(alerts)
 
     def series_count(self) -> int:
         """Series known, resident or spilled."""

@@ -271,6 +271,10 @@ class Groups:
         members = self._members.arrays["member"]["group"]
         return self._used and uid < len(members) and bool(members[uid] >= 0)
 
+    def all(self) -> Int64:
+        """The rows of all groups."""
+        return self._table.all()
+
     def members(self, partition: int) -> Int64:
         """The rows of a partition's groups."""
         return self._table.members(partition)[1]

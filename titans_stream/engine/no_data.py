@@ -15,6 +15,7 @@ import numpy as np
 
 from titans_stream.detection.normal import BAND_LEVEL
 from titans_stream.detection.rules import AlertConfig, resolve_rule
+from titans_stream.durations import spoken
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.order import Judgements
@@ -36,6 +37,7 @@ class _Unit:
     silences: Silences
     name: Callable[[int], str]
     members: Callable[[int], Int64]
+    all: Callable[[], Int64]
     what: str
 
 
@@ -58,9 +60,10 @@ class NoData:
         self._model = model
         self._topic = topic
         self._series = _Unit(
-            Silences(factor), series.name, lambda number: series.members(number)[1], "series"
-        )
-        self._groups = _Unit(Silences(factor), groups.name, groups.members, "groups")
+            Silences(factor), series.name, lambda number: series.members(number)[1], series.all,
+            "series",
+        )  # fmt: skip
+        self._groups = _Unit(Silences(factor), groups.name, groups.members, groups.all, "groups")
         groups.on_admit = self._admit_group
         self._table = groups
 
@@ -74,6 +77,14 @@ class NoData:
     def _limit(self, name: str) -> int:
         rule = resolve_rule(self._alerts, name)
         return rule.no_data_after if rule.enabled else 0
+
+    def change_alerts(self, alerts: AlertConfig) -> None:
+        """Go on with other limits; who has been heard when stays."""
+        self._alerts = alerts
+        for unit in (self._series, self._groups):
+            unit.silences.set_limits(
+                {uid: self._limit(unit.name(uid)) for uid in unit.all().tolist()}
+            )
 
     def run(self, columns: Columns, judged: Judgements) -> list[tuple[int, Alert]]:
         """The alerts by the reading at which they come."""
@@ -150,10 +161,10 @@ class NoData:
         if event.uid >= 0:
             name, who = unit.name(event.uid), "no reading"
         silence = max(time - event.last, 0) / 1e9
-        text = f"{who} for {_spoken(silence)}"
+        text = f"{who} for {spoken(silence, 3)}"
         if math.isfinite(event.interval):
             times = silence * 1e9 / event.interval
-            text += f", {times:.3g} times the interval of {_spoken(event.interval / 1e9)}"
+            text += f", {times:.3g} times the interval of {spoken(event.interval / 1e9, 3)}"
         text += f"; the last one was of {format_timestamp(event.last)}"
         if event.back:
             text += "; readings come again"
@@ -222,11 +233,3 @@ class NoData:
         """Forget a partition."""
         for unit in (self._series, self._groups):
             unit.silences.release(partition)
-
-
-def _spoken(seconds: float) -> str:
-    """A duration for people."""
-    for unit, length in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
