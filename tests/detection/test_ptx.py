@@ -67,7 +67,7 @@ def second_stage() -> tuple[object, ...]:
     config = AlertConfig()
     readings = judging.Readings(
         INDEX, NUMBERS, NUMBERS, NUMBERS, COLUMNS, FLAGS, NUMBERS, FLAGS, rule_of(config, "a"),
-        FLAGS, NUMBERS,
+        FLAGS,
     )  # fmt: skip
     written = judging.Events(
         one(episodes.Judgement).rows(1), COLUMNS, FLAGS, FLAGS,

@@ -122,7 +122,6 @@ class Settings(NamedTuple):
     log_critical: float
     update_every: float
     onboarding: float
-    watched: float = 1.0  # 0: single series are judged by their statistic alone
 
 
 class Tables(NamedTuple):

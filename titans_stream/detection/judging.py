@@ -47,8 +47,6 @@ class Readings(NamedTuple):
     gap: Int8
     rule: Records
     grouped: Int8
-    alone: Float64
-    """As in `Reading`."""
 
 
 class Events(NamedTuple):
@@ -83,27 +81,6 @@ def _normal(
 
 
 @njit()
-def _step_alone(
-    judged: Judged, settings: Settings, readings: Readings, i: int, space: tail.Space,
-    written: Events,
-) -> int:  # fmt: skip
-    """Judge reading i by its statistic alone; the band is that of the readings."""
-    value, band = readings.value[i], readings.band[i]
-    for k in range(3):
-        written.normal[i, k] = band[k]
-    reading = Reading(
-        readings.time[i], value, readings.statistic[i], band[0], band[1], band[2],
-        readings.cause[i], readings.interval[i], readings.alone[i],
-    )  # fmt: skip
-    permission = Permission(
-        deviates(judged.rule, value, band[0]),
-        violates(judged.rule, value),
-        judged.rule.enabled == 1.0 and readings.grouped[i] == 0,
-    )
-    return episodes.step(judged, settings, reading, permission, space, written.judgement[i])
-
-
-@njit()
 def _step(
     judged: Judged,
     settings: Settings,
@@ -122,11 +99,11 @@ def _step(
     _normal(found, series, time, interval, normal)
     reading = Reading(
         readings.time[i], value, readings.statistic[i], normal[0], normal[1], normal[2],
-        readings.cause[i], interval, readings.alone[i],
+        readings.cause[i], interval, -math.inf,
     )  # fmt: skip
     violated = violates(rule, value)
-    late = series.watch.since_gap < watch.AFTER_GAP and readings.gap[i] == 0
-    after_gap = series.watch.seen >= watch.SEEN and (late or readings.gap[i] == 1)
+    soon = readings.gap[i] == 1 or series.watch.since_gap < watch.AFTER_GAP
+    after_gap = soon and series.watch.seen >= watch.SEEN
     # what the statistic says of a counter's value is about its rise and its resets
     usable = series.watch.counter == 0.0 or found.far > 2.0 or found.rarity > 0.0
     permission = Permission(
@@ -187,10 +164,7 @@ def run(
     for i in range(slots.shape[0]):
         judged = judged_of(tables, slots[i], readings.rule[i])
         series = watch_state.series_of(watches, slots[i])
-        if settings.watched == 0.0:
-            event = _step_alone(judged, settings, readings, i, space, written)
-        else:
-            event = _step(judged, settings, series, readings, i, space, written)
+        event = _step(judged, settings, series, readings, i, space, written)
         episode = judged.episode
         told = episode.open == 1.0 and episode.known == 0.0
         written.alert[i] = 1 if told else 0

@@ -210,16 +210,21 @@ def _learn_profile(normal: Normal, profile: Profile, moment: Moment, x: float, d
 
 
 @njit()
+def _empty_block(normal: Normal) -> None:
+    normal.sum = 0.0
+    normal.offset_sum = 0.0
+    normal.offset_count = 0.0
+    normal.count = 0.0
+
+
+@njit()
 def _close_block(normal: Normal) -> None:
     place = int(normal.blocks) % RING
     normal.levels[place] = normal.sum / normal.count
     known = normal.offset_count > 0.0
     normal.offsets[place] = normal.offset_sum / normal.offset_count if known else math.nan
     normal.blocks += 1.0
-    normal.sum = 0.0
-    normal.offset_sum = 0.0
-    normal.offset_count = 0.0
-    normal.count = 0.0
+    _empty_block(normal)
     first = 0
     last = int(min(normal.blocks, float(RING)))
     if normal.blocks > 2 * LAG:
@@ -311,10 +316,7 @@ def learn(
 def forget(normal: Normal, profile: Profile) -> None:
     """Begin anew: the series turned out to be another kind of series."""
     normal.seen = 0.0
-    normal.sum = 0.0
-    normal.offset_sum = 0.0
-    normal.offset_count = 0.0
-    normal.count = 0.0
+    _empty_block(normal)
     normal.blocks = 0.0
     normal.guess = LEVEL
     normal.bin = 0.0
@@ -344,8 +346,5 @@ def settle(normal: Normal, profile: Profile, level: float, off: float) -> None:
         for day in range(DAYS):
             for at in range(BINS):
                 profile.mean[day, at] += off
-    normal.sum = 0.0
-    normal.offset_sum = 0.0
-    normal.offset_count = 0.0
-    normal.count = 0.0
+    _empty_block(normal)
     normal.bin = 0.0

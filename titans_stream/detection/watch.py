@@ -107,12 +107,24 @@ def _scaled(deviation: float, scale: float) -> float:
 
 
 @njit()
+def _usual_top(watch: Watch, k: int) -> float:
+    """The mean of a block's largest drift."""
+    mean: float = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / (PRIOR_BLOCKS + watch.weight)
+    return mean
+
+
+@njit()
+def _top_spread(watch: Watch, k: int, mean: float) -> float:
+    """The standard deviation of a block's largest drift around its mean."""
+    square = PRIOR_BLOCKS * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
+    return math.sqrt(max(square / (PRIOR_BLOCKS + watch.weight) - mean * mean, 1e-4))
+
+
+@njit()
 def _level_rarity(watch: Watch, k: int, drift: float) -> float:
     """-log10 of how often, per 100 readings, a level this far off is due."""
-    w = PRIOR_BLOCKS + watch.weight
-    mean = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / w
-    square = PRIOR_BLOCKS * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
-    beta = 0.78 * math.sqrt(max(square / w - mean * mean, 1e-4))
+    mean = _usual_top(watch, k)
+    beta = 0.78 * _top_spread(watch, k, mean)
     excess = abs(drift) - (mean - 0.577 * beta)
     rarity: float = excess / beta / math.log(10.0)
     return rarity
@@ -273,12 +285,10 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
         season = _scaled(x - reference.profile, reference.scale)
         watch.drift[1] += LONG * (season - watch.drift[1])
         watch.off += LONG * (x - reference.profile - watch.off)
-    w = PRIOR_BLOCKS + watch.weight
     for k in range(2):
         size = abs(watch.drift[k])
         watch.top[k] = size if watch.filled == 0.0 else max(watch.top[k], size)
-        mean = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / w
-        if size < SMALL * mean:
+        if size < SMALL * _usual_top(watch, k):
             watch.since[k] = 0.0
         elif watch.since[k] == 0.0:
             watch.since[k] = time
@@ -287,10 +297,8 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
         return
     watch.filled = 0.0
     for k in range(2):
-        mean = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / w
-        square = PRIOR_BLOCKS * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
-        spread = math.sqrt(max(square / w - mean * mean, 1e-4))
-        top = min(watch.top[k], mean + WINSOR * spread)
+        mean = _usual_top(watch, k)
+        top = min(watch.top[k], mean + WINSOR * _top_spread(watch, k, mean))
         watch.total[k] = BLOCK_DECAY * watch.total[k] + top
         watch.square[k] = BLOCK_DECAY * watch.square[k] + top * top
     watch.weight = BLOCK_DECAY * watch.weight + 1.0

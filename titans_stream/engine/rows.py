@@ -17,8 +17,6 @@ from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Int64
 
 Array = npt.NDArray[Any]
-GROWN = {"episode": 20, "kept_episode": 20}
-"""Records that states of earlier releases have with fewer columns, by name."""
 FIRST_CAPACITY = 256
 
 
@@ -287,15 +285,7 @@ def checked(
         if name not in arrays and name not in later:
             raise ValueError(f"state: array {name!r} is missing")
     return {
-        name: spec.from_plain(name, _grown(name, spec, arrays[name]), count)
+        name: spec.from_plain(name, arrays[name], count)
         for name, spec in specs.items()
         if name in arrays
     }
-
-
-def _grown(name: str, spec: ArraySpec, stored: Array) -> Array:
-    """A record of an earlier release with the fields that it has now, at zero."""
-    if name not in GROWN or stored.shape[-1:] != (GROWN[name],):
-        return stored
-    more = spec.nbytes // stored.itemsize - GROWN[name]
-    return np.pad(stored, [(0, 0)] * (stored.ndim - 1) + [(0, more)])

@@ -322,7 +322,7 @@ class Scoring:
         readings = judging.Readings(
             columns.timestamp, seconds, values, statistic, band, cause,
             batch.judged.interval[take], batch.judged.gap[take],
-            rules, (columns.group >= 0).astype(np.int8), np.full(n, -np.inf),
+            rules, (columns.group >= 0).astype(np.int8),
         )  # fmt: skip
         count = judging.run(
             slots, readings, judged_tables(arrays), watches_of(arrays), self._settings, written

@@ -52,7 +52,7 @@ from titans_stream.records import Float64, Records
 _DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
 
 
-LATER = ("jump", "held", "stamp", "forecast_shared", *watch_state())
+LATER = ("jump", "held", "stamp", "forecast_shared")
 """Arrays that states of earlier releases lack."""
 
 

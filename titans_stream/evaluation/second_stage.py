@@ -9,10 +9,11 @@ N is the number of readings of a series, or of frames of an asset.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.detection import episodes, judging
+from titans_stream.detection import episodes, judging, tail
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.detection.watch_state import state_layout as watch_state
 from titans_stream.engine.state import (
@@ -23,8 +24,9 @@ from titans_stream.engine.state import (
     watches_of,
 )
 from titans_stream.evaluation.protocol import Bool
+from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec
-from titans_stream.records import Float64, Int64
+from titans_stream.records import Float64, Int8, Int64, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +49,72 @@ class ScoredReadings:
     calendar: bool
 
 
+class _Frames(NamedTuple):
+    """Frames of an asset as columns; `band` [N, 3]; `alone` as in `episodes.Reading`."""
+
+    time: Int64
+    value: Float64
+    statistic: Float64
+    band: Float64
+    alone: Float64
+    interval: Float64
+
+
 def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool:
     """[N]: true where an episode opens at `budget` false episodes per 100 readings."""
     n = len(readings.statistic)
     # a day of 100 readings: episodes per day are then episodes per 100 readings
     interval = np.full(n, episodes.NANOSECONDS_PER_DAY / 100.0)
     config = alerts.model_copy(update={"false_alarms_per_series_per_day": budget})
-    nothing = np.zeros(n, np.int8)
-    local = readings.timestamp / 1e9 if readings.calendar else np.full(n, np.nan)
-    columns = judging.Readings(
-        readings.timestamp, local, readings.value, readings.statistic, readings.band,
-        nothing, interval, nothing, np.repeat(rule_of(config, readings.series_id), n), nothing,
-        readings.alone,
-    )  # fmt: skip
-    written = judging.Events(
-        ArraySpec.of(episodes.Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
-        np.empty(n, np.int8), ArraySpec.of(episodes.Episode).rows(n),
-        ArraySpec.of(episodes.EpisodeTimes).rows(n),
-    )  # fmt: skip
+    rule, settings = rule_of(config, readings.series_id), alert_settings(config)
     tables = judged_tables({name: spec.rows(1) for name, spec in judged_state().items()})
-    watches = watches_of({name: spec.rows(1) for name, spec in watch_state().items()})
-    slots = np.zeros(n, np.int64)
-    settings = alert_settings(config)._replace(watched=0.0 if readings.asset else 1.0)
-    judging.run(slots, columns, tables, watches, settings, written)
-    opened: Bool = written.event == episodes.OPENED
+    event = np.empty(n, np.int8)
+    if readings.asset:
+        frames = _Frames(
+            readings.timestamp, readings.value, readings.statistic, readings.band, readings.alone,
+            interval,
+        )  # fmt: skip
+        judgement = ArraySpec.of(episodes.Judgement).rows(n)
+        _judge_frames(frames, rule, tables, settings, judgement, event)
+    else:
+        local = readings.timestamp / 1e9 if readings.calendar else np.full(n, np.nan)
+        nothing = np.zeros(n, np.int8)
+        columns = judging.Readings(
+            readings.timestamp, local, readings.value, readings.statistic, readings.band,
+            nothing, interval, nothing, np.repeat(rule, n), nothing,
+        )  # fmt: skip
+        written = judging.Events(
+            ArraySpec.of(episodes.Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
+            event, ArraySpec.of(episodes.Episode).rows(n),
+            ArraySpec.of(episodes.EpisodeTimes).rows(n),
+        )  # fmt: skip
+        watches = watches_of({name: spec.rows(1) for name, spec in watch_state().items()})
+        judging.run(np.zeros(n, np.int64), columns, tables, watches, settings, written)
+    opened: Bool = event == episodes.OPENED
     return opened
+
+
+@njit(nogil=True)
+def _judge_frames(
+    frames: _Frames,
+    rules: Records,
+    tables: episodes.Tables,
+    settings: episodes.Settings,
+    judgement: Records,
+    event: Int8,
+) -> None:
+    """Frames of an asset, judged as the engine does: each by its statistic and its driver."""
+    space = tail.new_space()
+    judged = episodes.judged_of(tables, 0, rules[0])
+    for i in range(frames.time.shape[0]):
+        value, band = frames.value[i], frames.band[i]
+        reading = episodes.Reading(
+            frames.time[i], value, frames.statistic[i], band[0], band[1], band[2], 0,
+            frames.interval[i], frames.alone[i],
+        )  # fmt: skip
+        permission = episodes.Permission(
+            episodes.deviates(judged.rule, value, band[0]),
+            episodes.violates(judged.rule, value),
+            judged.rule.enabled == 1.0,
+        )
+        event[i] = episodes.step(judged, settings, reading, permission, space, judgement[i])
