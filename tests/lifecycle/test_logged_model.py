@@ -14,12 +14,13 @@ import pytest
 
 from tests.lifecycle.conftest import quick_recipe
 from titans_stream.engine.build import EngineSetup, build_engine
+from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.lifecycle.artifacts import CARD_FILE, WEIGHTS_FILE
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.lifecycle.mlflow_library import MlflowClient
 from titans_stream.lifecycle.runs import TrainingReport, run_training
-from titans_stream.records import Readings
+from titans_stream.records import Readings, Scores
 
 MODEL = "bearing.temperature"
 
@@ -103,6 +104,19 @@ def a_history(count: int = 240) -> pd.DataFrame:
     return pd.concat([rows, other]).sort_values("timestamp", kind="stable", ignore_index=True)
 
 
+def scored(engine: StreamEngine, rows: pd.DataFrame) -> Scores:
+    """What an engine itself makes of a history."""
+    return engine.process(
+        Readings(
+            rows["series_id"].tolist(),
+            rows["timestamp"].dt.as_unit("ns").astype("int64").to_numpy(),
+            rows["value"].to_numpy(),
+            np.zeros(len(rows), np.int32),
+            np.arange(len(rows)),
+        )
+    ).scores
+
+
 def test_others_predict_with_mlflow_alone(
     report: TrainingReport, mlflow_server: str, tmp_path: Path
 ) -> None:
@@ -132,15 +146,7 @@ def test_others_predict_with_mlflow_alone(
         assert done.returncode == 0, done.stderr[-3000:]
         answers.append(pd.DataFrame(json.loads((tmp_path / "out.json").read_text())["predictions"]))
     engine = build_engine(load_model(f"models:/{MODEL}/1", mlflow_server), EngineSetup())
-    scores = engine.process(
-        Readings(
-            rows["series_id"].tolist(),
-            rows["timestamp"].dt.as_unit("ns").astype("int64").to_numpy(),
-            rows["value"].to_numpy(),
-            np.zeros(len(rows), np.int32),
-            np.arange(len(rows)),
-        )
-    ).scores
+    scores = scored(engine, rows)
     for answer in answers:
         assert answer["series_id"].tolist() == rows["series_id"].tolist()
         np.testing.assert_allclose(answer["score"].astype(float), scores.score, rtol=1e-9)
@@ -185,15 +191,7 @@ def test_an_engine_of_another_zone_gives_what_the_parameter_gives() -> None:
     rows = a_history()
     answer = PyfuncModel(base_model()).predict(rows, {"timezone": "Europe/Vienna"})
     engine = build_engine(base_model(), EngineSetup(EngineConfig(timezone="Europe/Vienna")))
-    scores = engine.process(
-        Readings(
-            rows["series_id"].tolist(),
-            rows["timestamp"].dt.as_unit("ns").astype("int64").to_numpy(),
-            rows["value"].to_numpy(),
-            np.zeros(len(rows), np.int32),
-            np.arange(len(rows)),
-        )
-    ).scores
+    scores = scored(engine, rows)
     np.testing.assert_array_equal(answer["score"], scores.score)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from titans_stream.commands.outputs import MANY, note, say
+from titans_stream.commands.outputs import note, say
 from titans_stream.engine.order_check import OrderCheck
 from titans_stream.engine.settings import Duplicates, EngineConfig
+from titans_stream.files.account import MANY
 from titans_stream.records import Status
 
 if TYPE_CHECKING:

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.files.account import MANY, FileAccount
 from titans_stream.printable import printable
 
 if TYPE_CHECKING:
-    from titans_stream.files.account import FileAccount
     from titans_stream.records import Scores
 
-MANY = 0.1
-"""Share of readings that may be dropped before a run says so."""
 BAD_INPUT = 2
 """Exit code where more than that was dropped."""
 _REMEDY = "are series told apart (--series), and are the times fine enough?"
