@@ -18,7 +18,7 @@ from kafka import TopicPartition
 from matplotlib.figure import Figure
 
 from titans_stream.config import Connector, load_connector
-from titans_stream.durations import DAY, MILLISECOND, format_duration
+from titans_stream.durations import DAY, format_duration
 from titans_stream.forecasting.one_step.layout import BAND_LEVEL
 from titans_stream.job_settings import JobConfig
 from titans_stream.lifecycle.recording import RunRecorder
@@ -26,16 +26,15 @@ from titans_stream.lifecycle.tracking import connect
 from titans_stream.records import Int64, Scores
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.kafka.translation import translated
+from titans_stream.stream.stretch import offset_at, read_stretch
 
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "titans-stream-drift"
-_ANSWER_MS = 10_000
-_POLL_MS = 500
 _MOST_RECORDS = 2_000
-_PATIENCE = 60.0
 _LEVELS = np.array([0.001, 0.003, 0.01, 0.03, 0.1, 0.3])
 _SHOWN_GROUPS = 30
 
@@ -156,26 +155,11 @@ def _published(connector: Connector, topic: str, since: int) -> Iterator[Scores]
         for number in info.partitions:
             partition = TopicPartition(topic, number)
             with translated("read scores"):
-                end = consumer.end_offsets([partition], _ANSWER_MS)[partition]
-                milliseconds = max(0, (time.time_ns() - since) // MILLISECOND)
-                found = consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)
-                first = found[partition]
-                position = end if first is None or first.offset < 0 else int(first.offset)
-                consumer.assign([partition])
-                consumer.seek(partition, position)
-            heard = time.monotonic()
-            while position < end:
-                with translated("read scores"):
-                    polled = consumer.poll(_POLL_MS, _MOST_RECORDS)
-                for records in polled.values():
-                    for record in records:
-                        if record.offset < end:
-                            yield decode_scores(record.value or b"").scores
-                now = consumer.position(partition)
-                if now is not None and now > position:
-                    position, heard = now, time.monotonic()
-                elif time.monotonic() - heard > _PATIENCE:
-                    raise ConnectError(f"topic {topic}: nothing comes after offset {position}")
+                end = consumer.end_offsets([partition], ANSWER_MS)[partition]
+                begin = offset_at(consumer, partition, time.time_ns() - since, end, ANSWER_MS)
+            for messages in read_stretch(consumer, partition, begin, end, _MOST_RECORDS):
+                for message in messages:
+                    yield decode_scores(message.value or b"").scores
     finally:
         consumer.close(False, 1_000)
 

@@ -10,26 +10,23 @@ import numpy as np
 from kafka import TopicPartition
 
 from titans_stream.config import Connector, Recipe, load_connector
-from titans_stream.durations import MILLISECOND
 from titans_stream.engine.clock import LocalTime
 from titans_stream.lifecycle.series import Series, make_series
 from titans_stream.recipe_settings import TopicData
 from titans_stream.records import Float64, Int64
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
-from titans_stream.stream.messages import RawMessage, raw_messages, slices
+from titans_stream.stream.messages import RawMessage, slices
+from titans_stream.stream.stretch import offset_at, read_stretch
 
 log = logging.getLogger(__name__)
 
 TOPIC_FAMILY = "topic"
-_ANSWER_MS = 10_000
-_POLL_MS = 500
 _MOST_RECORDS = 5_000
-_PATIENCE = 60.0
-"""Seconds without a message after which the history counts as unreadable."""
 
 Columns = dict[str, list[tuple[Int64, Float64]]]
 
@@ -88,28 +85,13 @@ def _partition(
     consumer: Consumer, partition: TopicPartition, since: int, most: int
 ) -> Iterator[list[RawMessage]]:
     with translated("read history"):
-        first = consumer.beginning_offsets([partition], _ANSWER_MS)[partition]
-        end = consumer.end_offsets([partition], _ANSWER_MS)[partition]
-        milliseconds = max(0, (time.time_ns() - since) // MILLISECOND)
-        found = consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
-        begin = end if found is None or found.offset < 0 else int(found.offset)
+        first = consumer.beginning_offsets([partition], ANSWER_MS)[partition]
+        end = consumer.end_offsets([partition], ANSWER_MS)[partition]
+        begin = offset_at(consumer, partition, time.time_ns() - since, end, ANSWER_MS)
         position = max(first, begin, end - most)
         if position > begin:
             log.warning("%s %d: data.topic.most_messages leaves out the oldest", *partition)
-        consumer.assign([partition])
-        consumer.seek(partition, position)
-    heard = time.monotonic()
-    while position < end:
-        with translated("read history"):
-            polled = consumer.poll(_POLL_MS, _MOST_RECORDS)
-        for records in polled.values():
-            yield [message for message in raw_messages(records) if message.offset < end]
-        now = consumer.position(partition)
-        if now is not None and now > position:
-            position, heard = now, time.monotonic()
-        elif time.monotonic() - heard > _PATIENCE:
-            topic, number = partition
-            raise ConnectError(f"topic {topic} partition {number}: nothing after {position}")
+    yield from read_stretch(consumer, partition, position, end, _MOST_RECORDS)
 
 
 def with_history(recipe: Recipe, connector: str | None, since: str | None) -> Recipe:

@@ -15,7 +15,7 @@ from kafka.structs import OffsetAndMetadata
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import Engine
 from titans_stream.stream.credible import credible
-from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.messages import RawMessage
@@ -41,9 +41,6 @@ from titans_stream.stream.starts import Starts
 from titans_stream.stream.switch import SwitchEngine
 
 log = logging.getLogger(__name__)
-
-_ANSWER_MS = 3_000
-"""How long to wait for an answer before others have their turn and the question is asked again."""
 
 _UNFIT = (
     ArithmeticError,
@@ -145,13 +142,13 @@ class Assignment:
 
     def _plans(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Plan | None]:
         """A plan per partition; None where the held state is still the committed one."""
-        begins = self._consumer.beginning_offsets(partitions, _ANSWER_MS)
-        ends = self._consumer.end_offsets(partitions, _ANSWER_MS)
+        begins = self._consumer.beginning_offsets(partitions, TURN_ANSWER_MS)
+        ends = self._consumer.end_offsets(partitions, TURN_ANSWER_MS)
         plans: dict[TopicPartition, Plan | None] = {}
         told: dict[str, Origin | None] = {}
         for partition in partitions:
             logged = LogRange(begins[partition], ends[partition])
-            found = self._consumer.committed(partition, metadata=True, timeout_ms=_ANSWER_MS)
+            found = self._consumer.committed(partition, metadata=True, timeout_ms=TURN_ANSWER_MS)
             held = self.progress.get(partition)
             if found is None:
                 self._schema(partition, "")
@@ -185,7 +182,7 @@ class Assignment:
         """What the group tells of itself with the offsets of a topic; None where it has none."""
         for number in sorted(self._consumer.partitions_for_topic(topic) or ()):
             found = self._consumer.committed(
-                TopicPartition(topic, number), metadata=True, timeout_ms=_ANSWER_MS
+                TopicPartition(topic, number), metadata=True, timeout_ms=TURN_ANSWER_MS
             )
             if found is not None:
                 return Origin.decode(found.metadata)
@@ -291,7 +288,7 @@ class Assignment:
     def lost_range(self, partition: TopicPartition, wanted: int) -> None:
         """The log no longer holds `wanted`: go on from what is there, and say so."""
         with translated("recovery"):
-            begin = self._consumer.beginning_offsets([partition], _ANSWER_MS)[partition]
+            begin = self._consumer.beginning_offsets([partition], TURN_ANSWER_MS)[partition]
         progress = self.progress.get(partition)
         if progress is None or begin <= wanted:
             return

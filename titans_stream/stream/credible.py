@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS
 from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
@@ -12,8 +13,6 @@ from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import Progress
 
 log = logging.getLogger(__name__)
-
-_ANSWER_MS = 3_000
 
 
 def credible(
@@ -31,7 +30,7 @@ def credible(
     if end is not None and any(message.offset >= end for message in messages):
         try:
             with translated("the end of the log"):
-                end = consumer.end_offsets([partition], _ANSWER_MS)[partition]
+                end = consumer.end_offsets([partition], TURN_ANSWER_MS)[partition]
         except UnansweredError:
             consumer.seek(partition, least)
             return []

@@ -270,7 +270,7 @@ class Loop:
                 self._assignment.snapshot_all(Deadline(self._commit_timeout))
         ready = swap.step(held, new)
         if ready:
-            self._output.begin()
+            self._begin()
             self._outbox.alerts(swap.change(ready), {})
             self._commit(Deadline(self._commit_timeout))
             swap.changed(ready)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.commit import Output
 from titans_stream.stream.kafka.protocols import Consumer
@@ -24,7 +23,6 @@ class Parts:
     consumer: Consumer
     assignment: Assignment
     processor: Processor
-    engine: Engine
     outbox: Outbox
     output: Output
     metrics: Metrics

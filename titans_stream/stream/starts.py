@@ -6,13 +6,12 @@ import time
 
 from kafka import TopicPartition
 
-from titans_stream.durations import MILLISECOND
+from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.recovery import LogRange, Plan, plan_first
 from titans_stream.stream.settings import InputConfig
-
-_ANSWER_MS = 3_000
+from titans_stream.stream.stretch import offset_at
 
 
 class Starts:
@@ -60,6 +59,4 @@ class Starts:
 
     def offset_at(self, partition: TopicPartition, nanoseconds: int, otherwise: int) -> int:
         """The first offset at or after a Kafka timestamp."""
-        milliseconds = max(0, nanoseconds // MILLISECOND)
-        found = self._consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
-        return otherwise if found is None or found.offset < 0 else int(found.offset)
+        return offset_at(self._consumer, partition, nanoseconds, otherwise, TURN_ANSWER_MS)

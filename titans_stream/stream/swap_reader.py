@@ -11,23 +11,20 @@ from collections.abc import Callable
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from titans_stream.durations import MILLISECOND
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
 from titans_stream.stream.kafka.protocols import Consumer
-from titans_stream.stream.messages import RawMessage, raw_messages
+from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.stretch import offset_at, read_stretch
 
 log = logging.getLogger(__name__)
 
 _ANSWER_MS = 5_000
-_POLL_MS = 200
 _MESSAGES = 50
 """In one list."""
 FETCH_BYTES = 2**16
 """Of one answer of the broker: taking a larger one apart holds up the loop."""
 _LISTS = 50
 """Lists that are kept ready."""
-_PATIENCE = 60.0
-"""Seconds without a message after which what is missing counts as unreadable."""
 
 
 class History:
@@ -90,25 +87,16 @@ class History:
     def _find(self, consumer: Consumer) -> None:
         partition = self._partition
         first = consumer.beginning_offsets([partition], _ANSWER_MS)[partition]
-        milliseconds = max(0, self._since // MILLISECOND)
-        found = consumer.offsets_for_times({partition: milliseconds}, _ANSWER_MS)[partition]
-        begin = self._until if found is None or found.offset < 0 else int(found.offset)
+        begin = offset_at(consumer, partition, self._since, self._until, _ANSWER_MS)
         self.begin = min(max(first, begin, self._until - self._most), self._until)
 
     def _fetch(self, consumer: Consumer) -> None:
-        consumer.assign([self._partition])
-        consumer.seek(self._partition, self.begin)
-        position, heard = self.begin, time.monotonic()
-        while position < self._until and not self._stop.is_set():
-            for records in consumer.poll(_POLL_MS, _MESSAGES).values():
-                wanted = [m for m in raw_messages(records) if position <= m.offset < self._until]
-                if wanted:
-                    self._put(wanted)
-            now = consumer.position(self._partition)
-            if now is not None and now > position:
-                position, heard = now, time.monotonic()
-            elif time.monotonic() - heard > _PATIENCE:
-                raise OSError(f"nothing came after offset {position}")
+        partition, until = self._partition, self._until
+        for messages in read_stretch(consumer, partition, self.begin, until, _MESSAGES):
+            if messages:
+                self._put(messages)
+            if self._stop.is_set():
+                return
 
     def _put(self, messages: list[RawMessage]) -> None:
         while not self._stop.is_set():

@@ -173,7 +173,6 @@ class Worker:
             consumer,
             assignment,
             processor,
-            self._engine,
             outbox,
             output,
             self.metrics,

@@ -13,6 +13,8 @@ from titans_stream.stream.kafka.errors import FatalError, LateError
 
 ANSWER_MS = 10_000
 """How long a command waits for an answer of Kafka, in milliseconds."""
+TURN_ANSWER_MS = 3_000
+"""How long to wait for an answer before others have their turn and the question is asked again."""
 
 Result = TypeVar("Result")
 
