@@ -54,7 +54,20 @@ class SeriesState:
     waiting: tuple[int, float, int] | None = None
 
 
-class ExactEngine:
+class NeverSilent:
+    """The part of an engine that hears of silences, where there are none."""
+
+    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
+        return []
+
+    def silent_since(self, partition: int) -> list[int]:
+        return [0, 0]
+
+    def set_silent_since(self, partition: int, since: list[int]) -> None:
+        raise AssertionError("nothing was silent")
+
+
+class ExactEngine(NeverSilent):
     """Counts and sums; an episode is values above `threshold`.
 
     Every alert carries the count and the sum of its series, so that a reading lost, taken twice
@@ -191,15 +204,6 @@ class ExactEngine:
     def figures(self) -> EngineFigures:
         states = [state for each in list(self.states.values()) for state in list(each.values())]
         return EngineFigures(sum(state.episode >= 0 for state in states), 0, 0.0, 0)
-
-    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
-        return []
-
-    def silent_since(self, partition: int) -> list[int]:
-        return [0, 0]
-
-    def set_silent_since(self, partition: int, since: list[int]) -> None:
-        raise AssertionError("nothing was silent")
 
 
 def _alert(

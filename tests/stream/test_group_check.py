@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.inspect import inspect_connector
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.settings import InputConfig, OutputConfig
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(params=["development broker", pytest.param("kafka", marks=pytest.mark.kafka)])

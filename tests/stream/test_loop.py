@@ -14,9 +14,10 @@ import pytest
 from kafka import TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
+from tests.stream_harness import NeverSilent
 from titans_stream.engine.blank import blank
 from titans_stream.engine.columns import columns_of
-from titans_stream.records import Alert, EngineFigures, Readings, Results
+from titans_stream.records import EngineFigures, Readings, Results
 from titans_stream.stream import loop as loop_module
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output, OutputState
 from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
@@ -66,9 +67,7 @@ def make_loop(consumer: Any, stop: threading.Event, output: Any = None) -> Loop:
     engine.figures.return_value = EngineFigures(0, 0, 0.0, 0)
     metrics = Metrics()
     watch = Watch(Watched(engine, assignment, metrics, time.monotonic), DeliveryConfig())
-    parts = Parts(
-        consumer, assignment, MagicMock(), MagicMock(), MagicMock(), output, metrics, watch
-    )
+    parts = Parts(consumer, assignment, MagicMock(), MagicMock(), output, metrics, watch)
     return Loop(parts, DeliveryConfig(), Signals(stop), 5.0)
 
 
@@ -208,7 +207,7 @@ def test_an_answer_that_cannot_be_read_is_told_in_our_words(error: Exception) ->
         loop.run(Subscription(("input",)))
 
 
-class FullEngine:
+class FullEngine(NeverSilent):
     """Takes in one series, as an engine with `max_series: 1` does."""
 
     count = 1
@@ -230,15 +229,6 @@ class FullEngine:
 
     def figures(self) -> EngineFigures:
         return EngineFigures(0, 0, 0.0, 0)
-
-    def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
-        return []
-
-    def silent_since(self, partition: int) -> list[int]:
-        return [0, 0]
-
-    def set_silent_since(self, partition: int, since: list[int]) -> None:
-        raise AssertionError("nothing was silent")
 
 
 def test_refused_readings_are_dead_letters_and_many_series_are_told(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from titans_stream.stream.assignment import Assignment, Offsets
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import Origin
 from titans_stream.stream.settings import InputConfig
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(params=["development broker", pytest.param("kafka", marks=pytest.mark.kafka)])

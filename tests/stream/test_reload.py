@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ input: {topic: in, series: "{s}", value: v, timestamp: t}
 output: {alerts: out}
 alerts: {false_alarms_per_series_per_day: 0.1}
 """
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 def test_the_change_is_made_between_two_turns_and_recovered(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from titans_stream.stream.inspect import inspect_connector
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.processing import PartitionNumbers
 from titans_stream.stream.settings import InputConfig, OutputConfig, Subscription
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 class Several:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,6 @@ from titans_stream.records import ModelRef, Readings, Results
 from titans_stream.stream.kafka.errors import AbortedError
 from titans_stream.stream.swap import Swapper
 from titans_stream.stream.switch import Candidate, SwitchEngine
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,6 @@ from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.errors import ConnectError, FatalError
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.worker import WorkerState
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,6 @@ from titans_stream.stream.publisher import MessageBuilder, Pace, Row, publish, s
 from titans_stream.stream.settings import InputConfig, OutputConfig
 
 T = 1_700_000_000_123_456_789
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[DevBroker]:
-    running = DevBroker(auto_create=False).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
