@@ -1,13 +1,11 @@
-"""What became of the values of one file that is learned from or measured on."""
+"""What became of the values of one file that is learned from or measured on.
+
+Imports nothing heavy: command lines use it before they know what is asked of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-from titans_stream.records import Float64, Int64
 
 MANY = 0.1
 """Share of a file's values that may be left out before a run ends with an exit code of its own."""
@@ -46,12 +44,3 @@ class FileAccount:
         }  # fmt: skip
         rest = "".join(f", {count:,} {what}" for what, count in told.items() if count)
         return f"{self.name}: {self.values:,} values{rest}"
-
-
-def repeated(times: Int64, values: Float64) -> npt.NDArray[np.bool_]:
-    """Which of N readings have time and value of an earlier one."""
-    order = np.lexsort((np.arange(len(times)), values, times))
-    same = (np.diff(times[order]) == 0) & (np.diff(values[order]) == 0)
-    found = np.zeros(len(times), np.bool_)
-    found[order[1:][same]] = True
-    return found

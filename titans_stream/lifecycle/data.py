@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from titans_stream.calendar_features import COLUMNS
 from titans_stream.engine.clock import LocalTime
-from titans_stream.files.account import FileAccount, repeated
+from titans_stream.files.account import FileAccount
 from titans_stream.files.column_choice import choose_columns
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.files.csv_readings import ReadingsOfCsv
@@ -215,7 +216,7 @@ def _read_file(
     for name, pieces in parts.items():
         timestamp, value = (np.concatenate(column) for column in zip(*pieces, strict=True))
         known = np.isfinite(value)
-        again = repeated(timestamp, value) & known
+        again = _repeated(timestamp, value) & known
         missing, duplicate = int((~known).sum()), int(again.sum())
         account.values += len(value)
         account.missing += missing
@@ -264,3 +265,12 @@ def _part(series: Series, rows: slice) -> Series:
         calendar=series.calendar[rows],
         local_seconds=None if local is None else local[rows],
     )
+
+
+def _repeated(times: Int64, values: Float64) -> npt.NDArray[np.bool_]:
+    """Which of N readings have time and value of an earlier one."""
+    order = np.lexsort((np.arange(len(times)), values, times))
+    same = (np.diff(times[order]) == 0) & (np.diff(values[order]) == 0)
+    found = np.zeros(len(times), np.bool_)
+    found[order[1:][same]] = True
+    return found
