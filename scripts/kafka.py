@@ -3,12 +3,15 @@
 
     scripts/kafka.py start [--nodes N] [--dir .kafka] [--via maven|docker]
     scripts/kafka.py stop | status | clean [--dir .kafka]
+    scripts/kafka.py kill | freeze | thaw | revive --node N [--dir .kafka]
 
 `start` waits until every broker serves and prints one line on stdout,
 `KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:PORT[,...]`; progress goes to stderr. A second `start` prints
 the same line. The broker comes from Maven artefacts (kafka/pom.xml) where Java 17+ and Maven are
 installed, else from the Docker image apache/kafka. Everything lies under the folder; `stop` keeps
-a Maven cluster's records, which `start` goes on with, and drops a Docker cluster's.
+a Maven cluster's records, which `start` goes on with, and drops a Docker cluster's. `kill` (SIGKILL),
+`freeze` (SIGSTOP), `thaw` and `revive` (on its own port and records) are for drills on one node of a
+Maven cluster.
 
 Exit codes: 0 done (status: running), 1 failed (status: not running), 3 something to install.
 """
@@ -39,6 +42,7 @@ from typing import Any
 POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"
 HEAP = "-Xmx512m"
 READY_SECONDS = 180.0
+NODE_SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "thaw": signal.SIGCONT}
 INSTALL = (
     "Apache Kafka needs one of:\n"
     "  - Java 17 or newer and Maven  (apt-get install openjdk-17-jre-headless maven,\n"
@@ -221,15 +225,18 @@ def write_properties(folder: Path, cluster: dict[str, Any], node: dict[str, Any]
     return path
 
 
-def start_maven(folder: Path, cluster: dict[str, Any]) -> None:
-    """Start every node as a process of its own session; put its pid into the description."""
+def start_maven(
+    folder: Path, cluster: dict[str, Any], nodes: list[dict[str, Any]] | None = None
+) -> None:
+    """Start nodes (all) as processes of sessions of their own; put pids into the description."""
+    nodes = cluster["nodes"] if nodes is None else nodes
     found = java()
     if not found:
         raise StartError(INSTALL, code=3)
     jars = fetch_jars(folder, cluster["version"])
     log_options = ["-Dorg.slf4j.simpleLogger.showDateTime=true"]
     base = [found, HEAP, "-cp", f"{jars}/*", *log_options]
-    for node in cluster["nodes"]:
+    for node in nodes:
         config = write_properties(folder, cluster, node)
         if not (config.parent / "data" / "meta.properties").exists():
             tool = ["kafka.tools.StorageTool", "format", "-t", cluster["id"], "-c", str(config)]
@@ -453,6 +460,38 @@ def status(folder: Path) -> None:
     print(f"KAFKA_BOOTSTRAP_SERVERS={bootstrap(cluster)}")
 
 
+def signal_node(folder: Path, number: int, what: signal.Signals) -> None:
+    """Send a signal to one node's process."""
+    cluster, node = find_node(folder, number)
+    del cluster
+    if not is_our_process(folder, node):
+        raise StartError(f"node {number} does not run")
+    os.kill(node["pid"], what)
+
+
+def revive_node(folder: Path, number: int) -> None:
+    """Start a node that was killed, with its records and on its port; the others stay as they are.
+
+    Returns at once: the node is ready once `count_brokers` of any node tells it.
+    """
+    cluster, node = find_node(folder, number)
+    if is_our_process(folder, node):
+        return
+    start_maven(folder, cluster, [node])
+    write_cluster(folder, cluster)
+
+
+def find_node(folder: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The cluster and one of its nodes."""
+    cluster = read_cluster(folder)
+    found = [node for node in (cluster or {"nodes": []})["nodes"] if node["id"] == number]
+    if cluster is None or not found:
+        raise StartError(f"there is no node {number}")
+    if cluster["source"] != "maven":
+        raise StartError("one node alone is handled in a Maven cluster only")
+    return cluster, found[0]
+
+
 def clean(folder: Path) -> None:
     """Stop the cluster and remove its jars, data and logs."""
     stop(folder)
@@ -467,13 +506,17 @@ def clean(folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Parse the command line and do one command; the exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("command", choices=["start", "stop", "status", "clean"])
+    everything = ["start", "stop", "status", "clean"]
+    parser.add_argument("command", choices=[*everything, *NODE_SIGNALS, "revive"])
     parser.add_argument("--nodes", type=int, default=1, help="brokers, 1 to 9 (default: 1)")
     parser.add_argument("--dir", type=Path, default=Path(".kafka"), help="default: .kafka")
+    parser.add_argument("--node", type=int, help="the node that is killed, frozen, ...")
     parser.add_argument("--via", choices=["maven", "docker"], help="default: what is there")
     options = parser.parse_args(arguments)
     if not 1 <= options.nodes <= 9:
         parser.error("--nodes: from 1 to 9")
+    if options.command not in everything and options.node is None:
+        parser.error(f"{options.command}: --node is needed")
     folder = options.dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -481,6 +524,10 @@ def main(arguments: list[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if options.command == "start":
                 start(folder, options.nodes, options.via)
+            elif options.command in NODE_SIGNALS:
+                signal_node(folder, options.node, NODE_SIGNALS[options.command])
+            elif options.command == "revive":
+                revive_node(folder, options.node)
             else:
                 {"stop": stop, "status": status, "clean": clean}[options.command](folder)
     except StartError as failure:

@@ -138,8 +138,8 @@ class FaultyClients:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clients, name)
 
-    def producer(self, *arguments: Any) -> Any:
-        return FaultyProducer(self, self._clients.producer(*arguments))
+    def producer(self, *arguments: Any, **settings: Any) -> Any:
+        return FaultyProducer(self, self._clients.producer(*arguments, **settings))
 
     def fault(self, name: str, when: str) -> None:
         if (self.calls.get(name, 0), when) in self._faults.get(name, []):
@@ -172,8 +172,21 @@ class FaultyProducer:
         {"send_offsets_to_transaction": [(2, "before"), (3, "after"), (6, "before")]},
         {"send": [(5, "before"), (30, "after")]},
         {"commit_transaction": [(3, "before")], "abort_transaction": [(1, "before")]},
+        {
+            "commit_transaction": [(3, "after"), (5, "before")],
+            "init_transactions": [(2, "before"), (3, "after"), (5, "before")],
+        },
+        {"begin_transaction": [(2, "before"), (4, "after")]},
     ],
-    ids=["commit", "commit-unknown", "offsets", "send", "commit-and-abort"],
+    ids=[
+        "commit",
+        "commit-unknown",
+        "offsets",
+        "send",
+        "commit-and-abort",
+        "commit-and-init",
+        "begin",
+    ],
 )
 def test_an_aborted_transaction_leaves_no_trace(
     setup: Setup, faults: dict[str, list[tuple[int, str]]]
@@ -188,27 +201,27 @@ def test_an_aborted_transaction_leaves_no_trace(
     running.wait(lambda: setup.kafka.committed(setup.group_id) == {0: 200, 1: 200})
     running.stop()
     counts = running.worker.metrics.counts
-    assert counts["aborts"] == sum(map(len, faults.values())) - (
-        1 if "abort_transaction" in faults else 0
-    )
+    recovering = ("abort_transaction", "init_transactions")
+    assert counts["aborts"] == sum(len(at) for call, at in faults.items() if call not in recovering)
     assert setup.kafka.alerts_by_series() == expected_alerts(
         messages, setup.kafka.input, delay=True
     )
 
 
-def test_a_commit_that_never_ends_stops_the_worker_with_one_line(setup: Setup) -> None:
+def test_a_worker_whose_commits_never_end_gives_up_with_one_line(setup: Setup) -> None:
     class Stuck(FaultyClients):
         def fault(self, name: str, when: str) -> None:
-            if name == "commit_transaction" and self.calls[name] > 1:
-                time.sleep(60)
+            if name == "commit_transaction" and self.calls[name] > 1 and when == "before":
+                raise KafkaTimeoutError(f"{name} did not end within 5 s; is Kafka reachable?")
 
     setup.kafka.produce(stream(50))
-    setup.commit_timeout = 0.5
+    setup.delivery["give_up_after"] = "2s"
     running = Running(setup.worker(clients=Stuck(setup.clients(), {})))
-    running.join()
+    running.join(60)
     assert isinstance(running.error, FatalError)
-    told = r"commit_transaction did not end within 0\.[1-5]\d* s; is Kafka reachable\?"
+    told = r"nothing worked for \d+ s: commit: .*commit_transaction did not end within 5 s; .*"
     assert re.fullmatch(told, str(running.error))
+    assert running.worker.metrics.counts["aborts"] > 1
 
 
 def test_dead_letters_hold_the_exact_bytes_and_the_context(setup: Setup) -> None:

@@ -7,10 +7,12 @@ Exactly once (KIP-98, KIP-447) is a transaction:
 3. `commit`: send the input offsets to the transaction together with the consumer's generation,
    so that the broker refuses a worker that has lost its partitions,
 4. and commit the transaction: outputs and offsets become visible together, or not at all.
-5. Where 2 to 4 fail, `abort`. The state in memory is then ahead of what is committed: the caller
-   discards it and recovers. After a failure in 3 or 4 the producer is opened anew: kafka-python
-   3.0 keeps offsets that were refused, and sends them again with the next transaction, which by
-   then may come from a member that the broker accepts, for partitions that others own.
+5. Where 1 to 4 fail, or take longer than they may, `abort`. The state in memory is then ahead of
+   what is committed: the caller discards it and recovers. After a failure in 3 or 4 the producer
+   is opened anew: kafka-python 3.0 keeps offsets that were refused, and sends them again with the
+   next transaction, which by then may come from a member that the broker accepts, for partitions
+   that others own. A new producer with the same id ends the transaction of the old one, so that
+   none is left hanging whatever became of the last commit.
 
 Since the broker fences by the consumer's generation, the transactional id need not name the
 partitions. Each process makes an id of its own: with a shared one, workers would fence each other.
@@ -22,12 +24,15 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka.errors import (
+    InvalidProducerEpochError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -36,15 +41,30 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from titans_stream.stream.kafka.client import KafkaClients, close_producer
-from titans_stream.stream.kafka.deadline import Deadline, call_within
-from titans_stream.stream.kafka.errors import AbortedError, ConnectError, FatalError
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.errors import (
+    AbortedError,
+    ConnectError,
+    FatalError,
+    UnansweredError,
+    UnreachableError,
+)
+from titans_stream.stream.kafka.producer import close_producer
 from titans_stream.stream.kafka.protocols import Producer
 from titans_stream.stream.kafka.translation import user_error
 
 log = logging.getLogger(__name__)
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_FENCED = (ProducerFencedError, InvalidProducerEpochError)
+_OPENING_SECONDS = 3.0
+"""A new producer of kafka-python 3.0 that finds a dead broker first hangs on it; one that is made
+once the cluster is able again is ready within a second: so each gets a short time, a longer one
+only after `_SHORT_OPENINGS` of them."""
+_SHORT_OPENINGS = 10
+_LONGEST_OPENING = 20.0
+_LEAST_SECONDS = 1.0
 
 Headers = list[tuple[str, bytes]]
 
@@ -60,7 +80,7 @@ class OutputState(enum.Enum):
 
 
 _NEXT = {
-    OutputState.IDLE: {OutputState.OPEN, OutputState.CLOSED},
+    OutputState.IDLE: {OutputState.OPEN, OutputState.ABORTED, OutputState.CLOSED},
     OutputState.OPEN: {OutputState.COMMITTING, OutputState.ABORTED, OutputState.CLOSED},
     OutputState.COMMITTING: {OutputState.IDLE, OutputState.ABORTED, OutputState.CLOSED},
     OutputState.ABORTED: {OutputState.IDLE, OutputState.CLOSED},
@@ -86,8 +106,9 @@ class Output(ABC):
         self._timeout = timeout
         self._first_error: BaseException | None = None
         self._first_topic = ""
+        self._failed_openings = 0
         self._turn = 0
-        self._producer: Producer
+        self._producer: Producer | None = None
         self.state = OutputState.IDLE
         self.sent = 0
         """Bytes sent since the last commit."""
@@ -101,9 +122,12 @@ class Output(ABC):
         self._timeout = min(self._timeout, seconds)
 
     def begin(self) -> None:
-        """Open what `commit` closes; does nothing where it is open."""
+        """Open what `commit` closes; does nothing where it is open. AbortedError if that fails."""
         if self.state is OutputState.IDLE:
-            self._begin()
+            try:
+                self._begin()
+            except KafkaError as error:
+                raise self._aborted("begin", error) from error
             self._to(OutputState.OPEN)
 
     def send(
@@ -111,6 +135,7 @@ class Output(ABC):
     ) -> None:
         """Hand over one message. AbortedError where that fails."""
         assert self.state is OutputState.OPEN, self.state
+        assert self._producer is not None
         if key is None and value is None:
             key = b""  # kafka-python refuses a message without key and value
         try:
@@ -124,7 +149,8 @@ class Output(ABC):
     def commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         """Make output, and offsets where `commits_offsets`, permanent. AbortedError if not.
 
-        LateError beyond the deadline; `abort` makes the output fit for use again.
+        After that `abort` makes the output fit for use again. Where the deadline has passed nobody
+        knows whether it is permanent; the committed offsets tell once `abort` has succeeded.
         """
         self._to(OutputState.COMMITTING)
         try:
@@ -137,7 +163,10 @@ class Output(ABC):
         self._to(OutputState.IDLE)
 
     def abort(self) -> None:
-        """Drop what is not committed and be ready for `begin` again."""
+        """Drop what is not committed and be ready for `begin` again.
+
+        UnansweredError where Kafka does not answer in time: to be called again then.
+        """
         if self.state is not OutputState.IDLE:
             if self.state is not OutputState.ABORTED:
                 self._to(OutputState.ABORTED)
@@ -156,13 +185,14 @@ class Output(ABC):
         if self.state is OutputState.CLOSED:
             return
         deadline = Deadline(timeout)
-        if self.state in (OutputState.OPEN, OutputState.ABORTED):
+        if self.state in (OutputState.OPEN, OutputState.ABORTED) and self._producer is not None:
             try:
-                call_within(timeout, "abort", self._give_up)
-            except (KafkaError, FatalError) as error:
+                self._give_up(self._producer, timeout)
+            except KafkaError as error:
                 log.warning("the open transaction could not be aborted: %s", error)
         self._to(OutputState.CLOSED)
-        close_producer(self._producer, deadline.remaining)
+        if self._producer is not None:
+            close_producer(self._producer, deadline.remaining)
 
     def _failed(self, turn: int, topic: str, error: BaseException) -> None:
         """Note why a message was not sent, unless what it belonged to is over."""
@@ -170,7 +200,8 @@ class Output(ABC):
             self._first_error, self._first_topic = error, topic
         # kafka-python 3.0 drops what follows a failed message, and then sleeps on instead of
         # ending the commit that waits for it.
-        self._producer.wakeup()
+        if self._producer is not None:
+            self._producer.wakeup()
 
     def _aborted(self, what: str, error: BaseException) -> Exception:
         """What to raise for a failure; the first failed message says more than the last call."""
@@ -179,15 +210,12 @@ class Output(ABC):
             self._to(OutputState.ABORTED)
         if isinstance(cause, _TOO_LARGE) and self._first_topic:
             return TooLargeError(f"{what}: {cause}", self._first_topic)
-        if isinstance(cause, ProducerFencedError):
+        if isinstance(cause, _FENCED):
             return self._fenced(what)
         return user_error(cause) or AbortedError(f"{what}: {cause}")
 
-    def _fenced(self, what: str) -> FatalError:
-        return FatalError(
-            f"{what}: fenced: another worker uses the same transactional id, or a transaction took "
-            "longer than kafka.producer.transaction_timeout_ms"
-        )
+    def _fenced(self, what: str) -> Exception:
+        return AbortedError(f"{what}: fenced")
 
     @abstractmethod
     def _begin(self) -> None: ...
@@ -199,11 +227,29 @@ class Output(ABC):
     def _abort(self) -> None: ...
 
     @abstractmethod
-    def _give_up(self) -> None: ...
+    def _give_up(self, producer: Producer, timeout: float) -> None: ...
+
+    def _replace(self, open_new: Callable[[float], Producer]) -> None:
+        """Abandon the producer and open another."""
+        if self._producer is not None:
+            self._producer.abandon()
+            self._producer = None
+        more = max(0, self._failed_openings - _SHORT_OPENINGS)
+        seconds = min(self._timeout, _OPENING_SECONDS) * 1.5**more
+        seconds = min(seconds, max(self._timeout, _LONGEST_OPENING))
+        try:
+            self._producer = open_new(seconds)
+        except (KafkaError, UnreachableError) as error:
+            self._failed_openings = min(self._failed_openings + 1, 2 * _SHORT_OPENINGS)
+            raise UnansweredError(f"no new producer: {error}") from error
+        self._failed_openings = 0
 
 
 class ExactlyOnceOutput(Output):
-    """Output and offsets in one transaction."""
+    """Output and offsets in one transaction.
+
+    Where Kafka does not answer while it is made, it is `ABORTED`: `abort` opens it later.
+    """
 
     commits_offsets = True
 
@@ -218,70 +264,78 @@ class ExactlyOnceOutput(Output):
         super().__init__(timeout)
         self._transaction_timeout = transaction_timeout
         self._clients = clients
+        self._given = bool(transactional_id)
         self._id = transactional_id or f"{group_id}-{uuid.uuid4().hex[:12]}"
-        self._offsets_sent = False
-        self._producer = self._open()
-
-    def _open(self) -> Producer:
-        producer = self._clients.producer(self._id, self._transaction_timeout)
-        self._call("init_transactions", producer.init_transactions, self._timeout)
-        return producer
-
-    def _call(self, what: str, call: Callable[[], None], seconds: float) -> None:
+        self._spent = False
+        """Whether the producer must not be used for another transaction."""
+        self._fenced_at = -math.inf
         try:
-            call_within(seconds, what, call)
-        except ProducerFencedError as error:
-            raise self._fenced(what) from error
+            self._producer = self._open(None)
         except KafkaError as error:
+            log.warning("no transaction can be opened yet: %s", error)
+            self._to(OutputState.ABORTED)
+
+    def _open(self, patience: float | None) -> Producer:
+        """A producer that may open transactions."""
+        limit = Deadline(self._timeout if patience is None else patience)
+        producer = self._clients.producer(self._id, self._transaction_timeout, patience)
+        try:
+            producer.init_transactions(max(_LEAST_SECONDS, limit.remaining))
+        except BaseException as error:
+            producer.abandon()
             mend = user_error(error)
-            if mend is None:
-                raise
             if isinstance(error, TransactionalIdAuthorizationFailedError):
                 mend = ConnectError(
                     f"no permission to write and describe the transactional id {self._id}: grant "
                     "it for a prefix of that, or set delivery.transactional_id"
                 )
-            raise mend from error
+            if mend is not None:
+                raise mend from error
+            raise
+        return producer
 
     def _begin(self) -> None:
-        try:
-            self._producer.begin_transaction()
-        except KafkaError as error:
-            raise FatalError(f"begin_transaction: {error}") from error
+        assert self._producer is not None
+        self._producer.begin_transaction()
 
     def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         # A member without generation is not fenced by the broker: it may not commit.
         if member.generation_id < 0:
             raise KafkaError("no longer a member of the consumer group")
-        producer = self._producer
-        self._offsets_sent = True
-        self._call(  # 3
-            "send_offsets_to_transaction",
-            lambda: producer.send_offsets_to_transaction(offsets, member),
-            deadline.remaining,
-        )
-        self._call("commit_transaction", producer.commit_transaction, deadline.remaining)  # 4
-        self._offsets_sent = False
+        assert self._producer is not None
+        self._spent = True
+        self._producer.send_offsets_to_transaction(offsets, member, deadline.remaining)  # 3
+        self._producer.commit_transaction(deadline.remaining)  # 4
+        self._spent = False
 
-    def _give_up(self) -> None:
-        self._producer.abort_transaction()
+    def _fenced(self, what: str) -> Exception:
+        """Once, a transaction took too long, and recovery mends it; again at once, it is a twin."""
+        now, before = time.monotonic(), self._fenced_at
+        self._fenced_at = now
+        if self._given and now - before < self._transaction_timeout:
+            return FatalError(
+                f"{what}: fenced again: another worker uses delivery.transactional_id {self._id}"
+            )
+        return AbortedError(
+            f"{what}: fenced: a transaction took longer than {self._transaction_timeout:.3g} s, or "
+            f"another worker uses the transactional id {self._id}"
+        )
+
+    def _give_up(self, producer: Producer, timeout: float) -> None:
+        if not self._spent:
+            producer.abort_transaction(timeout)
 
     def _abort(self) -> None:
-        if not self._offsets_sent:
+        if self._producer is not None and not self._spent:
             try:
-                self._call("abort_transaction", self._producer.abort_transaction, self._timeout)
+                self._producer.abort_transaction(self._timeout)
                 return
             except KafkaError as error:
                 log.warning(
                     "the transaction could not be aborted (%s); opening a new producer", error
                 )
-        # A new producer with the same id ends the transaction of the old one (KIP-98).
-        close_producer(self._producer, 0.0)
-        try:
-            self._producer = self._open()
-        except KafkaError as again:
-            raise FatalError(f"init_transactions: {again}") from again
-        self._offsets_sent = False
+        self._replace(self._open)
+        self._spent = False
 
 
 class AtLeastOnceOutput(Output):
@@ -291,6 +345,7 @@ class AtLeastOnceOutput(Output):
 
     def __init__(self, clients: KafkaClients, timeout: float) -> None:
         super().__init__(timeout)
+        self._clients = clients
         self._producer = clients.producer()
 
     def _begin(self) -> None:
@@ -298,14 +353,18 @@ class AtLeastOnceOutput(Output):
 
     def _commit(self, offsets: Mapping[Any, Any], member: Any, deadline: Deadline) -> None:
         del offsets, member
+        assert self._producer is not None
         self._producer.flush(deadline.remaining)
 
-    def _give_up(self) -> None:
+    def _give_up(self, producer: Producer, timeout: float) -> None:
         """What was sent cannot be taken back."""
 
     def _abort(self) -> None:
         # What was sent cannot be taken back; it must not arrive after what is sent again.
-        try:
-            self._producer.flush(self._timeout)
-        except KafkaTimeoutError as error:
-            raise FatalError(f"flush: {error}") from error
+        if self._producer is not None:
+            try:
+                self._producer.flush(self._timeout)
+                return
+            except KafkaTimeoutError as error:
+                log.warning("output could not be sent (%s); opening a new producer", error)
+        self._replace(lambda seconds: self._clients.producer(patience=seconds))

@@ -12,9 +12,10 @@ A turn of the loop:
 6. After `commit_interval`: commit output and offsets together (commit.py).
 7. After `snapshot_interval`: snapshot a partition whose state is that of its committed offset.
 
-Where 5 or 6 fail, the transaction is aborted, the state of all partitions is discarded, and 2
-rebuilds it from what is committed. On revocation: 6, a snapshot of each partition. On loss: abort
-and release; nothing is written for partitions that belong to others by now.
+Where 5 or 6 fail, or take too long, the transaction is aborted, the state of all partitions is
+discarded, and 2 rebuilds it from what is committed, as soon as Kafka answers; the worker ends only
+where that does not succeed for `delivery.give_up_after`. On revocation: 6, a snapshot of each
+partition. On loss: abort and release; nothing is written for partitions that belong to others.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from titans_stream.durations import SECOND
 from titans_stream.stream.assignment import Offsets
 from titans_stream.stream.commit import OutputState, TooLargeError
 from titans_stream.stream.dropped import DropWatch
-from titans_stream.stream.kafka.deadline import Deadline, call_within
+from titans_stream.stream.kafka.deadline import Deadline, Patience, call_within
 from titans_stream.stream.kafka.errors import (
     AbortedError,
     ConnectError,
@@ -56,6 +57,7 @@ _JOIN_SECONDS = 90.0
 _MOST_UNCOMMITTED_BYTES = 16 * 2**20
 _MOST_PAUSE = 10.0
 _REVOCATION_SECONDS = 15.0
+_LONGEST_COMMIT = 60.0
 
 
 class Loop:
@@ -79,6 +81,7 @@ class Loop:
         self._begun = 0.0
         self._ticks = Ticks(parts.assignment, parts.processor)
         self._failed_aborts = 0
+        self._patience = Patience(delivery.give_up_after / SECOND)
         self._listener_error: Exception | None = None
         self._open = True
         self._topics: Subscription
@@ -107,9 +110,10 @@ class Loop:
             log.warning("no answer to joining the group for %.0f s; joining anew", _JOIN_SECONDS)
             with translated("leave group"):
                 self._consumer.unsubscribe()
-            self._output.abort()
             self._assignment.assign(())
             self._subscribed = False
+            self.joining_since = None
+            self._output.abort()
         if not self._subscribed:
             with translated("join group"):
                 self._consumer.subscribe(
@@ -133,43 +137,57 @@ class Loop:
             log.warning("the last commit failed: %s; the next start recovers", error)
         self._open = False
         timeout = max(1.0, deadline.remaining)
-        call_within(timeout + 1, "leave group", lambda: self._consumer.close(False, timeout * 1e3))
+        try:
+            call_within(
+                timeout + 1, "leave group", lambda: self._consumer.close(False, timeout * 1e3)
+            )
+        except LateError as error:
+            log.warning("%s; the others wait for the end of this worker's session", error)
         self._output.close(max(1.0, deadline.remaining))
         self._assignment.release(list(self._assignment.progress))
 
     def _turn(self) -> None:
         try:
-            self._join()
-            records = self._poll()
-            if self._listener_error is not None:
-                error, self._listener_error = self._listener_error, None
-                raise error
-            if self._assignment.new:
-                # An assignment or an abort makes all partitions new: none is read before.
-                assert not records
-                self._assignment.recover(self._pin)
-                self._watch.joined()
-                self._signals.ready.set()
-            if records:
-                self._metrics.last_message = time.monotonic()
-                self._take(records)
-            silent = self._ticks.look()
-            if silent:
-                self._begin()
-                self._outbox.alerts(silent, {})
-            if self._commit_due():
-                self._commit(Deadline(self._commit_timeout))
-            if self._swap is not None:
-                self._change_models(self._swap)
-            self._assignment.snapshot_next_due()
-            self._report()
-            if records and self._failed_aborts and self._output.state is OutputState.IDLE:
-                self._failed_aborts = 0
+            self._work()
         except AbortedError as error:
             self._abort(error)
         except UnansweredError as error:
-            log.warning("waiting for Kafka: %s", error)
-            self._signals.stop.wait(_IDLE_POLL)
+            self._wait(error)
+
+    def _wait(self, error: UnansweredError) -> None:
+        log.warning("waiting for Kafka: %s", error)
+        self._patience.failed(error)
+        self._signals.stop.wait(_IDLE_POLL)
+
+    def _work(self) -> None:
+        self._join()
+        records = self._poll()
+        if self._listener_error is not None:
+            error, self._listener_error = self._listener_error, None
+            raise error
+        if self._output.state is OutputState.ABORTED:
+            self._output.abort()
+        if self._assignment.new:
+            # An assignment or an abort makes all partitions new: none is read before.
+            assert not records
+            self._assignment.recover(self._pin)
+            self._watch.joined()
+            self._signals.ready.set()
+        if records:
+            self._metrics.last_message = time.monotonic()
+            self._take(records)
+        silent = self._ticks.look()
+        if silent:
+            self._begin()
+            self._outbox.alerts(silent, {})
+        if self._commit_due():
+            self._commit(self._commit_deadline())
+        if self._swap is not None:
+            self._change_models(self._swap)
+        self._assignment.snapshot_next_due()
+        self._report()
+        if records and self._failed_aborts and self._output.state is OutputState.IDLE:
+            self._failed_aborts = 0
 
     def _poll(self) -> dict[TopicPartition, list[Any]]:
         """Records by partition."""
@@ -265,14 +283,14 @@ class Loop:
         """Warm up a new model for a while; change and commit where it has caught up."""
         held, new = self._assignment.progress, self._assignment.new
         if swap.rules_due:
-            self._commit(Deadline(self._commit_timeout))
+            self._commit(self._commit_deadline())
             if swap.change_rules(held, new):
-                self._assignment.snapshot_all(Deadline(self._commit_timeout))
+                self._assignment.snapshot_all(self._commit_deadline())
         ready = swap.step(held, new)
         if ready:
             self._begin()
             self._outbox.alerts(swap.change(ready), {})
-            self._commit(Deadline(self._commit_timeout))
+            self._commit(self._commit_deadline())
             swap.changed(ready)
 
     # --- commit and abort
@@ -284,6 +302,11 @@ class Loop:
         if self._output.state is not OutputState.OPEN:
             return False
         return self._output.sent > _MOST_UNCOMMITTED_BYTES or time.monotonic() >= self._due_at()
+
+    def _commit_deadline(self) -> Deadline:
+        """Longer after failures: a commit may be slow for its size, too."""
+        seconds = self._commit_timeout * 2**self._failed_aborts
+        return Deadline(min(seconds, max(self._commit_timeout, _LONGEST_COMMIT)))
 
     def _commit(self, deadline: Deadline) -> None:
         """Commit what is open, if anything is."""
@@ -298,6 +321,7 @@ class Loop:
 
     def _note_committed(self) -> None:
         self._assignment.note_committed()
+        self._patience.succeeded()
         self._metrics.counts["commits"] += 1
 
     def _report(self) -> None:
@@ -313,7 +337,7 @@ class Loop:
     def _pin(self, offsets: Offsets) -> None:
         """Commit offsets alone, before anything is read."""
         assert self._output.state is OutputState.IDLE, self._output.state
-        deadline = Deadline(self._commit_timeout)
+        deadline = self._commit_deadline()
         if self._output.commits_offsets:
             self._output.begin()
             self._output.commit(offsets, self._consumer.group_metadata(), deadline)
@@ -326,10 +350,14 @@ class Loop:
             self._outbox.shrink(error.topic)
         self._metrics.counts["aborts"] += 1
         log.warning("going back to the last commit: %s", error)
-        self._output.abort()
+        self._patience.failed(error)
         if self._swap is not None:
             self._swap.reset()
         self._assignment.discard_state()
+        try:
+            self._output.abort()
+        except UnansweredError as late:
+            self._wait(late)
         self._signals.stop.wait(min(_MOST_PAUSE, 0.1 * 2**self._failed_aborts - 0.1))
         self._failed_aborts = min(self._failed_aborts + 1, 10)
 
@@ -340,10 +368,7 @@ class Loop:
         deadline = Deadline(min(_REVOCATION_SECONDS, self._delivery.shutdown_timeout / SECOND))
         if self._output.state is OutputState.OPEN:
             offsets = self._assignment.offsets()
-            try:
-                self._output.commit(offsets, self._consumer.group_metadata(), deadline)
-            except LateError as error:
-                raise AbortedError(f"revocation: {error}") from error
+            self._output.commit(offsets, self._consumer.group_metadata(), deadline)
             if not self._output.commits_offsets and offsets:
                 await self._consumer.commit_within(offsets, deadline.remaining * 1000)
             self._note_committed()
@@ -351,8 +376,8 @@ class Loop:
 
     def lost(self) -> None:
         """Drop partitions that others own by now."""
-        self._output.abort()
         self._assignment.assign(())
+        self._output.abort()
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]

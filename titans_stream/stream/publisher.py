@@ -20,8 +20,9 @@ from kafka.errors import KafkaError
 from titans_stream.durations import MILLISECOND, SECOND
 from titans_stream.stream.codec.fields import Path, format_path, parse_path
 from titans_stream.stream.codec.timestamps import SPREADSHEET_EPOCH, UNIT_NANOSECONDS
-from titans_stream.stream.kafka.client import KafkaClients, close_producer
+from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.errors import ConnectError
+from titans_stream.stream.kafka.producer import close_producer
 from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.settings import InputConfig
 from titans_stream.times import EPOCH, format_timestamp, load_zone

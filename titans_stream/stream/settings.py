@@ -339,6 +339,11 @@ class DeliveryConfig(BaseModel):
     shutdown_timeout: Duration = Field(
         default=30 * SECOND, description="time to finish, commit and snapshot after SIGTERM"
     )
+    give_up_after: Duration = Field(
+        default=600 * SECOND,
+        gt=0,
+        description="time of trying again in vain after which the worker ends with exit code 1",
+    )
     report_every: Duration = Field(
         default=60 * SECOND, description="time between lines in the log about the work; 0: none"
     )

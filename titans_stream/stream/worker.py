@@ -41,6 +41,8 @@ from titans_stream.stream.watch import Watch, Watched
 
 log = logging.getLogger(__name__)
 
+COMMIT_SECONDS = 5.0
+"""A commit takes some tens of milliseconds; longer, and a broker is taken to have failed."""
 _TOPIC_PATIENCE = 5.0
 _CLOSE_SECONDS = 3.0
 _TRANSACTION_SECONDS = 30.0
@@ -69,7 +71,8 @@ class Worker:
     """Runs one connector until `stop` is called.
 
     `settings.input.group_id` must be set. `commit_timeout` bounds each commit and abort, in
-    seconds. `stop` and `heartbeat` as in `Signals`.
+    seconds; a commit that follows a failed one may take longer. `stop` and `heartbeat` as in
+    `Signals`.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Worker:
         model: ModelRef,
         *,
         stop: threading.Event | None = None,
-        commit_timeout: float = 60.0,
+        commit_timeout: float = COMMIT_SECONDS,
         heartbeat: Callable[[], None] | None = None,
     ) -> None:
         if not settings.input.group_id:

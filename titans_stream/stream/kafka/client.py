@@ -27,7 +27,9 @@ from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
     StoppedError,
+    UnreachableError,
 )
+from titans_stream.stream.kafka.producer import BoundedProducer
 from titans_stream.stream.kafka.protocols import Consumer, Producer
 from titans_stream.stream.kafka.settings import ClientKind, KafkaConfig
 from titans_stream.stream.kafka.translation import described, translated
@@ -41,8 +43,16 @@ _BOOTSTRAP_SECONDS = 3.0
 _LONGEST_BOOTSTRAP_SECONDS = 10.0
 _LONGEST_PAUSE = 15.0
 _LINGER_MS = 10
-_RETRY_BACKOFF_MS = 25
-"""kafka-python waits this long on the way into each transaction and group, even without errors."""
+_MOST_BLOCK_MS = 5_000
+"""How long handing a message over may wait for a topic's description, or for room."""
+_PATIENCE: dict[str, Any] = {
+    "retry_backoff_ms": 25,
+    "reconnect_backoff_max_ms": 1_000,
+    "request_timeout_ms": 10_000,
+}
+"""How consumers and producers wait by default: a broker that fails is left within 10 s, and one
+that comes back is taken up within a second. kafka-python waits for `retry_backoff_ms` on the way
+into each transaction and group, even without errors."""
 
 Client = TypeVar("Client")
 
@@ -100,7 +110,7 @@ class KafkaClients:
         """
         settings = {
             "metrics_enabled": False,
-            "retry_backoff_ms": _RETRY_BACKOFF_MS,
+            **_PATIENCE,
             "allow_auto_create_topics": False,
             **self._config.client_settings("consumer"),
             "group_id": group_id,
@@ -128,21 +138,32 @@ class KafkaClients:
         return client
 
     def producer(
-        self, transactional_id: str | None = None, transaction_timeout: float = 60.0
+        self,
+        transactional_id: str | None = None,
+        transaction_timeout: float = 60.0,
+        patience: float | None = None,
     ) -> Producer:
-        """An idempotent producer, transactional where an id is given (timeout in seconds)."""
+        """An idempotent producer, transactional where an id is given (timeout in seconds).
+
+        UnreachableError where Kafka cannot be reached for `patience` seconds, if given.
+        """
         settings = {
             "metrics_enabled": False,
-            "retry_backoff_ms": _RETRY_BACKOFF_MS,
+            **_PATIENCE,
             "allow_auto_create_topics": False,
             "linger_ms": _LINGER_MS,
+            "max_block_ms": _MOST_BLOCK_MS,
             "transaction_timeout_ms": int(transaction_timeout * 1000),
             **self._config.client_settings("producer"),
             "acks": "all",
             "enable_idempotence": True,
             "transactional_id": transactional_id,
         }
-        client: Producer = self._open("producer", lambda more: _Producer(**settings, **more))
+
+        def build(more: dict[str, Any]) -> BoundedProducer:
+            return BoundedProducer(**settings, **more)
+
+        client: Producer = self._open("producer", build, patience)
         return client
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
@@ -211,12 +232,18 @@ class KafkaClients:
         finally:
             admin.close()
 
-    def _open(self, kind: ClientKind, build: Callable[[dict[str, Any]], Client]) -> Client:
-        """Build a client, as often as it takes."""
+    def _open(
+        self,
+        kind: ClientKind,
+        build: Callable[[dict[str, Any]], Client],
+        patience: float | None = None,
+    ) -> Client:
+        """Build a client, as often as it takes, or as `patience` allows."""
+        patience = self._patience if patience is None else patience
         given = self._config.client_settings(kind)
         _check_user(given)
         check_compression(self._config.producer.compression_type)
-        deadline = None if self._patience is None else Deadline(self._patience)
+        deadline = None if patience is None else Deadline(patience)
         pause, most = 1.0, _BOOTSTRAP_SECONDS
         while True:
             wait = min(most, math.inf if deadline is None else max(0.2, deadline.remaining))
@@ -250,7 +277,7 @@ class KafkaClients:
             reason = redacted(_reason(reasons), self._config.secrets())
             problem = f"cannot reach Kafka at {self.servers}: {reason}"
             if deadline is not None and deadline.remaining <= pause:
-                raise ConnectError(problem)
+                raise UnreachableError(problem)
             log.warning("%s; trying again in %g s", problem, pause)
             if self._stop.wait(pause):
                 raise StoppedError(problem)
@@ -288,12 +315,6 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]
         """Commit offsets; for a rebalance listener to await. KafkaTimeoutError where it is late."""
         waiting: Awaitable[Any] = self._manager.wait_for(self.commit_async(offsets), timeout_ms)
         return waiting
-
-
-class _Producer(KafkaProducer):  # type: ignore[misc]
-    def wakeup(self) -> None:
-        """Have the sending thread look at what there is to do."""
-        self._sender.wakeup()
 
 
 def _recorder(opened: list[Any]) -> Callable[..., Any]:
@@ -359,15 +380,3 @@ def _reason(errors: list[BaseException]) -> str:
     if "socket disconnected" in reason or "SSL" in reason:
         reason += " (is kafka.security_protocol right?)"
     return reason
-
-
-def close_producer(producer: Producer, timeout: float) -> None:
-    """Close within `timeout` seconds.
-
-    kafka-python leaves a producer open whose messages cannot be sent in that time: its daemon
-    thread goes on until the broker fences it or the process ends.
-    """
-    try:
-        producer.close(timeout)
-    except kafka_errors.KafkaTimeoutError:
-        log.debug("a producer was left behind with messages that could not be sent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ ANSWER_MS = 10_000
 """How long a command waits for an answer of Kafka, in milliseconds."""
 TURN_ANSWER_MS = 3_000
 """How long to wait for an answer before others have their turn and the question is asked again."""
+
+_APART = 60.0
+"""Seconds; longer than any pause before the next try."""
 
 Result = TypeVar("Result")
 
@@ -37,11 +41,35 @@ class Deadline:
         return self.remaining == 0.0
 
 
+class Patience:
+    """Failures that follow one another, until they have gone on for so many `seconds`.
+
+    Failures that lie further apart than `_APART` do not belong together.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._since = self._last = -math.inf
+
+    def failed(self, error: Exception) -> None:
+        """One more failure. FatalError where it is enough."""
+        now = self._clock()
+        if now - self._last > _APART:
+            self._since = now
+        self._last = now
+        if now - self._since >= self._seconds:
+            raise FatalError(f"nothing worked for {now - self._since:.0f} s: {error}") from error
+
+    def succeeded(self) -> None:
+        """It works again."""
+        self._since = self._last = -math.inf
+
+
 def call_within(seconds: float, what: str, call: Callable[[], Result]) -> Result:
     """The result of `call`, or LateError when it takes longer than `seconds`.
 
-    For calls of kafka-python that wait without a limit (init_transactions, commit_transaction,
-    abort_transaction, send_offsets_to_transaction). A call that is given up stays behind in a
+    For calls of kafka-python that wait without a limit. A call that is given up stays behind in a
     daemon thread, so its client must not be used again.
     """
     results: list[Result] = []

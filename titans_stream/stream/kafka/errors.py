@@ -7,6 +7,10 @@ class ConnectError(ValueError):
     """Kafka cannot be used as configured; the message names what the user has to change."""
 
 
+class UnreachableError(ConnectError):
+    """No broker answered for as long as one was willing to wait."""
+
+
 class StoppedError(RuntimeError):
     """The worker was asked to stop while it waited for Kafka."""
 

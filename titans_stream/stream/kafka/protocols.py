@@ -76,21 +76,26 @@ class Consumer(Protocol):
 
 
 class Producer(Protocol):
-    """What is used of kafka.KafkaProducer."""
+    """What is used of kafka.KafkaProducer, with a limit (seconds) on what waits for Kafka.
 
-    def init_transactions(self) -> None:
+    KafkaTimeoutError beyond it; the producer is of no more use then but for `abandon`.
+    """
+
+    def init_transactions(self, timeout: float) -> None:
         """Take the transactional id over; ends a transaction that was left open."""
 
     def begin_transaction(self) -> None:
         """Open a transaction (nothing is sent yet)."""
 
-    def send_offsets_to_transaction(self, offsets: Mapping[Any, Any], member: Any) -> None:
+    def send_offsets_to_transaction(
+        self, offsets: Mapping[Any, Any], member: Any, timeout: float
+    ) -> None:
         """Commit input offsets with the transaction (KIP-447)."""
 
-    def commit_transaction(self) -> None:
+    def commit_transaction(self, timeout: float) -> None:
         """Send what is left, then commit."""
 
-    def abort_transaction(self) -> None:
+    def abort_transaction(self, timeout: float) -> None:
         """Drop what was sent in the transaction."""
 
     def send(
@@ -112,3 +117,6 @@ class Producer(Protocol):
 
     def close(self, timeout: float) -> None:
         """Close within `timeout` seconds."""
+
+    def abandon(self) -> None:
+        """End at once: what is not sent is dropped, what is in flight is not waited for."""
