@@ -232,20 +232,19 @@ def test_inspect_tells_what_a_worker_would_make_of_the_last_messages(setup: Setu
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_a_worker_in_good_order(setup: Setup, number: signal.Signals) -> None:
-    messages = stream(400)
+    messages = stream(2_000)
     setup.kafka.produce(messages)
-    setup.delivery = {"commit_interval": "30s", "max_poll_records": 10}
+    setup.delivery = {"commit_interval": "30s", "max_poll_records": 10, "report_every": "50ms"}
     process = WorkerProcess(setup, delay=True, pause=0.02)
-    eventually(lambda: "output from offset" in process.log.read_text())
-    time.sleep(0.2)
+    eventually(lambda: ", 6 series," in process.log.read_text())
     process.signal(number)
     code, text = process.end()
     assert (code, text.count("Traceback")) == (0, 0), text
     committed = setup.kafka.committed(setup.group_id)
     done = sum(each or 0 for each in committed.values())
-    assert 0 < done < 400
+    assert 0 < done < 2_000
     running = Running(setup.worker(ExactEngine(setup.kafka.input, delay=True)))
-    running.wait_for("messages", 400 - done)
+    running.wait_for("messages", 2_000 - done)
     running.stop()
     assert running.worker.metrics.counts["replayed_messages"] == 0
     assert setup.kafka.alerts_by_series() == expected_alerts(
