@@ -110,8 +110,8 @@ def _arguments(name: str) -> tuple[object, ...]:
     [
         ("one step", _one_step, 300),
         ("put", _put, 0),
-        ("check", _check, 2_500),
-        ("learn", _learn, 16_000),
+        pytest.param("check", _check, 2_500, marks=pytest.mark.slow),
+        pytest.param("learn", _learn, 16_000, marks=pytest.mark.slow),
         ("forecast", _forecast, 2_500),
     ],
 )

@@ -58,7 +58,13 @@ def test_configurations_and_kernels_are_imported_without_torch(module: str) -> N
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
 
 
-@pytest.mark.parametrize("name", ["memory", *VARIANTS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("memory", "mal") else pytest.param(name, marks=pytest.mark.slow)
+        for name in ("memory", *VARIANTS)
+    ],
+)
 def test_every_module_is_one_graph_with_and_without_a_state(name: str) -> None:
     settings: dict[str, Any] = {"depth": 1, "chunk": 2}
     layer = random_memory(**settings) if name == "memory" else random_variant(name, **settings)

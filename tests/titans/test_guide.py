@@ -12,6 +12,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_example_runs_and_recalls() -> None:
     guide = (REPO / "docs" / "titans.md").read_text()
