@@ -36,6 +36,7 @@ from titans_stream.stream.settings import (
     InputConfig,
     OutputConfig,
     StateConfig,
+    SwapConfig,
     WorkerSettings,
 )
 from titans_stream.stream.worker import Worker
@@ -444,6 +445,7 @@ class Setup:
     output: dict[str, Any] = field(default_factory=dict)
     delivery: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    swap: dict[str, Any] = field(default_factory=dict)
     client: dict[str, Any] = field(default_factory=dict)
     commit_timeout: float = 20.0
 
@@ -475,6 +477,7 @@ class Setup:
                 output=OutputConfig(**{"alerts": self.kafka.alerts} | self.output),
                 delivery=DeliveryConfig(**{"commit_interval": "100ms"} | self.delivery),
                 state=StateConfig(**{"snapshot_interval": "1h"} | self.state),
+                swap=SwapConfig(**self.swap),
             ),
             MODEL,
             stop=stop,
@@ -497,7 +500,7 @@ class Running:
         except (RuntimeError, ValueError, AssertionError, KafkaError) as error:
             self.error = error
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         """Wait for a condition; fail when the worker ends or time runs out."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -506,7 +509,7 @@ class Running:
             assert time.monotonic() < deadline, f"timed out; {self.worker.metrics.stats()}"
             time.sleep(0.02)
 
-    def wait_for(self, count: str, number: int, seconds: float = 20.0) -> None:
+    def wait_for(self, count: str, number: int, seconds: float = 90.0) -> None:
         self.wait(lambda: self.worker.metrics.counts[count] >= number, seconds)
 
     def stop(self) -> None:
@@ -515,7 +518,7 @@ class Running:
         if self.error is not None:
             raise self.error
 
-    def join(self, seconds: float = 20.0) -> None:
+    def join(self, seconds: float = 90.0) -> None:
         self.thread.join(seconds)
         assert not self.thread.is_alive(), "the worker does not end"
 
@@ -560,7 +563,7 @@ class WorkerProcess:
         return code, self.log.read_text()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup
+from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup, eventually
 from tests.swap_scenario import Flow, candidate, check, origins, prepare, start
 from titans_stream.devbroker.broker import DevBroker
+from titans_stream.ops.storage import LocalSnapshots
 from titans_stream.records import ModelRef, Readings, Results
 from titans_stream.stream.kafka.errors import AbortedError
 from titans_stream.stream.swap import Swapper
@@ -25,9 +26,9 @@ def setup(broker: DevBroker, tmp_path: Path) -> Setup:
     return prepare(Setup(Kafka(broker.bootstrap).create(), tmp_path))
 
 
-def finish(running: Running, flow: Flow, seconds: float = 60.0) -> None:
+def finish(running: Running, flow: Flow) -> None:
     flow.stop()
-    running.wait_for("readings", flow.count, seconds)
+    running.wait_for("readings", flow.count)
     running.stop()
 
 
@@ -38,7 +39,7 @@ def test_nothing_is_lost_or_doubled_and_scores_are_those_of_a_warmed_up_engine(
     running, switch = start(setup, "1")
     running.wait_for("readings", 900)
     switch.offer(candidate("2", setup.kafka.input))
-    running.wait_for("swaps", 2, 60)
+    running.wait_for("swaps", 2)
     after = running.worker.metrics.counts["readings"]
     running.wait_for("readings", after + 300)
     finish(running, flow)
@@ -66,7 +67,7 @@ def test_a_restart_without_snapshots_recovers_the_new_model_from_the_journal(
     running, switch = start(setup, "1")
     running.wait_for("readings", 600)
     switch.offer(candidate("2", setup.kafka.input))
-    running.wait_for("swaps", 2, 60)
+    running.wait_for("swaps", 2)
     running.worker.stop()
     running.join()
     at = {p: swapped_at(running, setup, p) for p in range(2)}
@@ -83,8 +84,8 @@ def test_a_restart_without_snapshots_recovers_the_new_model_from_the_journal(
     again, _ = start(setup, "1", resolve)
     # the worker's own model is the old one: the partition goes on with what its offset names,
     # and then changes to the worker's
-    again.wait_for("swaps", 2, 60)
-    finish_second(again, flow)
+    again.wait_for("swaps", 2)
+    finish_second(again, setup, flow)
     assert asked == ["pumps/2"]
     back = origins(setup)
     assert {origin.model for _, origin in back.values()} == {"pumps/1"}
@@ -98,12 +99,9 @@ def test_a_restart_without_snapshots_recovers_the_new_model_from_the_journal(
     check(setup, flow, places)
 
 
-def finish_second(running: Running, flow: Flow) -> None:
+def finish_second(running: Running, setup: Setup, flow: Flow) -> None:
     flow.stop()
-    committed = lambda: sum(running.worker.metrics.lag.values()) == 0  # noqa: E731
-    running.wait(committed, 60)
-    time.sleep(1.0)
-    running.wait(committed, 60)
+    eventually(lambda: sum(offset for offset, _ in origins(setup).values()) == flow.count)
     running.stop()
 
 
@@ -124,8 +122,8 @@ def test_an_abort_in_the_change_goes_back_to_the_old_model_and_changes_again(
     running, switch = start(setup, "1")
     running.wait_for("readings", 600)
     switch.offer(candidate("2", setup.kafka.input))
-    running.wait_for("swaps", 2, 60)
-    finish_second(running, flow)
+    running.wait_for("swaps", 2)
+    finish_second(running, setup, flow)
     assert failed
     assert running.worker.metrics.counts["aborts"] == 1
     check(
@@ -135,15 +133,11 @@ def test_an_abort_in_the_change_goes_back_to_the_old_model_and_changes_again(
     )
 
 
-class Broken:
+class Broken(ExactEngine):
     """An engine that cannot take readings."""
-
-    state_schema = "broken"
 
     def process(self, readings: Readings) -> Results:
         raise ValueError("no idea")
-
-    def release(self, partition: int) -> None: ...
 
 
 def test_a_model_that_fails_is_refused_and_the_old_one_goes_on(
@@ -152,9 +146,9 @@ def test_a_model_that_fails_is_refused_and_the_old_one_goes_on(
     flow = Flow(setup, 300.0)
     running, switch = start(setup, "1")
     running.wait_for("readings", 300)
-    switch.offer(Candidate(ModelRef("pumps", "9"), Broken()))  # type: ignore[arg-type]
+    switch.offer(Candidate(ModelRef("pumps", "9"), Broken(setup.kafka.input)))
     running.wait_for("refused_models", 1)
-    switch.offer(Candidate(ModelRef("pumps", "9"), Broken()))  # type: ignore[arg-type]
+    switch.offer(Candidate(ModelRef("pumps", "9"), Broken(setup.kafka.input)))
     after = running.worker.metrics.counts["readings"]
     running.wait_for("readings", after + 300)
     finish(running, flow)
@@ -175,18 +169,32 @@ class Plain:
         self.kafka.produce([Message("a", value, 0, now + i) for i, value in enumerate(values)])
 
 
+def exact(version: str, topic: str) -> Candidate:
+    return Candidate(ModelRef("exact", version), ExactEngine(topic, schema=f"exact-{version}"))
+
+
+def told_alerts(setup: Setup) -> list[tuple[str, str, int]]:
+    """Status, episode and how many readings the model's state had seen, in order."""
+    alerts = [json.loads(record.value) for record in setup.kafka.read(setup.kafka.alerts)]
+    return [(a["status"], a["alert_id"], a["readings"]) for a in alerts]
+
+
+def swapped_to(running: Running, switch: SwitchEngine, candidate: Candidate) -> None:
+    done = running.worker.metrics.counts["swaps"]
+    switch.offer(candidate)
+    running.wait_for("swaps", done + 2)
+
+
 def test_open_episodes_end_with_the_model_and_those_of_the_warm_up_stay_unsaid(
     broker: DevBroker, tmp_path: Path
 ) -> None:
     setup = Setup(Kafka(broker.bootstrap).create(), tmp_path)
     plain, topic = Plain(setup.kafka), setup.kafka.input
     plain.send(1, 200, 1, 200, 200)
-    first = Candidate(ModelRef("exact", "1"), ExactEngine(topic))
-    switch = SwitchEngine(first, lambda key: None)
+    switch = SwitchEngine(exact("1", topic), lambda key: None)
     running = Running(setup.worker(switch))
     running.wait_for("messages", 5)
-    switch.offer(Candidate(ModelRef("exact", "2"), ExactEngine(topic, schema="exact-2")))
-    running.wait_for("swaps", 2)
+    swapped_to(running, switch, exact("2", topic))
     plain.send(1, 1, 300)
     running.wait_for("messages", 8)
     running.stop()
@@ -198,6 +206,82 @@ def test_open_episodes_end_with_the_model_and_those_of_the_warm_up_stay_unsaid(
     ]  # fmt: skip
     assert alerts[3]["explanation"] == "ended by the change to model exact version 2"
     assert alerts[4]["readings"] == 8, "the new state has seen the whole history"
+
+
+def test_the_way_back_takes_up_the_state_that_was_left(
+    broker: DevBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """The old model's memory is longer than any warm-up, which is of four messages here."""
+
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(LocalSnapshots, "save", full)  # a restart has what was left alone
+    setup = Setup(Kafka(broker.bootstrap).create(), tmp_path, swap={"most_messages": 4})
+    plain, topic = Plain(setup.kafka), setup.kafka.input
+
+    def left(version: str) -> int:
+        stored = setup.snapshots().load(topic, 0, 10**9, f"exact-{version}")
+        return -1 if stored is None else stored.offset
+
+    plain.send(1, 200, 1, 1, 200)  # an episode is open
+    switch = SwitchEngine(exact("1", topic), lambda key: None)
+    running = Running(setup.worker(switch))
+    running.wait_for("messages", 5)
+    swapped_to(running, switch, exact("2", topic))
+    eventually(lambda: left("1") == 5)
+    plain.send(1, 300)  # the first ends the old model's episode unheard
+    running.wait_for("messages", 7)
+    swapped_to(running, switch, exact("1", topic))
+    eventually(lambda: left("2") == 7)
+    plain.send(1, 400)
+    running.wait_for("messages", 9)
+    told = [
+        ("opened", "a@1", 2), ("resolved", "a@1", 3), ("opened", "a@4", 5),
+        ("resolved", "a@4", 5), ("opened", "a@6", 6), ("resolved", "a@6", 6),
+        ("opened", "a@8", 9),
+    ]  # fmt: skip
+    running.stop()
+    assert told_alerts(setup) == told
+
+    again_switch = SwitchEngine(exact("1", topic), lambda key: None)
+    again = Running(setup.worker(again_switch))
+    again.wait(again.worker.ready.is_set)
+    plain.send(1, 500)
+    again.wait_for("messages", 2)
+    told += [("resolved", "a@8", 10), ("opened", "a@10", 11)]
+    assert "no snapshot fits" not in caplog.text
+    # and forward again, from what was left on the way back
+    swapped_to(again, again_switch, exact("2", topic))
+    plain.send(1, 600)
+    again.wait_for("messages", 4)
+    again.stop()
+    told += [("resolved", "a@10", 11), ("opened", "a@12", 12)]
+    assert told_alerts(setup) == told
+
+
+def test_a_state_that_does_not_fit_is_passed_over(
+    broker: DevBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    setup = Setup(Kafka(broker.bootstrap).create(), tmp_path)
+    plain, topic = Plain(setup.kafka), setup.kafka.input
+    plain.send(1, 1, 1)
+    switch = SwitchEngine(exact("1", topic), lambda key: None)
+    running = Running(setup.worker(switch))
+    running.wait_for("messages", 3)
+    swapped_to(running, switch, exact("2", topic))
+    eventually(lambda: setup.snapshots().load(topic, 0, 10**9, "exact-1") is not None)
+
+    def restore(*_: object) -> None:
+        raise ValueError("no idea")
+
+    monkeypatch.setattr(ExactEngine, "restore", restore)
+    swapped_to(running, switch, exact("1", topic))
+    plain.send(400)
+    running.wait_for("messages", 4)
+    running.stop()
+    assert "the state that was kept of model exact/1 does not fit and is passed over" in caplog.text
+    assert told_alerts(setup) == [("opened", "a@3", 4)]
 
 
 def test_a_model_that_alerts_too_much_is_refused(

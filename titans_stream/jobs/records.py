@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from titans_stream.times import format_timestamp
+from titans_stream.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,7 @@ class JobRecords:
 
     def _put(self, name: str, record: JobRecord) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._folder / f".{name}.{os.getpid()}"
-        aside.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-        aside.replace(self._path(name))
+        write_whole(self._path(name), (json.dumps(asdict(record), indent=2) + "\n").encode())
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ recipe, of the data and of this version: with others a training begins anew. It 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 import titans_stream
+from titans_stream.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +56,11 @@ class Checkpoint:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Keep a state; a disk that is full is only logged."""
-        aside = self.path.with_suffix(f".{os.getpid()}")
+        content = io.BytesIO()
+        torch.save(dict(state), content)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(dict(state), aside)
-            aside.replace(self.path)
+            write_whole(self.path, content.getvalue())
         except OSError as error:
             log.warning("no checkpoint: %s", error)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 
 from titans_stream.engine.model import Model
@@ -23,6 +22,7 @@ from titans_stream.lifecycle.artifacts import (
     write_model,
 )
 from titans_stream.records import ModelRef
+from titans_stream.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,4 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _write(path: Path, content: dict[str, str]) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())

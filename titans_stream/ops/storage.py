@@ -1,10 +1,11 @@
 """Snapshots as files: one per partition and offset, in safetensors.
 
-Layout: `<root>/<group>/<topic>/<partition>/<offset>.snapshot`. A file holds the engine's numeric
-columns, its JSON (as bytes, a tensor of its own), and in the header the schema, whose it is (group,
-topic, partition) and a checksum of all arrays. It is written aside, synced and renamed, so that a
-file with its final name is whole; one that is damaged or another's all the same is passed over
-with a warning. Files (0600) and folders (0700) are their owner's alone.
+Layout: `<root>/<group>/<topic>/<partition>/<offset>.snapshot`, and `<offset>.<life>.left` for the
+state of a model that was left for another one, to which a way back leads. A file holds the engine's
+numeric columns, its JSON (as bytes, a tensor of its own), and in the header the schema, whose it is
+(group, topic, partition) and a checksum of all arrays. A file with its final name is whole; one
+that is damaged or another's all the same is passed over with a warning. Files (0600) and folders
+(0700) are their owner's alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 import zlib
 from pathlib import Path
@@ -26,6 +26,7 @@ from safetensors.numpy import save
 
 from titans_stream.records import Snapshot, restorable
 from titans_stream.stream.recovery import StoredSnapshot
+from titans_stream.whole_files import make_private, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ FORMAT = "1"
 """Version of the file's own layout."""
 
 _SUFFIX = ".snapshot"
+_LEFT = ".left"
 _LONGEST_NAME = 150
 """Bytes of a folder's name; file systems take 255, and some encrypted ones fewer."""
 _DAMAGE = (
@@ -75,22 +77,33 @@ class LocalSnapshots:
 
     def save(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
         """Write a snapshot and remove those beyond the newest `keep`."""
+        self._write(topic, partition, stored, _SUFFIX)
+        older = [each for each in self._files(topic, partition) if each[0] <= stored.offset]
+        for _, path in older[: -self._keep]:
+            path.unlink(missing_ok=True)
+        # one that was taken up again is needed until a snapshot is saved after it
+        for _, path in self._files(topic, partition, _LEFT)[:-1]:
+            path.unlink(missing_ok=True)
+
+    def keep(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
+        """Write the state of a model that is left; the one before goes with the next snapshot."""
+        life = hashlib.sha256(stored.life.encode()).hexdigest()[:16]
+        self._write(topic, partition, stored, f".{life}{_LEFT}")
+
+    def _write(self, topic: str, partition: int, stored: StoredSnapshot, suffix: str) -> None:
         folder = self._folder(topic, partition)
-        _make_private(folder)
-        for leftover in folder.glob(f".*{_SUFFIX}.*"):
+        make_private(folder)
+        for leftover in folder.glob(f".*{suffix}.*"):
             leftover.unlink(missing_ok=True)
-        path = folder / f"{stored.offset}{_SUFFIX}"
-        _write_whole(path, _encode(stored, self._header(topic, partition)))
-        older = [offset for offset in self._offsets(topic, partition) if offset <= stored.offset]
-        for offset in older[: -self._keep]:
-            self._remove(topic, partition, offset)
+        path = folder / f"{stored.offset}{suffix}"
+        write_whole(path, _encode(stored, self._header(topic, partition)))
 
     def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
         """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`."""
-        for offset in reversed(self._offsets(topic, partition)):
+        found = self._files(topic, partition) + self._files(topic, partition, _LEFT)
+        for offset, path in sorted(found, reverse=True):
             if offset > at_most:
                 continue
-            path = self._folder(topic, partition) / f"{offset}{_SUFFIX}"
             try:
                 stored = _decode(path, offset, schema, self._owner(topic, partition))
             except _DAMAGE as error:
@@ -102,9 +115,9 @@ class LocalSnapshots:
 
     def discard(self, topic: str, partition: int, after: int) -> None:
         """Remove the snapshots at offsets beyond `after`."""
-        for offset in self._offsets(topic, partition):
+        for offset, path in self._files(topic, partition) + self._files(topic, partition, _LEFT):
             if offset > after:
-                self._remove(topic, partition, offset)
+                path.unlink(missing_ok=True)
 
     def offsets(self, topic: str, partition: int) -> list[int]:
         """The offsets at which there are snapshots, in order."""
@@ -141,12 +154,21 @@ class LocalSnapshots:
     def _folder(self, topic: str, partition: int) -> Path:
         return self._root / _folder_name(topic) / str(partition)
 
-    def _offsets(self, topic: str, partition: int) -> list[int]:
-        found = self._folder(topic, partition).glob("*" + _SUFFIX)
-        return sorted(int(p.stem) for p in found if p.stem.isdecimal() and p.is_file())
+    def _files(self, topic: str, partition: int, suffix: str = _SUFFIX) -> list[tuple[int, Path]]:
+        """Offsets and files of a kind, in order; of one offset those that were written last."""
+        found = []
+        for path in self._folder(topic, partition).glob("*" + suffix):
+            number = path.name.partition(".")[0]
+            try:
+                written = path.stat().st_mtime_ns
+            except FileNotFoundError:  # removed by another thread
+                continue
+            if number.isdecimal() and path.is_file():
+                found.append((int(number), written, path))
+        return [(offset, path) for offset, _, path in sorted(found)]
 
-    def _remove(self, topic: str, partition: int, offset: int) -> None:
-        (self._folder(topic, partition) / f"{offset}{_SUFFIX}").unlink(missing_ok=True)
+    def _offsets(self, topic: str, partition: int) -> list[int]:
+        return [offset for offset, _ in self._files(topic, partition)]
 
 
 def _folder_name(name: str) -> str:
@@ -156,13 +178,6 @@ def _folder_name(name: str) -> str:
         digest = hashlib.sha256(name.encode()).hexdigest()[:32]
         safe = f"{safe[: _LONGEST_NAME - 33]}-{digest}"
     return "%2E" + safe[1:] if safe.startswith(".") else safe
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder and those around it, for their owner alone; those that are there stay."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def _encode(stored: StoredSnapshot, about: dict[str, str]) -> bytes:
@@ -216,25 +231,3 @@ def _checksum(arrays: Arrays) -> int:
         shape = f"{name}:{array.dtype.str}:{array.shape}"
         total = zlib.crc32(array.tobytes(), zlib.crc32(shape.encode(), total))
     return total
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, even after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "xb", opener=_private) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -13,7 +13,7 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from titans_stream.durations import MILLISECOND
-from titans_stream.records import Engine
+from titans_stream.records import Alert, Engine
 from titans_stream.stream.credible import credible
 from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
@@ -29,10 +29,9 @@ from titans_stream.stream.recovery import (
     Progress,
     SnapshotStore,
     StoredSnapshot,
-    open_alerts,
     plan_first,
     plan_recovery,
-    told_alerts,
+    stored_state,
     with_birth,
     with_life,
 )
@@ -238,6 +237,10 @@ class Assignment:
             plan = again
         self._unfit.pop(partition, None)
         stored = plan.stored
+        muted: set[str] = set()
+        opened: dict[str, Alert] = {}
+        if stored is not None:
+            muted, opened = stored.episodes(left=plan.warm_until > stored.start)
         progress = Progress(
             partition,
             position=plan.seek,
@@ -245,10 +248,10 @@ class Assignment:
             warm_until=plan.warm_until,
             committed=plan.resume,
             origin=plan.origin,
-            muted=set() if stored is None else set(stored.notes.get("muted", ())),
+            muted=muted,
             snapshot_offset=-1 if stored is None else stored.offset,
             snapshot_due=time.monotonic() + self._snapshot_interval,
-            open={} if stored is None else open_alerts(stored),
+            open=opened,
         )
         self.progress[partition] = progress
         self.replayed(progress)
@@ -355,13 +358,8 @@ class Assignment:
         if progress.snapshot_offset == progress.position:
             return
         partition, origin = progress.partition, progress.origin
-        muted = sorted(progress.muted)
-        notes = {"start": progress.warm_until, "muted": muted, "life": origin.life}
-        if progress.open:
-            notes["open"] = told_alerts(progress.open)
         with self._metrics.timed("snapshot"):
-            snapshot = self._engine.snapshot(self._number(partition))
-            stored = StoredSnapshot(progress.position, snapshot, notes)
+            stored = stored_state(progress, self._engine.snapshot(self._number(partition)))
             try:
                 self._snapshots.save(partition.topic, partition.partition, stored)
             except OSError as error:

@@ -11,6 +11,9 @@ Without a snapshot the metadata of the committed offset says where the state beg
 with the first commit of a partition, made before anything is read, that place is pinned. A crash
 during a warm-up thus repeats the warm-up, and loses nothing that came in meanwhile.
 
+A change of the model begins a life, too (swap.py); a way back to a model takes up the life and the
+state that were left then, and what was told before that stays told.
+
 A pin also begins a new *life* of the partition, which every later commit and snapshot names. In an
 earlier life (before the topic was made anew, or the group's offsets expired) the same offsets meant
 other messages: its snapshots are never restored.
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -46,6 +49,23 @@ class StoredSnapshot:
         """The life of the partition that it belongs to; nothing where that is not told."""
         return str(self.notes.get("life", ""))
 
+    @property
+    def start(self) -> int:
+        """The offset from which its state's alerts are published."""
+        return int(self.notes.get("start", 0))
+
+    def episodes(self, *, left: bool) -> tuple[set[str], dict[str, Alert]]:
+        """The episodes that stay unsaid, and those that are open.
+
+        `left`: the state was left for another model's, by which what was open has been ended.
+        """
+        told = [msgspec.convert(each, Alert) for each in self.notes.get("open", ())]
+        open_episodes = {alert.alert_id: alert for alert in told}
+        muted = set(self.notes.get("muted", ()))
+        if left:
+            return muted | set(open_episodes), {}
+        return muted, open_episodes
+
 
 class SnapshotStore(Protocol):
     """Keeps snapshots of the partitions of one consumer group."""
@@ -56,6 +76,12 @@ class SnapshotStore(Protocol):
     def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
         """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`."""
 
+    def keep(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
+        """Keep a state that was left for another model's, whatever is saved after it.
+
+        `load` gives it, too. The newest one stays. OSError where that fails.
+        """
+
     def discard(self, topic: str, partition: int, after: int) -> None:
         """Forget the snapshots at offsets beyond `after`."""
 
@@ -65,10 +91,12 @@ class Origin:
     """Where a partition's state comes from, as the metadata of its committed offset says it.
 
     `built_from`: the state began empty at that offset, and output at `start` (before it lies the
-    warm-up). `snapshot`: a snapshot at that offset was saved. `life` is a name that no other life
+    warm-up). `snapshot`: a snapshot at that offset was saved; with `start`, its state was taken up
+    again there. `life` is a name that no other life
     of the partition has; nothing where it is not told. `partitions`: how many the topic had when
     the group began to read it, `born`: when that was, in milliseconds; 0 where they are not told.
     `model`: `name/version` of the model that the state is of; nothing where it is not told.
+    `left`: the life of the state that was left for this one; nothing where there was none.
     """
 
     built_from: int | None = None
@@ -80,6 +108,7 @@ class Origin:
     silent: tuple[int, ...] = ()
     """What the wall clock has told the engine by this offset (`Engine.silent_since`)."""
     model: str = ""
+    left: str = ""
 
     def encode(self) -> str:
         """The metadata of an offset."""
@@ -92,7 +121,11 @@ class Origin:
             told["silent"] = list(self.silent)
         if self.model:
             told["model"] = self.model
+        if self.left:
+            told["left"] = self.left
         if self.snapshot is not None:
+            if self.start:
+                told["start"] = self.start
             return json.dumps({"snapshot": self.snapshot, **told})
         return json.dumps({"from": self.built_from, "start": self.start, **told})
 
@@ -115,11 +148,13 @@ class Origin:
             born=numbers.get("born", 0),
             silent=times,
             model=str(found.get("model", "")),
+            left=str(found.get("left", "")),
+            start=numbers.get("start", 0),
         )
         if "snapshot" in numbers:
             return replace(told, snapshot=numbers["snapshot"])
         if "from" in numbers:
-            return replace(told, built_from=numbers["from"], start=numbers.get("start", 0))
+            return replace(told, built_from=numbers["from"])
         return cls()
 
 
@@ -236,7 +271,7 @@ def plan_recovery(
         origin = Origin(built_from=log.begin, start=log.begin)
         return Plan(log.begin, log.begin, log.begin, origin, pin=True, warning=warning)
     life = committed.origin.life
-    stored = _load_of_life(load, offset, life)
+    stored = load_of_life(load, offset, life)
     resume = max(offset, log.begin)
     lost = resume - offset
     warnings = []
@@ -244,7 +279,10 @@ def plan_recovery(
         warnings.append(f"{lost} messages were deleted before they were read")
     if stored is not None:
         wanted, origin = stored.offset, Origin(snapshot=stored.offset, life=stored.life)
-        warm_until = int(stored.notes.get("start", 0))
+        warm_until = stored.start
+        if committed.origin.snapshot is not None and committed.origin.start > stored.start:
+            warm_until = committed.origin.start
+            origin = replace(origin, start=warm_until)
     elif committed.origin.built_from is not None:
         wanted, origin = committed.origin.built_from, committed.origin
         warm_until = committed.origin.start
@@ -263,7 +301,7 @@ def plan_recovery(
     return Plan(seek, resume, warm_until, origin, stored, lost, warning="; ".join(warnings))
 
 
-def _load_of_life(
+def load_of_life(
     load: Callable[[int], StoredSnapshot | None], at_most: int, life: str
 ) -> StoredSnapshot | None:
     """The newest snapshot of a life; of any where the committed offset tells none."""
@@ -273,20 +311,27 @@ def _load_of_life(
     return stored
 
 
-def told_alerts(open_episodes: Mapping[str, Alert]) -> list[dict[str, Any]]:
-    """Open episodes as a snapshot's notes have them."""
-    return [msgspec.to_builtins(alert) for alert in open_episodes.values()]
-
-
-def open_alerts(stored: StoredSnapshot) -> dict[str, Alert]:
-    """The episodes that were open at a snapshot."""
-    alerts = [msgspec.convert(told, Alert) for told in stored.notes.get("open", ())]
-    return {alert.alert_id: alert for alert in alerts}
+def stored_state(progress: Progress, snapshot: Snapshot) -> StoredSnapshot:
+    """A partition's state as it is now, with what is noted of it."""
+    notes: dict[str, Any] = {
+        "start": progress.warm_until,
+        "muted": sorted(progress.muted),
+        "life": progress.origin.life,
+    }
+    if progress.open:
+        notes["open"] = [msgspec.to_builtins(alert) for alert in progress.open.values()]
+    return StoredSnapshot(progress.position, snapshot, notes)
 
 
 def with_birth(plan: Plan, told: Origin) -> Plan:
-    """A plan that goes on telling when the group began, and what the wall clock has told."""
-    origin = replace(plan.origin, partitions=told.partitions, born=told.born, silent=told.silent)
+    """A plan that goes on telling what is no part of the state: the group's birth, for instance."""
+    origin = replace(
+        plan.origin,
+        partitions=told.partitions,
+        born=told.born,
+        silent=told.silent,
+        left=told.left,
+    )
     return replace(plan, origin=origin)
 
 

@@ -15,6 +15,10 @@ empty at `from` and speaks from `start` on, recovery.py), so what follows is the
 before it, the old model is recovered, and the change is made again. Episodes that the new model
 opened during its warm-up are never published, as with any warm-up.
 
+The state that is left is kept beside the snapshots, in the background. On the way back to its model
+(a rollback) a lane begins with that state instead of an empty one, if no more than
+`swap.most_messages` came since; the offset's metadata then names it.
+
 A lane that fails, or says too much, ends the change for all: the worker goes on with the old model.
 """
 
@@ -26,6 +30,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from kafka import TopicPartition
@@ -33,13 +38,23 @@ from kafka import TopicPartition
 from titans_stream.records import Alert, Source
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.recovery import Origin, Progress
+from titans_stream.stream.recovery import (
+    Origin,
+    Progress,
+    SnapshotStore,
+    StoredSnapshot,
+    load_of_life,
+    stored_state,
+)
 from titans_stream.stream.settings import SwapConfig
 from titans_stream.stream.swap_reader import History
 from titans_stream.stream.switch import Candidate, SwitchEngine
 
 log = logging.getLogger(__name__)
 
+OpenHistory = Callable[[TopicPartition, int, Callable[[], StoredSnapshot | None]], History]
+"""Begins to read what a lane is warmed up with: a partition's messages up to an offset, from a
+state on that may be loaded."""
 Replay = Callable[[Candidate, Sequence[RawMessage]], list[Alert]]
 """Has a model's engine process messages of one partition; the alerts that come of it."""
 
@@ -72,11 +87,15 @@ class Lane:
     muted: set[str] = field(default_factory=set)
     messages: int = 0
     opened: int = 0
+    begun: bool = False
+    """Whether the new state is the one from which the history goes on."""
+    left: StoredSnapshot | None = None
+    """The old model's state, once the partition has changed."""
 
     @property
     def caught_up(self) -> bool:
         """Whether the new state has seen all that the live one has."""
-        return self.history.done and not self.pending
+        return self.begun and self.history.done and not self.pending
 
     def next(self) -> list[RawMessage]:
         """The next messages for the new engine; none where it has to wait."""
@@ -92,18 +111,22 @@ class Swapper:
         self,
         switch: SwitchEngine,
         config: SwapConfig,
-        open_history: Callable[[TopicPartition, int], History],
+        open_history: OpenHistory,
         replay: Replay,
         number: Callable[[TopicPartition], int],
         metrics: Metrics,
+        store: SnapshotStore,
     ) -> None:
-        """`open_history` begins to read what a partition's lane is warmed up with."""
         self._switch = switch
         self._config = config
         self._open_history = open_history
         self._replay = replay
         self._number = number
         self._metrics = metrics
+        self._store = store
+        self._keeping = ThreadPoolExecutor(1, "swap-keep")
+        self._unfit: set[TopicPartition] = set()
+        """Partitions whose kept state did not fit the engine."""
         self._lanes: dict[TopicPartition, Lane] = {}
         self._not_before = 0.0
         self._switch_interval = sys.getswitchinterval()
@@ -180,11 +203,43 @@ class Swapper:
             if partition not in self._lanes and on != target.key:
                 target.engine.release(self._number(partition))
                 sys.setswitchinterval(_SWITCH)
-                history = self._open_history(partition, progress.position)
+                load = self._loader(progress, target)
+                history = self._open_history(partition, progress.position, load)
                 self._lanes[partition] = Lane(progress, target, history)
+
+    def _loader(self, progress: Progress, target: Candidate) -> Callable[[], StoredSnapshot | None]:
+        """Gives the state that a partition was on before, where the target has to do with it."""
+        (topic, number), life, until = progress.partition, progress.origin.left, progress.position
+        if not life or progress.partition in self._unfit:
+            return lambda: None
+        schema = target.engine.state_schema
+        return lambda: load_of_life(
+            lambda at_most: self._store.load(topic, number, at_most, schema), until, life
+        )
+
+    def _take_up(self, lane: Lane) -> bool:
+        """Have the lane's engine begin with the state that was kept, if any; False: not now."""
+        stored, partition = lane.history.stored, lane.progress.partition
+        if stored is not None:
+            try:
+                lane.muted, _ = stored.episodes(left=True)
+                lane.model.engine.restore(self._number(partition), stored.snapshot)
+            except _BAD as error:
+                log.warning(
+                    "%s partition %d: the state that was kept of model %s does not fit and is "
+                    "passed over: %s: %s",
+                    *partition, lane.model.key, type(error).__name__, error,
+                )  # fmt: skip
+                self._unfit.add(partition)
+                self._close(partition)
+                return False
+        lane.begun = True
+        return True
 
     def _feed(self, lane: Lane, end: float) -> None:
         """Have the lane's engine process messages until the time is up."""
+        if lane.history.found and not lane.begun and not self._take_up(lane):
+            return
         try:
             while time.perf_counter() < end:
                 messages = lane.next()
@@ -235,15 +290,19 @@ class Swapper:
                     topic, number = progress.partition
                     source = Source(topic, number, alert.source.offset)
                     ended.append(replace(alert, status="resolved", explanation=told, source=source))
-            self._switch.move(self._number(progress.partition), key)
-            origin = progress.origin
+            number = self._number(progress.partition)
+            lane.left = stored_state(progress, self._switch.model(number).engine.snapshot(number))
+            self._switch.move(number, key)
+            origin, stored = progress.origin, lane.history.stored
             progress.origin = Origin(
-                built_from=lane.history.begin,
+                built_from=lane.history.begin if stored is None else None,
                 start=progress.position,
-                life=uuid.uuid4().hex[:16],
+                snapshot=None if stored is None else stored.offset,
+                life=uuid.uuid4().hex[:16] if stored is None else stored.life,
                 partitions=origin.partitions,
                 born=origin.born,
                 model=key,
+                left=origin.life,
             )
             progress.warm_until = progress.position
             progress.muted, progress.open = lane.muted, {}
@@ -255,14 +314,25 @@ class Swapper:
         for lane in lanes:
             progress = lane.progress
             log.info(
-                "%s partition %d: model %s from offset %d on, warmed up with %d messages from "
-                "offset %d",
-                *progress.partition, lane.model.key, progress.position, lane.messages,
-                lane.history.begin,
+                "%s partition %d: model %s from offset %d on, %s with %d messages from offset %d",
+                *progress.partition, lane.model.key, progress.position,
+                "warmed up" if lane.history.stored is None else "taken up again",
+                lane.messages, lane.history.begin,
             )  # fmt: skip
+            assert lane.left is not None
+            self._keeping.submit(self._keep, progress.partition, lane.left)
+            self._unfit.discard(progress.partition)
             self._metrics.counts["swaps"] += 1
             self._close(progress.partition)
         self._switch.forget_unused()
+
+    def _keep(self, partition: TopicPartition, left: StoredSnapshot) -> None:
+        try:
+            self._store.keep(partition.topic, partition.partition, left)
+        except OSError as error:
+            log.warning(
+                "%s partition %d: the state before the change is not kept: %s", *partition, error
+            )
 
     def _close(self, partition: TopicPartition) -> None:
         lane = self._lanes.pop(partition, None)

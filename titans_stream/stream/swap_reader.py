@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.recovery import StoredSnapshot
 from titans_stream.stream.stretch import offset_at, read_stretch
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,9 @@ _LISTS = 50
 class History:
     """The messages of `partition` from a time on, up to and without the offset `until`.
 
-    `since` is nanoseconds before now, `most` a bound on the number of messages. `begin` is where
-    it really begins, known once there are messages or `done`.
+    `since` is nanoseconds before now, `most` a bound on the number of messages. `load` may give a
+    state: where no more than `most` messages follow it, they begin there. `begin` is where they
+    really begin and `stored` the state, if any, once it is `found`.
     """
 
     def __init__(
@@ -41,19 +43,28 @@ class History:
         until: int,
         since: int,
         most: int,
+        load: Callable[[], StoredSnapshot | None] = lambda: None,
     ) -> None:
         self._open_consumer = open_consumer
         self._partition = partition
         self._until = until
         self._since = time.time_ns() - since
         self._most = most
+        self._load = load
         self._lists: queue.Queue[list[RawMessage]] = queue.Queue(_LISTS)
         self._stop = threading.Event()
         self._read = threading.Event()
         self.begin = until
+        self.stored: StoredSnapshot | None = None
+        self._found = threading.Event()
         self.error: str | None = None
         self._thread = threading.Thread(target=self._run, name="swap-history", daemon=True)
         self._thread.start()
+
+    @property
+    def found(self) -> bool:
+        """Whether it is known where the messages begin."""
+        return self._found.is_set()
 
     @property
     def done(self) -> bool:
@@ -87,8 +98,14 @@ class History:
     def _find(self, consumer: Consumer) -> None:
         partition = self._partition
         first = consumer.beginning_offsets([partition], _ANSWER_MS)[partition]
-        begin = offset_at(consumer, partition, self._since, self._until, _ANSWER_MS)
-        self.begin = min(max(first, begin, self._until - self._most), self._until)
+        first = min(max(first, self._until - self._most), self._until)
+        stored = self._load()
+        if stored is not None and stored.offset >= first:
+            self.stored, self.begin = stored, stored.offset
+        else:
+            begin = offset_at(consumer, partition, self._since, self._until, _ANSWER_MS)
+            self.begin = min(max(first, begin), self._until)
+        self._found.set()
 
     def _fetch(self, consumer: Consumer) -> None:
         partition, until = self._partition, self._until

@@ -31,7 +31,7 @@ from titans_stream.stream.outbox import LEAST_LIMIT, Outbox
 from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.parts import Parts, Signals
 from titans_stream.stream.processing import PartitionNumbers, Processor
-from titans_stream.stream.recovery import SnapshotStore
+from titans_stream.stream.recovery import SnapshotStore, StoredSnapshot
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
 from titans_stream.stream.silence import Silence, SilenceThread
 from titans_stream.stream.swap import Swapper
@@ -194,20 +194,30 @@ class Worker:
             return None
         config, codec = self._settings.swap, codec_for(self._settings.input)
 
-        def open_history(partition: TopicPartition, until: int) -> History:
-            most = config.most_messages
+        def open_history(
+            partition: TopicPartition, until: int, load: Callable[[], StoredSnapshot | None]
+        ) -> History:
             return History(
                 lambda: self._clients.consumer(None, FETCH_BYTES),
                 partition,
                 until,
                 config.warm_up,
-                most,
+                config.most_messages,
+                load,
             )
 
         def replay(model: Candidate, messages: Sequence[RawMessage]) -> list[Alert]:
             return Processor(codec, model.engine, numbers, self.metrics).replay(messages)
 
-        return Swapper(self._engine, config, open_history, replay, numbers.number, self.metrics)
+        return Swapper(
+            self._engine,
+            config,
+            open_history,
+            replay,
+            numbers.number,
+            self.metrics,
+            self._snapshots,
+        )
 
     def _open_output(self) -> Output:
         delivery = self._settings.delivery
