@@ -28,6 +28,7 @@ from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.job_settings import JobConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
+from titans_stream.service_settings import HttpConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
     DeliveryConfig,
@@ -102,6 +103,10 @@ class Connector(BaseModel):
     swap: SwapConfig = Field(
         default=SwapConfig(),
         description="how a running worker changes to what models:/NAME@ALIAS names next",
+    )
+
+    http: HttpConfig = Field(
+        default=HttpConfig(), description="what a worker serves of its own work over HTTP"
     )
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from titans_stream.commands.reloading import Reloading
 from titans_stream.config import Connector, load_connector
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.records import Engine, ModelRef
+from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.switch import Candidate, SwitchEngine
 
 CONNECTOR = """name: c
@@ -73,9 +74,9 @@ class Taken:
         self.path = folder / "c.yaml"
         self.path.write_text(CONNECTOR)
         self.connectors: list[Connector] = []
-        self.counts = {"failed_reloads": 0}
+        self.metrics = Metrics()
         self.reloading = Reloading(
-            self.path, load_connector(self.path), self.connectors.append, self.counts
+            self.path, load_connector(self.path), self.connectors.append, self.metrics
         )
 
 
@@ -103,7 +104,9 @@ def test_a_wrong_file_changes_nothing(
     taken.path.write_text(text)
     taken.reloading.read()
     assert taken.connectors == []
-    assert taken.counts == {"failed_reloads": 1}
+    assert taken.metrics.counts["failed_reloads"] == 1
+    assert taken.metrics.reloaded is not None
+    assert not taken.metrics.reloaded[1]
     assert "the old rules go on: " in caplog.text
     assert "c.yaml" in caplog.text
 

@@ -24,6 +24,7 @@ from tests.stream_harness import (
     stream,
 )
 from titans_stream.devbroker.broker import DevBroker
+from titans_stream.ops.exposition import WorkerCollector, registry_of
 from titans_stream.stream.alert_reader import read_alerts
 from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.inspect import inspect_connector
@@ -307,8 +308,20 @@ def test_metrics_are_served_as_prometheus_counters(setup: Setup) -> None:
     running = Running(setup.worker())
     running.wait(lambda: setup.kafka.committed(setup.group_id) == {0: 26, 1: 25})
     running.stop()
-    registry = running.worker.metrics.registry
-    assert registry.get_sample_value("titans_messages_total") == 51
-    assert registry.get_sample_value("titans_readings_total") == 50
-    assert registry.get_sample_value("titans_dead_letters_total") == 1
-    assert registry.get_sample_value("titans_stage_seconds_total", {"stage": "engine"}) > 0
+    worker = running.worker
+    value = registry_of([WorkerCollector(worker.metrics, worker.model)]).get_sample_value
+    assert value("titans_messages_total") == 51
+    assert value("titans_readings_total", {"status": "scored"}) == 50
+    assert value("titans_readings_total", {"status": "late"}) == 0
+    assert value("titans_dead_letters_total", {"reason": "invalid-json"}) == 1
+    assert value("titans_stage_seconds_total", {"stage": "engine"}) > 0
+    calls = value("titans_engine_duration_seconds_count")
+    assert calls >= 1
+    assert value("titans_engine_duration_seconds_bucket", {"le": "+Inf"}) == calls
+    assert value("titans_commit_duration_seconds_count") == worker.metrics.counts["commits"]
+    assert value("titans_recovery_duration_seconds_count") == 2, "of two partitions"
+    assert value("titans_recovering_partitions") == 0
+    assert value("titans_event_time_lag_seconds") > 0
+    for partition in ("0", "1"):
+        place = {"topic": "in", "partition": partition}
+        assert value("titans_snapshot_bytes", place) is None, "released at the end"

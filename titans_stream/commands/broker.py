@@ -15,7 +15,9 @@ from titans_stream.commands.outputs import say
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--port", type=_port, default=9092, help="default 9092; 0: a free one")
+    parser.add_argument(
+        "--port", type=port_number, default=9092, help="default 9092; 0: a free one"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
     parser.add_argument(
         "--topic",
@@ -35,7 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> int:
+def port_number(text: str) -> int:
+    """The port that an argument names."""
     if not text.isdecimal() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"a port is needed, not {text!r}")
     return int(text)

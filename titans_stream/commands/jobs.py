@@ -10,12 +10,14 @@ import argparse
 import logging
 import signal
 import threading
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.outputs import say
+from titans_stream.commands.serving import add_http_port
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
+    add_http_port(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--run", metavar="NAME", help="run this job now")
     what.add_argument("--serve", action="store_true", help="run all jobs when they are due")
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.run is not None:
         return _run_one(args.connector, connector, args.run)
     if args.serve:
-        return _serve(args.connector, connector, records)
+        return _serve(args.connector, connector, records, args.http_port)
     return _list(connector, records)
 
 
@@ -87,8 +90,11 @@ def _list(connector: Connector, records: JobRecords) -> int:
     return 0
 
 
-def _serve(path: Path, connector: Connector, records: JobRecords) -> int:
+def _serve(path: Path, connector: Connector, records: JobRecords, http_port: int | None) -> int:
+    from titans_stream.commands.serving import serve
+    from titans_stream.jobs.exposition import JobCollector
     from titans_stream.jobs.service import JobService, command_of
+    from titans_stream.ops.http import Answer, Probes
 
     stop = threading.Event()
 
@@ -100,5 +106,9 @@ def _serve(path: Path, connector: Connector, records: JobRecords) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, handle)
     service = JobService(connector.jobs, connector.input.timezone, records, command_of(path))
-    service.serve(stop)
+    well = Answer(True, f"{len(connector.jobs)} jobs")
+    with ExitStack() as stack:
+        collector = JobCollector(connector.jobs, records)
+        serve(stack, connector, http_port, collector, Probes(lambda: well, lambda: well))
+        service.serve(stop)
     return 0

@@ -14,6 +14,7 @@ from titans_stream.config import ConfigError, load_connector
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
+    from titans_stream.stream.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ class Reloading:
         path: Path,
         connector: Connector,
         apply: Callable[[Connector], None],
-        counts: dict[str, int],
+        metrics: Metrics,
     ) -> None:
         self._path = path
         self._connector = connector
         self._apply = apply
-        self._counts = counts
+        self._metrics = metrics
         self._asked = threading.Event()
         self._stop = threading.Event()
         self._watch = False
@@ -60,7 +61,7 @@ class Reloading:
         try:
             found = load_connector(self._path)
         except (ConfigError, OSError, ValueError) as error:
-            self._counts["failed_reloads"] += 1
+            self._metrics.reload_ended(taken=False)
             for line in str(error).splitlines():
                 log.error("the old rules go on: %s", line)
             return

@@ -12,7 +12,10 @@ import argparse
 import gc
 import logging
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+
+from titans_stream.commands.serving import add_http_port
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="take changed rules and budgets when the file changes"
     )
+    add_http_port(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
         lost_memories,
     )
     from titans_stream.commands.reloading import Reloading
+    from titans_stream.commands.serving import serve_worker
     from titans_stream.commands.swapping import swapping_engine
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.lifecycle.model_cache import ModelCache
     from titans_stream.lifecycle.model_watch import load_served
-    from titans_stream.ops.health import health_file
+    from titans_stream.ops.health import Pulse, health_file
     from titans_stream.stream.kafka.client import KafkaClients
     from titans_stream.stream.kafka.errors import FatalError
     from titans_stream.stream.settings import WorkerSettings
@@ -74,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if lost is not None:
         log.warning("%s", lost)
     stop = threading.Event()
+    pulse = Pulse(health_file())
     worker = Worker(
         KafkaClients(connector.kafka, stop=stop),
         switch.engine,
@@ -87,21 +93,22 @@ def run(args: argparse.Namespace) -> int:
         ),
         model.ref,
         stop=stop,
-        heartbeat=health_file(),
+        heartbeat=pulse,
     )
     # what is loaded by now stays: searching it for garbage would hold the loop up for tenths of a
     # second, now and then, with MLflow in the process
     gc.collect()
     gc.freeze()
     switch.watch()
-    reloading = Reloading(args.connector, connector, switch.reload, worker.metrics.counts)
+    reloading = Reloading(args.connector, connector, switch.reload, worker.metrics)
     reloading.start(args.watch)
-    try:
-        run_until_signalled(worker)
-    except FatalError as error:
-        log.error("%s; the next start recovers", error)
-        return 1
-    finally:
-        reloading.stop()
-        switch.stop()
+    with ExitStack() as stack:
+        stack.callback(switch.stop)
+        stack.callback(reloading.stop)
+        serve_worker(stack, connector, args.http_port, worker, pulse)
+        try:
+            run_until_signalled(worker)
+        except FatalError as error:
+            log.error("%s; the next start recovers", error)
+            return 1
     return 0

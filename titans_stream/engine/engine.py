@@ -121,6 +121,11 @@ class StreamEngine:
             self._opened,
             self._scoring.due + self._groups.due,
             self._scoring.expired,
+            len(self._scoring.young),
+            self._slots.spilled,
+            self._slots.held_bytes,
+            self._scoring.young.held_bytes,
+            self._slots.spilled * self._slots.row_bytes,
         )
 
     def info(self) -> dict[str, int | str]:

@@ -5,13 +5,40 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "TITANS_HEALTH_FILE"
 """Environment variable that names the file; unset: none is kept."""
+MOST_AGE = 60.0
+"""Seconds without a sign of life after which a worker is not healthy."""
 _TOUCH_SECONDS = 5.0
+
+
+class Pulse:
+    """Takes a worker's signs of life, and hands them on; `clock` counts seconds."""
+
+    def __init__(
+        self,
+        also: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._also = also
+        self._clock = clock
+        self._last = clock()
+
+    def __call__(self) -> None:
+        """The worker gets on."""
+        self._last = self._clock()
+        if self._also is not None:
+            self._also()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last sign of life, or since the beginning."""
+        return self._clock() - self._last
 
 
 class HealthFile:

@@ -93,6 +93,7 @@ class Assignment:
         self.release(set(self.progress) - assigned)
         self.new = assigned
         self._consumer.pause(*assigned)
+        self._metrics.recovery_begun(assigned)
         self._metrics.partitions = len(assigned)
         if assigned:
             self._metrics.counts["rebalances"] += 1
@@ -103,7 +104,7 @@ class Assignment:
         """Forget partitions, without writing anything."""
         for partition in list(partitions):
             self.new.discard(partition)
-            self._metrics.lag.pop(partition, None)
+            self._metrics.released(partition)
             self._drop_state(partition)
         self._metrics.partitions = len(self.progress | dict.fromkeys(self.new))
 
@@ -117,6 +118,7 @@ class Assignment:
         for partition in self.new:
             self._drop_state(partition)
         self._consumer.pause(*self.new)
+        self._metrics.recovery_begun(self.new)
 
     def recover(self, pin: Callable[[Offsets], None]) -> None:
         """Rebuild the state of the new partitions and read on from there.
@@ -135,6 +137,8 @@ class Assignment:
                 if plan is not None:
                     self._apply(partition, plan)
                 progress = self.progress[partition]
+                if not progress.replaying:
+                    self._metrics.recovery_ended(partition)
                 self._consumer.seek(partition, progress.position)
                 self._consumer.resume(partition)
                 self.new.discard(partition)
@@ -268,7 +272,10 @@ class Assignment:
 
     def replayed(self, progress: Progress) -> None:
         """Where a replay is over, tell the engine what the wall clock had told it by then."""
-        if not progress.replaying and any(progress.origin.silent):
+        if progress.replaying:
+            return
+        self._metrics.recovery_ended(progress.partition)
+        if any(progress.origin.silent):
             number = self._number(progress.partition)
             self._engine.set_silent_since(number, list(progress.origin.silent))
 
@@ -368,8 +375,7 @@ class Assignment:
                 return
         progress.snapshot_offset = progress.position
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
-        self._metrics.counts["snapshots"] += 1
-        self._metrics.last_snapshot = time.monotonic()
+        self._metrics.snapshot_saved(partition, snapshot)
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:

@@ -92,7 +92,7 @@ class TooLargeError(AbortedError):
     """A message for `topic` was refused for its size."""
 
     def __init__(self, what: str, topic: str) -> None:
-        super().__init__(what)
+        super().__init__(what, "too_large")
         self.topic = topic
 
 

@@ -271,6 +271,7 @@ class Loop:
             self._outbox.alerts(processed.alerts, muted)
             for topic, scores, model in processed.scores:
                 self._outbox.scores(scores, topic, model)
+                metrics.took(scores)
                 self._dropped.take(scores)
             self._outbox.forecasts(processed.forecasts)
             self._outbox.dead_letters(processed.dead)
@@ -348,7 +349,7 @@ class Loop:
         """Drop what is open and the state that went with it."""
         if isinstance(error, TooLargeError):
             self._outbox.shrink(error.topic)
-        self._metrics.counts["aborts"] += 1
+        self._metrics.aborted(error.reason)
         log.warning("going back to the last commit: %s", error)
         self._patience.failed(error)
         if self._swap is not None:
@@ -393,12 +394,13 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await loop.revoked()
             except KafkaError as error:
-                loop._listener_error = AbortedError(f"revocation: {error}")
+                loop._listener_error = AbortedError(f"revocation: {error}", "revocation")
             except (AbortedError, ConnectError, FatalError) as error:
                 loop._listener_error = error
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self._loop.joining_since = None
+        self._loop._metrics.joined = True
         self._loop._assignment.assign(assigned)
 
     async def on_partitions_lost(self, lost: Any) -> None:

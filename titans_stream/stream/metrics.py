@@ -1,16 +1,21 @@
-"""What a worker counts and times: Prometheus metrics, and the same numbers as a dict."""
+"""What a worker counts and times, as plain numbers that cost next to nothing to count.
+
+`ops/exposition.py` shows them to Prometheus; docs/operations.md lists them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from kafka import TopicPartition
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
+
+from titans_stream.records import Alert, EngineFigures, ModelRef, Scores, Snapshot, Status
 
 STAGES = ("idle", "receive", "decode", "engine", "encode", "commit", "snapshot", "recover")
 """`receive` is polls that gave messages, `idle` polls that gave none."""
@@ -39,25 +44,69 @@ COUNTERS = {
     "rebalances": "times that partitions were assigned to this worker",
 }
 
+FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds: bounds for what happens many times a second."""
+SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Seconds: bounds for what waits for others, or goes through much."""
 
-class Metrics(Collector):
-    """Counters, gauges and stage times of one worker, in a registry of their own.
 
-    They are plain numbers, which cost next to nothing to count; Prometheus asks for them.
-    """
+class Histogram:
+    """Counts of seconds by bounds: the count at place i holds what is at most `bounds[i]`."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+
+class Metrics:
+    """Counters, gauges and durations of one worker; written by its loop, read by any thread."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.durations = {
+            "engine": Histogram(FAST),
+            "commit": Histogram(SLOW),
+            "snapshot": Histogram(SLOW),
+        }
+        """Of single calls, for the stages in which they tell something."""
+        self.recoveries = Histogram(SLOW)
+        """From a partition's assignment to the end of its replay."""
+        self.statuses = np.zeros(len(Status), np.int64)
+        """Live readings by what became of them."""
+        self.alerts: Counter[tuple[str, str, str]] = Counter()
+        """Published messages by status, severity and reason."""
+        self.dead: Counter[str] = Counter()
+        """Dead letters by reason."""
+        self.aborts: Counter[str] = Counter()
         self.lag: dict[TopicPartition, int] = {}
+        self.newest_event = 0
+        """The newest time of a live reading, ns; 0: none yet."""
+        self.saved: dict[TopicPartition, tuple[float, int]] = {}
+        """When a snapshot of a partition was saved last, by the wall clock, and its bytes."""
+        self.models: dict[ModelRef, int] = {}
+        """Partitions by the model that they are on."""
+        self.reloaded: tuple[float, bool] | None = None
+        """When the connector's rules were read last, by the wall clock, and whether they were
+        taken."""
+        self.figures = EngineFigures(0, 0, 0.0, 0)
+        self.opened, self.due = 0, 0.0
+        """Episodes opened, and false ones that the budgets allow, of all engines that were."""
+        self.joined = False
+        """Whether the group has given this worker its partitions, if only none."""
         self.series = 0
         self.partitions = 0
         self.last_message = 0.0
         """When messages came last, on the clock `time.monotonic`."""
         self.last_snapshot: float | None = None
         """When a snapshot was saved last, on that clock."""
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
+        self._recovering: dict[TopicPartition, float] = {}
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -66,28 +115,67 @@ class Metrics(Collector):
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - begun
+            seconds = time.perf_counter() - begun
+            self.seconds[stage] += seconds
+            if stage in self.durations:
+                self.durations[stage].observe(seconds)
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """All numbers as they are now; called by the registry, from any thread."""
-        for name, text in COUNTERS.items():
-            yield CounterMetricFamily(f"titans_{name}", text, self.counts[name])
-        stages = CounterMetricFamily(
-            "titans_stage_seconds", "time spent by stage", labels=["stage"]
-        )
-        for stage, seconds in self.seconds.items():
-            stages.add_metric([stage], seconds)
-        lag = GaugeMetricFamily(
-            "titans_lag_messages", "messages not yet taken in", labels=["topic", "partition"]
-        )
-        for partition, messages in list(self.lag.items()):
-            lag.add_metric([partition.topic, str(partition.partition)], messages)
-        yield stages
-        yield lag
-        yield GaugeMetricFamily("titans_series", "series known", self.series)
-        yield GaugeMetricFamily(
-            "titans_partitions", "partitions assigned to this worker", self.partitions
-        )
+    def took(self, scores: Scores) -> None:
+        """Count live readings by status, and note the newest of their times."""
+        if len(scores):
+            self.statuses += np.bincount(scores.status, minlength=len(Status))
+            self.newest_event = max(self.newest_event, int(scores.timestamp.max()))
+
+    def alerted(self, alert: Alert) -> None:
+        """An alert was published."""
+        self.counts["alerts"] += 1
+        self.alerts[alert.status, alert.severity, alert.reason] += 1
+
+    def aborted(self, reason: str) -> None:
+        """A commit failed."""
+        self.counts["aborts"] += 1
+        self.aborts[reason] += 1
+
+    def snapshot_saved(self, partition: TopicPartition, snapshot: Snapshot) -> None:
+        """A snapshot was saved."""
+        self.counts["snapshots"] += 1
+        self.last_snapshot = time.monotonic()
+        size = sum(array.nbytes for array in snapshot.arrays.values())
+        self.saved[partition] = (time.time(), size)
+
+    def recovery_begun(self, partitions: Iterable[TopicPartition]) -> None:
+        """The state of partitions is to be rebuilt."""
+        now = time.monotonic()
+        for partition in partitions:
+            self._recovering.setdefault(partition, now)
+
+    def recovery_ended(self, partition: TopicPartition) -> None:
+        """A partition's replay is over."""
+        begun = self._recovering.pop(partition, None)
+        if begun is not None:
+            self.recoveries.observe(time.monotonic() - begun)
+
+    @property
+    def recovering(self) -> int:
+        """Partitions whose replay is not over."""
+        return len(self._recovering)
+
+    def released(self, partition: TopicPartition) -> None:
+        """A partition is this worker's no longer."""
+        for held in (self.lag, self.saved, self._recovering):
+            held.pop(partition, None)
+
+    def note_figures(self, figures: EngineFigures) -> None:
+        """Take an engine's figures; what an engine that is gone had come to stays counted."""
+        before, self.figures = self.figures, figures
+        self.opened += max(0, figures.opened - before.opened)
+        self.due += max(0.0, figures.due - before.due)
+        self.counts["expired_series"] += max(0, figures.expired - before.expired)
+
+    def reload_ended(self, taken: bool) -> None:
+        """The connector's rules were read again, and taken or refused."""
+        self.reloaded = (time.time(), taken)
+        self.counts["reloads" if taken else "failed_reloads"] += 1
 
     def stats(self) -> dict[str, Any]:
         """All counts, the seconds by stage, and the lag by partition."""

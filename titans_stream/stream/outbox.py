@@ -66,7 +66,8 @@ class Outbox:
                 if alert.status == "resolved":
                     silent.discard(alert.alert_id)
                 continue
-            self._metrics.counts["alerts"] += self._send("alerts", encode_alert(alert))
+            if self._send("alerts", encode_alert(alert)):
+                self._metrics.alerted(alert)
 
     def scores(self, scores: Scores, source: str, model: ModelRef | None = None) -> None:
         """Publish scores of the input topic `source` where a topic is set for them.
@@ -93,6 +94,7 @@ class Outbox:
         for letter in letters:
             key, value, headers = dead_letter_record(letter, self._limits[topic])
             self._output.send(topic, key, value, headers)
+            self._metrics.dead[letter.reason] += 1
         if letters:
             self._metrics.counts["dead_letters"] += len(letters)
             self._unlogged += len(letters)

@@ -183,7 +183,7 @@ class Swapper:
             return False
         self.reset()
         self._switch.make_change()
-        self._metrics.counts["reloads"] += 1
+        self._metrics.reload_ended(taken=True)
         log.info("rules and budgets are changed")
         return True
 

@@ -104,6 +104,14 @@ class SwitchEngine:
         """What a partition is on."""
         return self._engines[self._of.get(partition, self.target.key)]
 
+    def in_use(self) -> dict[ModelRef, int]:
+        """Partitions by the model that they are on."""
+        found: dict[ModelRef, int] = {}
+        for key in list(self._of.values()):
+            ref = self._engines[key].ref
+            found[ref] = found.get(ref, 0) + 1
+        return found
+
     def choose(self, partition: int, key: str) -> Candidate:
         """Put a partition, whose state is to be built anew, on the model of `key`.
 

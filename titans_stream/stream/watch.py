@@ -18,6 +18,7 @@ from titans_stream.stream.kafka.deadline import call_within
 from titans_stream.stream.kafka.errors import FatalError
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.settings import DeliveryConfig
+from titans_stream.stream.switch import SwitchEngine
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Watch:
         self._metrics.series = self._engine.series_count()
         if now >= self._next_figures:
             self._next_figures = now + _FIGURES_SECONDS
-            self._metrics.counts["expired_series"] = self._engine.figures().expired
+            self._note_figures()
         self._warn_of_series()
         if self._heartbeat is not None and self._works(now, uncommitted_since):
             self._heartbeat()
@@ -107,6 +108,11 @@ class Watch:
             return False
         last = max(self._metrics.last_message, float(self._answered()))
         return now - last < ALIVE_SECONDS
+
+    def _note_figures(self) -> None:
+        self._metrics.note_figures(self._engine.figures())
+        if isinstance(self._engine, SwitchEngine):
+            self._metrics.models = self._engine.in_use()
 
     def _warn_of_series(self) -> None:
         """Say that the series look like a mistake, and again when they are twice as many."""

@@ -93,7 +93,7 @@ class Worker:
         self._engine = engine
         self._snapshots = snapshots
         self._settings = settings
-        self._model = model
+        self.model = model
         self._commit_timeout = commit_timeout
         stop = stop if stop is not None else threading.Event()
         self._signals = Signals(stop, heartbeat=heartbeat)
@@ -138,7 +138,7 @@ class Worker:
         limits = output_limits(self._clients, topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)
-        outbox = Outbox(output, topics, limits, self._model, self.metrics)
+        outbox = Outbox(output, topics, limits, self.model, self.metrics)
         consumer = self._clients.consumer(settings.input.group_id)
         stack.callback(_close_quietly, consumer)
         codec = codec_for(settings.input)
