@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from titans_stream import __version__
+import titans_stream
 from titans_stream.durations import SECOND
 from titans_stream.records import ModelRef, Status
 from titans_stream.stream.metrics import COUNTERS, Histogram, Metrics
@@ -206,4 +206,6 @@ def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
 
 class _Build(Collector):
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("titans_build", "the version that runs", {"version": __version__})
+        yield InfoMetricFamily(
+            "titans_build", "the version that runs", {"version": titans_stream.__version__}
+        )
