@@ -18,6 +18,7 @@ BASE = {
     "durations",
     "times",
     "jit",
+    "log_output",
     "jit_cuda",
     "calendar_features",
     "__init__",
@@ -37,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe_settings": set(),
     "job_settings": set(),
     "service_settings": set(),
+    "notify_settings": set(),
     "config": {
         "detection",
         "forecasting",
@@ -45,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "recipe_settings",
         "job_settings",
         "service_settings",
+        "notify_settings",
     },
     "jobs": {
         "engine",
@@ -69,7 +72,15 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
     },
     "evaluation": {"memory", "detection", "forecasting", "engine", "stream", "files", "config"},
-    "ops": {"memory", "detection", "forecasting", "engine", "stream", "config"},
+    "ops": {
+        "memory",
+        "detection",
+        "forecasting",
+        "engine",
+        "stream",
+        "config",
+        "notify_settings",
+    },
 }
 PURE = {"memory", "titans", "detection", "forecasting", "engine"}
 """No network, tracking, web or files."""

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from titans_stream.commands.demo_view import DemoState, Progress, SeriesState, d
 from titans_stream.commands.outputs import note, say
 from titans_stream.config import ConfigError, load_connector
 from titans_stream.lifecycle.tracking import TrackingServer
+from titans_stream.log_output import set_up_logging
 from titans_stream.ops.health import HealthFile
 from titans_stream.printable import csv_cell, csv_text, printable, redacted
 from titans_stream.records import Scores, Status
@@ -73,7 +75,8 @@ def test_log_lines_are_escaped_and_tell_no_secrets(
 ) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    cli._set_up_logging("run", 0, False)
+    args = Namespace(log_format="text", log_level=[], debug=False)
+    set_up_logging(args, logging.INFO)
     try:
         raise OSError(f"no answer of http://u:{PW}@host/\x1b[2J")
     except OSError:

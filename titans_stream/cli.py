@@ -6,22 +6,27 @@ Exit codes: 0 done, 2 bad input or configuration with one clear line, 1 anything
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from titans_stream.log_output import add_log_arguments, set_up_logging
 from titans_stream.printable import printable, redacted
 
 COMMANDS = {
     "demo": "watch this machine live: an embedded broker, the real worker, alerts on screen",
     "run": "run the worker of a connector",
     "check": "check a connector, its topics and its messages; change nothing",
+    "topics": "show the topics of a connector, or create those that are missing",
     "replay": "publish a CSV file to a connector's input topic",
     "alerts": "read a connector's alerts",
+    "notify": "tell people of a connector's alerts: Alertmanager, webhooks",
     "score": "score a CSV file without Kafka",
     "forecast": "forecast the series of a CSV file without Kafka",
     "train": "train a model from a recipe",
@@ -30,6 +35,7 @@ COMMANDS = {
     "evaluate": "measure detector and forecaster on data sets",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
+    "completion": "print a script that completes these commands in a shell",
 }
 """Every command, in the order of the help; each is a module of `titans_stream.commands`."""
 
@@ -43,7 +49,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the problem and end with exit code 2."""
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {_meant(message)} (see {self.prog} --help)\n")
+
+
+def _meant(message: str) -> str:
+    """A message of argparse; where a choice is close to what was given, that one is named."""
+    found = re.fullmatch(r"(.*: invalid choice: '(.*)') \(choose from (.*)\)", message)
+    if found is None:
+        return message
+    choices = re.findall(r"[\w-]+", found[3])
+    close = difflib.get_close_matches(found[2], choices, n=1, cutoff=0.5)
+    return f"{found[1]}; did you mean {close[0]!r}?" if close else message
 
 
 def build_parser() -> Parser:
@@ -79,6 +95,7 @@ def _common_arguments(parser: argparse.ArgumentParser) -> None:
         "-v", "--verbose", action="count", default=0, help="log what is done; -vv: in detail"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_log_arguments(parser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return BAD_INPUT
-    _set_up_logging(args.command, args.verbose, args.debug)
+    serves = args.command in ("run", "jobs", "notify")
+    level = logging.DEBUG if args.verbose > 1 else logging.INFO
+    set_up_logging(args, level if args.verbose or serves else logging.WARNING)
     if not args.debug:
         sys.excepthook = _one_line
     try:
@@ -142,30 +161,6 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     """Takes the place of the traceback for errors that no command expects."""
     text = printable(redacted(f"{kind.__name__}: {error}"))
     print(f"titans-stream: {text} (--debug shows the traceback)", file=sys.stderr)
-
-
-class _Formatter(logging.Formatter):
-    """Keeps each message to its line, without secrets; tracebacks have lines of their own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = printable(redacted(record.message))
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        lines = redacted(super().formatException(ei)).split("\n")
-        return "\n".join(map(printable, lines))
-
-
-def _set_up_logging(command: str, verbose: int, debug: bool) -> None:
-    """Log to standard error; a service says what it does, other commands only what is amiss."""
-    level = logging.INFO if verbose or command in ("run", "jobs") else logging.WARNING
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose > 1 else level, handlers=[handler])
-    # kafka-python reports every lost connection several times; the clients say it once
-    logging.getLogger("kafka").setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    for library in ("numba", "matplotlib"):
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

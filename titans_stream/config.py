@@ -26,6 +26,7 @@ from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.job_settings import JobConfig
+from titans_stream.notify_settings import NotifyConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.service_settings import HttpConfig
@@ -75,9 +76,9 @@ Name = Annotated[str, Field(max_length=100), AfterValidator(checked_name)]
 class Connector(BaseModel):
     """Binds an input topic to output topics and a model.
 
-    Settings that default to something derived from others (`input.group_id`,
-    `output.dead_letter`, `engine.timezone`, `engine.clock_reset`) are filled in here and always set
-    afterwards.
+    Settings that default to something derived from others (`input.group_id`, `notify.group_id`,
+    `output.dead_letter`, `engine.timezone`, `engine.clock_reset`) are filled in here and always
+    set afterwards.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -109,10 +110,16 @@ class Connector(BaseModel):
         default=HttpConfig(), description="what a worker serves of its own work over HTTP"
     )
 
+    notify: NotifyConfig = Field(
+        default=NotifyConfig(), description="who is told of alerts by `titans-stream notify`"
+    )
+
     @model_validator(mode="after")
     def _complete(self) -> Connector:
         group = self.input.group_id or f"titans-stream.{self.name}"
         self._fill("input", group_id=group)
+        notify = self.notify.group_id or f"titans-stream.{self.name}.notify"
+        self._fill("notify", group_id=notify)
         self._fill(
             "output",
             dead_letter=self.output.dead_letter or f"{self.input.topic or self.name}.dead-letter",

@@ -323,19 +323,12 @@ class EngineFigures(NamedTuple):
 
     `opened` counts episodes, `due` the false ones that the alert budgets allow for the time that
     the readings cover. `expired`: how often a series was silent for too long and began anew.
-    `young` series have fewer than 50 readings, `spilled` ones are out of the slots, all others are
-    resident; the bytes are those of the memory taken for each.
     """
 
     open_episodes: int
     opened: int
     due: float
     expired: int
-    young: int = 0
-    spilled: int = 0
-    slot_bytes: int = 0
-    young_bytes: int = 0
-    spilled_bytes: int = 0
 
 
 class Engine(Protocol):

@@ -25,7 +25,7 @@ _MOST_NODES = 100_000
 _DEEPEST = 50
 _VARIABLE = re.compile(r"\$\$|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-)?\}")
-_SECRET_KEY = re.compile(r"(?:^|_)(?:password|passwd|secret|token)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"(?:^|_)(?:password|passwd|secret|token|authorization)$", re.IGNORECASE)
 _SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@$]+@")
 
 

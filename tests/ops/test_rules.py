@@ -7,15 +7,20 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.ops.test_notify import connector
+from titans_stream.config import Connector
 from titans_stream.jobs.exposition import JobCollector
 from titans_stream.jobs.records import JobRecord, JobRecords
 from titans_stream.ops.exposition import WorkerCollector, registry_of
+from titans_stream.ops.notify.service import NotifyCollector, couriers
 from titans_stream.records import ModelRef
+from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.metrics import Metrics
 
 REPO = Path(__file__).resolve().parents[2]
@@ -28,6 +33,10 @@ def expressions() -> list[str]:
     groups = yaml.safe_load(RULES.read_text())["groups"]
     rules = [rule["expr"] for group in groups for rule in group["rules"]]
     return rules + [t["expr"] for panel in DASHBOARD["panels"] for t in panel.get("targets", [])]
+
+
+def _connector() -> Connector:
+    return connector({"webhooks": {"a": {"url": "http://localhost:1"}}})
 
 
 class _Records(JobRecords):
@@ -46,7 +55,9 @@ def known() -> dict[str, set[str]]:
     metrics.models = {ModelRef("base", "1"): 1}
     metrics.lag[("in", 0)] = 1  # type: ignore[index]
     metrics.saved[("in", 0)] = (1.0, 1)  # type: ignore[index]
+    notify = NotifyCollector(couriers(_connector(), KafkaClients(_connector().kafka), Event()))
     collectors = [
+        notify,
         WorkerCollector(metrics, ModelRef("base", "1")),
         JobCollector(["a"], _Records(REPO)),
     ]
@@ -124,6 +135,10 @@ CASES: dict[str, dict[str, str]] = {
     },
     "TitansReloadFailed": {f"titans_last_reload_successful{{{WORKER}}}": "0x60"},
     "TitansModelRefused": {f"titans_refused_models_total{{{WORKER}}}": "0x50 1x10"},
+    "TitansNotifyFails": {
+        f'titans_notify_lag_messages{{receiver="alertmanager", {WORKER}}}': "3x60",
+        f'titans_notify_failures_total{{receiver="alertmanager", {WORKER}}}': "0+1x60",
+    },
     "TitansJobFailed": {f'titans_job_last_run_successful{{job_name="n", {WORKER}}}': "0x60"},
 }
 HEALTHY: dict[str, str] = {

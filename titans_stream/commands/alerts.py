@@ -1,11 +1,13 @@
 """Read a connector's alerts: a line each, or the messages as JSON.
 
-Without --follow the command ends when all alerts that are there have been shown.
+Without --follow the command ends when all alerts that are there have been shown. Options narrow
+them down: all of them have to hold.
 """
 
 from __future__ import annotations
 
 import argparse
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +29,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="wait for more until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="print the messages, one a line")
     parser.add_argument(
+        "--episodes",
+        action="store_true",
+        help="a line an episode, as its last message has it, in order of onset",
+    )
+    parser.add_argument(
         "--since",
         metavar="WHEN",
         default="earliest",
         help="earliest, latest (from now on), or a time such as 2026-03-01T12:00:00Z: alerts "
         "about readings from then on; default earliest",
+    )
+    parser.add_argument("--until", metavar="WHEN", help="alerts about readings before this time")
+    parser.add_argument("--series", metavar="GLOB", help="of these series, e.g. 'vienna/*'")
+    parser.add_argument("--severity", choices=("warning", "critical"))
+    parser.add_argument(
+        "--status",
+        choices=("opened", "updated", "resolved", "open"),
+        help="messages of this kind; with --episodes, open: those that are not resolved yet",
     )
 
 
@@ -40,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.config import load_connector
 
     connector = load_connector(args.connector)
-    wanted = _filter(args.since)
+    wanted = _filter(args)
 
     from titans_stream.commands.signals import terminated_by_signal
     from titans_stream.stream.alert_reader import read_alerts
@@ -53,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         from_beginning=args.since != "latest",
         follow=args.follow,
     )
+    if args.episodes:
+        found = iter(_episodes(found))
     with terminated_by_signal():
         try:
             _print(found, wanted, args.json)
@@ -62,16 +79,46 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _filter(since: str) -> Callable[[Alert], bool]:
+def _filter(args: argparse.Namespace) -> Callable[[Alert], bool]:
+    """Which alerts are shown."""
     from titans_stream.times import parse_timestamp
 
-    if since in ("earliest", "latest"):
-        return lambda alert: True
-    try:
-        begin = parse_timestamp(since)
-    except ValueError as error:
-        raise ValueError(f"--since: earliest, latest or a time is needed, not {since!r}") from error
-    return lambda alert: parse_timestamp(alert.timestamp) >= begin
+    def time_of(option: str, text: str, more: str = "") -> int:
+        try:
+            return parse_timestamp(text)
+        except ValueError as error:
+            raise ValueError(f"--{option}: {more}a time is needed, not {text!r}") from error
+
+    if args.episodes and args.follow:
+        raise ValueError("--episodes: what will become of an episode is not known; leave --follow")
+    if args.status == "open" and not args.episodes:
+        raise ValueError("--status open: needs --episodes")
+    begin = 0
+    if args.since not in ("earliest", "latest"):
+        begin = time_of("since", args.since, "earliest, latest or ")
+    end = None if args.until is None else time_of("until", args.until)
+
+    def wanted(alert: Alert) -> bool:
+        if args.severity not in (None, alert.severity):
+            return False
+        if args.status == "open" and alert.status == "resolved":
+            return False
+        if args.status not in (None, "open", alert.status):
+            return False
+        if args.series is not None and not fnmatchcase(alert.series_id, args.series):
+            return False
+        if not begin and end is None:
+            return True
+        time = parse_timestamp(alert.timestamp)
+        return time >= begin and (end is None or time < end)
+
+    return wanted
+
+
+def _episodes(alerts: Iterable[Alert]) -> list[Alert]:
+    """The last message of each episode, in order of onset."""
+    last = {alert.alert_id: alert for alert in alerts}
+    return sorted(last.values(), key=lambda alert: (alert.onset, alert.series_id))
 
 
 def _print(alerts: Iterable[Alert], wanted: Callable[[Alert], bool], as_json: bool) -> None:

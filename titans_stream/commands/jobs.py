@@ -7,13 +7,10 @@ until SIGTERM or Ctrl-C, beside the worker or on another machine; each run is a 
 from __future__ import annotations
 
 import argparse
-import logging
-import signal
 import threading
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.outputs import say
@@ -22,8 +19,6 @@ from titans_stream.commands.serving import add_http_port
 if TYPE_CHECKING:
     from titans_stream.config import Connector
     from titans_stream.jobs.records import JobRecords
-
-log = logging.getLogger(__name__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,22 +87,16 @@ def _list(connector: Connector, records: JobRecords) -> int:
 
 def _serve(path: Path, connector: Connector, records: JobRecords, http_port: int | None) -> int:
     from titans_stream.commands.serving import serve
+    from titans_stream.commands.signals import stopped_by_signal
     from titans_stream.jobs.exposition import JobCollector
     from titans_stream.jobs.service import JobService, command_of
     from titans_stream.ops.http import Answer, Probes
 
     stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        log.info("%s received", signal.Signals(number).name)
-        stop.set()
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, handle)
     service = JobService(connector.jobs, connector.input.timezone, records, command_of(path))
     well = Answer(True, f"{len(connector.jobs)} jobs")
     with ExitStack() as stack:
+        stack.enter_context(stopped_by_signal(stop))
         collector = JobCollector(connector.jobs, records)
         serve(stack, connector, http_port, collector, Probes(lambda: well, lambda: well))
         service.serve(stop)

@@ -121,11 +121,6 @@ class StreamEngine:
             self._opened,
             self._scoring.due + self._groups.due,
             self._scoring.expired,
-            len(self._scoring.young),
-            self._slots.spilled,
-            self._slots.held_bytes,
-            self._scoring.young.held_bytes,
-            self._slots.spilled * self._slots.row_bytes,
         )
 
     def info(self) -> dict[str, int | str]:
@@ -142,6 +137,9 @@ class StreamEngine:
             "refused_readings": self._admission.refused,
             "on_two_partitions": self._series.on_two_partitions,
             "state_bytes_per_series": self.state_bytes,
+            "slot_bytes": sum(array.nbytes for array in self._slots.arrays.values()),
+            "young_bytes": len(self._scoring.young) * self._scoring.young.row_bytes,
+            "spilled_bytes": self._slots.spilled * self._slots.row_bytes,
             **self._groups.info(),
         }
 

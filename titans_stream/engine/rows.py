@@ -84,11 +84,6 @@ class Slots:
         """Bytes of state per series."""
         return sum(spec.nbytes for spec in self._specs.values())
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes taken by the slots, used or not."""
-        return sum(array.nbytes for array in self.arrays.values())
-
     def place(self, uids: Int64) -> Int64:
         """The slots of `uids` [N], repeats allowed, which are made resident; new ones begin fresh.
 

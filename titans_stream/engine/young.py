@@ -76,11 +76,6 @@ class Young:
         """Bytes of a row."""
         return sum(spec.nbytes for spec in self._specs.values())
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes taken by all rows, used or not."""
-        return sum(array.nbytes for array in self._arrays.values())
-
     def has(self, uids: Int64) -> npt.NDArray[np.bool_]:
         """Which of `uids` [N] are young; -1 is not."""
         self._reserve(int(uids.max(initial=-1)) + 1)

@@ -129,15 +129,12 @@ class WorkerCollector(Collector):
 
     def _state(self) -> Iterator[Metric]:
         """Series, memory, snapshots, models."""
-        metrics, figures = self._metrics, self._metrics.figures
-        settled = max(0, metrics.series - figures.young - figures.spilled)
-        states = {("resident",): settled, ("young",): figures.young, ("spilled",): figures.spilled}
+        metrics, state = self._metrics, self._metrics.state
+        young, spilled = state.get("young", 0), state.get("spilled", 0)
+        settled = max(0, metrics.series - young - spilled)
+        states = {("resident",): settled, ("young",): young, ("spilled",): spilled}
         yield _gauge("series", "series known, by where their state is", ["state"], states)
-        places = {
-            ("slots",): figures.slot_bytes,
-            ("young",): figures.young_bytes,
-            ("spilled",): figures.spilled_bytes,
-        }
+        places = {(p,): state.get(f"{p}_bytes", 0) for p in ("slot", "young", "spilled")}
         yield _gauge("state_bytes", "memory taken for the state of series", ["place"], places)
         saved = list(metrics.saved.items())
         times = {_place(p): when for p, (when, _) in saved}

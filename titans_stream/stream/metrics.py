@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from kafka import TopicPartition
@@ -48,6 +48,14 @@ FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 """Seconds: bounds for what happens many times a second."""
 SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Seconds: bounds for what waits for others, or goes through much."""
+
+
+@runtime_checkable
+class TellsState(Protocol):
+    """An engine that tells of its memory, in figures by name: `young`, `slot_bytes`, ..."""
+
+    def info(self) -> dict[str, int | str]:
+        """The figures."""
 
 
 class Histogram:
@@ -96,6 +104,8 @@ class Metrics:
         """When the connector's rules were read last, by the wall clock, and whether they were
         taken."""
         self.figures = EngineFigures(0, 0, 0.0, 0)
+        self.state: dict[str, int] = {}
+        """Figures of the engine's memory; none where it does not tell."""
         self.opened, self.due = 0, 0.0
         """Episodes opened, and false ones that the budgets allow, of all engines that were."""
         self.joined = False
@@ -171,6 +181,10 @@ class Metrics:
         self.opened += max(0, figures.opened - before.opened)
         self.due += max(0.0, figures.due - before.due)
         self.counts["expired_series"] += max(0, figures.expired - before.expired)
+
+    def note_state(self, engine: TellsState) -> None:
+        """Take the figures of an engine's memory."""
+        self.state = {name: n for name, n in engine.info().items() if isinstance(n, int)}
 
     def reload_ended(self, taken: bool) -> None:
         """The connector's rules were read again, and taken or refused."""

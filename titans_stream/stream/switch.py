@@ -23,6 +23,7 @@ from titans_stream.records import (
     Results,
     Snapshot,
 )
+from titans_stream.stream.metrics import TellsState
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,18 @@ class SwitchEngine:
         """Of all models that are held."""
         found = [one.engine.figures() for one in self._engines.values()]
         return EngineFigures(*(sum(column) for column in zip(*found, strict=True)))
+
+    def info(self) -> dict[str, int | str]:
+        """Of all models that are held: the sum of each figure that is a number."""
+        found: dict[str, int | str] = {}
+        for one in list(self._engines.values()):
+            if isinstance(one.engine, TellsState):
+                for name, figure in one.engine.info().items():
+                    before = found.get(name, 0)
+                    if isinstance(figure, int) and isinstance(before, int):
+                        figure += before
+                    found[name] = figure
+        return found
 
     def tick(self, partition: int, silence: int, patience: int, offset: int) -> list[Alert]:
         """As `Engine.tick`."""

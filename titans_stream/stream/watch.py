@@ -16,7 +16,7 @@ from titans_stream.records import Engine
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.kafka.deadline import call_within
 from titans_stream.stream.kafka.errors import FatalError
-from titans_stream.stream.metrics import Metrics
+from titans_stream.stream.metrics import Metrics, TellsState
 from titans_stream.stream.settings import DeliveryConfig
 from titans_stream.stream.switch import SwitchEngine
 
@@ -111,6 +111,8 @@ class Watch:
 
     def _note_figures(self) -> None:
         self._metrics.note_figures(self._engine.figures())
+        if isinstance(self._engine, TellsState):
+            self._metrics.note_state(self._engine)
         if isinstance(self._engine, SwitchEngine):
             self._metrics.models = self._engine.in_use()
 

@@ -183,6 +183,32 @@ class KafkaClients:
                 found[topic["name"]] = TopicInfo(partitions, told or None)
         return found
 
+    def topic_settings(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Settings of topics that exist, by name; nothing of those that may not be asked for."""
+        found: dict[str, dict[str, str]] = {name: {} for name in names}
+        with self._admin() as admin:
+            for name in found:
+                resource = ConfigResource(ConfigResourceType.TOPIC, name)
+                with suppress(kafka_errors.KafkaError, KeyError):
+                    answer = admin.describe_configs([resource], config_filter="all")
+                    rows = answer["topic"][name].items()
+                    found[name] = {key: str(row["value"]) for key, row in rows}
+        return found
+
+    def create_topic(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
+        """Make a topic, with the brokers' own number of replicas; one that exists stays as it is.
+
+        ConnectError where this user may not, or the brokers refuse it.
+        """
+        wanted = {name: {"num_partitions": partitions, "configs": dict(settings)}}
+        with self._admin() as admin, suppress(kafka_errors.TopicAlreadyExistsError):
+            try:
+                admin.create_topics(wanted, wait_for_metadata=True)
+            except kafka_errors.TopicAlreadyExistsError:
+                raise
+            except kafka_errors.KafkaError as error:
+                raise ConnectError(f"topic {name} cannot be created: {described(error)}") from error
+
     def topic_names(self) -> list[str]:
         """The names of all topics that this user may see."""
         with self._admin() as admin, translated("list topics"):

@@ -1,0 +1,1 @@
+"""Tells people of alerts: Alertmanager and webhooks, each at its own pace."""
