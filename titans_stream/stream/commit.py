@@ -215,7 +215,7 @@ class Output(ABC):
         return user_error(cause) or AbortedError(f"{what}: {cause}")
 
     def _fenced(self, what: str) -> Exception:
-        return AbortedError(f"{what}: fenced")
+        return AbortedError(f"{what}: fenced", "fenced")
 
     @abstractmethod
     def _begin(self) -> None: ...
@@ -318,7 +318,8 @@ class ExactlyOnceOutput(Output):
             )
         return AbortedError(
             f"{what}: fenced: a transaction took longer than {self._transaction_timeout:.3g} s, or "
-            f"another worker uses the transactional id {self._id}"
+            f"another worker uses the transactional id {self._id}",
+            "fenced",
         )
 
     def _give_up(self, producer: Producer, timeout: float) -> None:

@@ -26,7 +26,7 @@ class LateError(FatalError):
 class AbortedError(RuntimeError):
     """What is not committed is lost: the state has to be recovered from committed offsets.
 
-    `reason` is one of a few words, for metrics: kafka, too_large, revocation.
+    `reason` is one of a few words, for metrics: kafka, fenced, too_large, revocation.
     """
 
     def __init__(self, what: str, reason: str = "kafka") -> None:
