@@ -375,7 +375,7 @@ class Assignment:
                 return
         progress.snapshot_offset = progress.position
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
-        self._metrics.snapshot_saved(partition, snapshot)
+        self._metrics.snapshot_saved(partition, stored.snapshot)
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:
