@@ -35,7 +35,7 @@ COMMANDS = {
     "evaluate": "measure detector and forecaster on data sets",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
-    "completion": "print a script that completes these commands in a shell",
+    "complete": "print a script that completes these commands in a shell",
 }
 """Every command, in the order of the help; each is a module of `titans_stream.commands`."""
 

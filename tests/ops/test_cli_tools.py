@@ -92,7 +92,7 @@ def test_did_you_mean(arguments: list[str], meant: str, capsys: pytest.CaptureFi
 def test_completion_is_a_script_that_the_shell_takes(
     shell: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["completion", shell]) == 0
+    assert cli.main(["complete", shell]) == 0
     script = capsys.readouterr().out
     for name in cli.COMMANDS:
         assert name in script
@@ -107,7 +107,7 @@ def test_bash_completes_commands_and_choices(capsys: pytest.CaptureFixture[str])
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")
-    assert cli.main(["completion", "bash"]) == 0
+    assert cli.main(["complete", "bash"]) == 0
     script = capsys.readouterr().out + (
         "\nCOMP_WORDS=(titans-stream ale); COMP_CWORD=1; _shtab_titans_stream; "
         'echo "${COMPREPLY[@]}"'

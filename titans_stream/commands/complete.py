@@ -1,7 +1,7 @@
 """Print a script that completes commands, options and files in a shell.
 
-eval "$(titans-stream completion bash)"       # in ~/.bashrc
-titans-stream completion zsh > ~/.zfunc/_titans-stream
+eval "$(titans-stream complete bash)"       # in ~/.bashrc
+titans-stream complete zsh > ~/.zfunc/_titans-stream
 """
 
 from __future__ import annotations
