@@ -203,7 +203,7 @@ class Alert:
     onset: str
     timestamp: str
     peak_timestamp: str
-    value: float
+    value: float | None
     expected: float | None
     lower: float | None
     upper: float | None

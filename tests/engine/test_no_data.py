@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import DAY, SECOND
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.records import Alert, Readings
+from titans_stream.stream.encoding import encode_alert
 from titans_stream.times import parse_timestamp
 
 START = parse_timestamp("2026-01-01")
@@ -59,7 +61,8 @@ def test_a_lone_series_that_was_silent_is_told_when_it_is_back() -> None:
     assert "no reading for 35 min, 7 times the interval of 5 min; the last one was of 2026-01-01T" \
         "16:35:00Z" in opened.explanation  # fmt: skip
     assert resolved.explanation.endswith("readings come again")
-    assert np.isnan(opened.value)
+    assert opened.value is None
+    assert msgspec.json.decode(encode_alert(opened).value, type=Alert) == opened, "readers take it"
     assert (opened.duration_s, opened.source.offset) == (600.0, 200)
     assert not feed(made(no_data_after="never"), rows)
 

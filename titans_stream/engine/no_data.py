@@ -181,7 +181,7 @@ class NoData:
             onset=format_timestamp(event.since),
             timestamp=format_timestamp(time),
             peak_timestamp=format_timestamp(event.since),
-            value=math.nan,
+            value=None,
             expected=None,
             lower=None,
             upper=None,
