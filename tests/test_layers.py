@@ -22,6 +22,7 @@ BASE = {
     "jit_cuda",
     "calendar_features",
     "__init__",
+    "__version__",
     "synthetic",
     "whole_files",
 }
@@ -72,6 +73,13 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
     },
     "evaluation": {"memory", "detection", "forecasting", "engine", "stream", "files", "config"},
+    "web": {
+        "detection",
+        "engine",
+        "stream",
+        "config",
+        "ops",
+    },
     "ops": {
         "memory",
         "detection",

@@ -33,6 +33,7 @@ COMMANDS = {
     "models": "list, compare, promote and roll back registered models",
     "jobs": "list a connector's jobs, run one, or run them when they are due",
     "evaluate": "measure detector and forecaster on data sets",
+    "ui": "serve a page and an API about a connector",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
     "complete": "print a script that completes these commands in a shell",

@@ -123,6 +123,10 @@ class LocalSnapshots:
         """The offsets at which there are snapshots, in order."""
         return self._offsets(topic, partition)
 
+    def path(self, topic: str, partition: int, offset: int) -> Path:
+        """Where the snapshot at an offset is."""
+        return self._folder(topic, partition) / f"{offset}{_SUFFIX}"
+
     def topics(self) -> list[str]:
         """The topics of which there are snapshots."""
         return sorted(unquote(folder.name) for folder in self._root.glob("*"))
@@ -138,7 +142,8 @@ class LocalSnapshots:
                 self._offsets(topic, int(folder.name))[-1:] if folder.name.isdecimal() else ()
             ):
                 try:
-                    with safe_open(folder / f"{offset}{_SUFFIX}", framework="numpy") as file:
+                    file_path = self.path(topic, int(folder.name), offset)
+                    with safe_open(file_path, framework="numpy") as file:
                         found[int(folder.name)] = file.metadata() or {}
                 except (OSError, SafetensorError):
                     continue

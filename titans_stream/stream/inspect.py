@@ -100,6 +100,27 @@ def inspect_connector(
     return Inspection(clients.servers, topics, partitions, tuple(reports))
 
 
+def input_partitions(clients: KafkaClients, input: InputConfig) -> tuple[PartitionReport, ...]:
+    """How far the group has read the partitions of an input that are there; joins no group."""
+    topics = input.subscription.names or filter(input.subscription.has, clients.topic_names())
+    found = clients.topics(topics)
+    names = [
+        TopicPartition(topic, partition)
+        for topic, info in found.items()
+        if info is not None
+        for partition in info.partitions
+    ]
+    if not names:
+        return ()
+    consumer = clients.consumer(input.group_id or None)
+    try:
+        with translated("lag"):
+            consumer.assign(names)
+            return _partitions(consumer, names, bool(input.group_id))
+    finally:
+        consumer.close(False, 1_000)
+
+
 def _with_warm_up(
     partitions: tuple[PartitionReport, ...], starts: Starts
 ) -> tuple[PartitionReport, ...]:

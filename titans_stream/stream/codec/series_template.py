@@ -32,9 +32,9 @@ class SeriesTemplate:
             raise ValueError(f"the template of the {what} id is empty")
         self.text = text
         self._what = what
-        self._parts = [self._part(token) for token in _TOKEN.finditer(text)]
+        self.parts = [self._part(token) for token in _TOKEN.finditer(text)]
         self.fields: tuple[Path, ...] = tuple(
-            dict.fromkeys(part for kind, part in self._parts if kind == "field")
+            dict.fromkeys(part for kind, part in self.parts if kind == "field")
         )
         """The field paths that the template names, each once."""
 
@@ -52,7 +52,7 @@ class SeriesTemplate:
 
     def uses(self, name: str) -> bool:
         """Whether the template names `{key}`, `{topic}`, `{partition}` or `{value_name}`."""
-        return ("special", name) in self._parts
+        return ("special", name) in self.parts
 
     def render(self, field: Callable[[Path], object], special: Callable[[str], str]) -> str:
         """The id that one reading has.
@@ -62,7 +62,7 @@ class SeriesTemplate:
         longer than MAX_SERIES_BYTES.
         """
         texts = []
-        for kind, part in self._parts:
+        for kind, part in self.parts:
             if kind == "field":
                 texts.append(_field_text(part, field(part), self._what))
             else:

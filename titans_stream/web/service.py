@@ -1,0 +1,97 @@
+"""The page's parts put together, behind HTTP and MCP alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from titans_stream.config import Connector
+from titans_stream.engine.model import Model
+from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.web.control import Control, NoControl
+from titans_stream.web.health import LagWatch, snapshots
+from titans_stream.web.models import VerdictRequest
+from titans_stream.web.reader import Reach, Reader
+from titans_stream.web.store import Limits, Store
+from titans_stream.web.trials import Trials
+from titans_stream.web.views import Views
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much is read and kept."""
+
+    limits: Limits = field(default_factory=Limits)
+    reach: Reach = field(default_factory=Reach)
+
+
+class Service:
+    """Reads a connector's output and answers questions about it, between `start` and `stop`."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        clients: KafkaClients,
+        load_model: Callable[[], Model],
+        options: Options | None = None,
+        control: Control | None = None,
+    ) -> None:
+        options = options or Options()
+        self._connector = connector
+        self._control = control or NoControl()
+        self.store = Store(connector, options.limits)
+        self.reader = Reader(clients, connector.output, self.store, options.reach)
+        self.views = Views(self.store, self.reader.progress, self._control.topic)
+        self.trials = Trials(self.store, self.views, load_model)
+        self._lag = LagWatch(clients, connector)
+        self._snapshots = LocalSnapshots(connector.state.path, connector.input.group_id)
+        self._process = psutil.Process()
+
+    def start(self) -> None:
+        """Begin to read."""
+        self.reader.start()
+        self._lag.start()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self.reader.stop()
+        self._lag.stop()
+
+    def health(self) -> dict[str, Any]:
+        """How the worker does, as far as can be seen from outside."""
+        problem = ""
+        try:
+            found = snapshots(self._snapshots, self._connector)
+            if not found:
+                problem = f"no snapshots of this connector in {self._connector.state.path}"
+        except OSError as error:
+            found, problem = [], f"{self._connector.state.path}: {error.strerror or error}"
+        return {
+            "status": self.views.status(),
+            "lag": self._lag.view(),
+            "lag_problem": self._lag.problem,
+            "snapshots": found,
+            "snapshots_problem": problem,
+            **self.views.budget(),
+            "page_bytes": self._process.memory_info().rss,
+        }
+
+    def say(self, alert_id: str, request: VerdictRequest, author: str) -> dict[str, Any]:
+        """Send what a person says of an alert to the worker.
+
+        NotFoundError for an unknown alert, NoControlTopicError where nothing can be said,
+        ValueError for a verdict that lacks something.
+        """
+        with self.store.reading():
+            alert = self.views.episode(alert_id).alert
+        self._control.send(alert, request, author)
+        self.store.set_verdict(alert_id, request.verdict)
+        return {
+            "alert_id": alert_id,
+            "verdict": request.verdict,
+            "topic": self._control.topic or "",
+        }

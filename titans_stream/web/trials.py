@@ -1,0 +1,157 @@
+"""Answers of the API that run the engine: what if the rules were others, and scores of readings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+import yaml
+
+from titans_stream.detection.rules import AlertConfig, ResolvedRule, SeriesRule, resolve_rule
+from titans_stream.engine.model import Model
+from titans_stream.records import Alert, Readings, Status
+from titans_stream.times import format_timestamp, format_timestamps
+from titans_stream.web.models import RuleChange, ScoreRequest, WhatIfRequest
+from titans_stream.web.store import Store
+from titans_stream.web.trial import (
+    MOST_READINGS,
+    Course,
+    Outcome,
+    exactly,
+    run,
+    run_courses,
+    with_rule,
+)
+from titans_stream.web.views import NotFoundError, Views, numbers
+
+_LABELS = {int(status): status.label for status in Status}
+
+
+class Trials:
+    """Runs the engine with a connector's settings; the model is loaded when it is first needed."""
+
+    def __init__(self, store: Store, views: Views, load: Callable[[], Model]) -> None:
+        self._store = store
+        self._views = views
+        self._load = load
+        self._model: Model | None = None
+        self._loading = threading.Lock()
+
+    def what_if(self, request: WhatIfRequest) -> dict[str, Any]:
+        """The kept history of a series or group under the present rules and changed ones.
+
+        NotFoundError where nothing is kept; ValueError where nothing is changed.
+        """
+        change = request.rule.model_dump(exclude_none=True)
+        if not change:
+            raise ValueError("rule: name at least one setting to try")
+        name = request.series_id
+        courses, group = self._courses(name)
+        connector, model = self._store.connector, self._get_model()
+        rule = SeriesRule(series=exactly(name), **change)
+        after = with_rule(connector.alerts, rule)
+        times = [one.time for one in courses]
+        return {
+            "series_id": name,
+            "members": [] if group is None else [one.series for one in courses],
+            "begin": format_timestamp(int(min(time[0] for time in times))),
+            "end": format_timestamp(int(max(time[-1] for time in times))),
+            "readings": sum(map(len, times)),
+            "before": _trial(run_courses(connector, model, courses, group), connector.alerts, name),
+            "after": _trial(run_courses(connector, model, courses, group, after), after, name),
+            "yaml": rule_yaml(rule, request.rule),
+        }
+
+    def score(self, request: ScoreRequest) -> dict[str, Any]:
+        """Readings scored by a fresh engine with the connector's settings."""
+        given = request.readings
+        grouped = any(one.group is not None for one in given)
+        if grouped and not all(one.group is not None for one in given):
+            raise ValueError("readings: either all name a group or none")
+        readings = Readings(
+            [one.series for one in given],
+            np.array([one.timestamp for one in given], np.int64),
+            np.array([np.nan if one.value is None else one.value for one in given]),
+            np.zeros(len(given), np.int32),
+            np.arange(len(given), dtype=np.int64),
+            [one.group or "" for one in given] if grouped else None,
+        )
+        outcome = run(self._store.connector, self._get_model(), readings)
+        scores = outcome.scores
+        return {
+            "series": scores.series,
+            "timestamp": format_timestamps(scores.timestamp),
+            "status": [_LABELS[status] for status in scores.status.tolist()],
+            **{
+                name: numbers(getattr(scores, name))
+                for name in (
+                    "value", "score", "surprise", "p_value", "rarity", "expected", "lower", "upper",
+                )
+            },
+            "alert": scores.alert.tolist(),
+            "alerts": orjson.loads(orjson.dumps(outcome.alerts)),
+        }  # fmt: skip
+
+    def _get_model(self) -> Model:
+        with self._loading:
+            if self._model is None:
+                self._model = self._load()
+            return self._model
+
+    def _courses(self, name: str) -> tuple[list[Course], str | None]:
+        """What is kept of a series; of a group, or of a channel's group, of all channels."""
+        store = self._store
+        with store.reading():
+            group = store.membership.group_of(name)
+            members = self._views.members(name)
+            if group is not None and not members:
+                raise ValueError(f"{name!r} is judged with its group: try rules of {group!r}")
+            names = members or [name]
+            each = max(1, MOST_READINGS // len(names))
+            courses = []
+            for one in names:
+                number = store.catalogue.number(one)
+                if number is None:
+                    continue
+                rows = store.history.of(number, each)
+                if len(rows):
+                    courses.append(Course(one, rows["time"].copy(), rows["value"].copy()))
+        if not courses:
+            raise NotFoundError(f"no readings of {name!r} are kept (is output.scores set?)")
+        return courses, name if members else None
+
+
+def rule_yaml(rule: SeriesRule, change: RuleChange) -> str:
+    """The rule as it stands in a connector, under `alerts`."""
+    settings = {"series": rule.series, **change.model_dump(exclude_none=True)}
+    text = yaml.safe_dump(
+        {"alerts": {"rules": [settings]}}, sort_keys=False, allow_unicode=True, width=1_000
+    )
+    return f"# Append this rule to the connector's: later ones override earlier ones.\n{text}"
+
+
+def _trial(outcome: Outcome, alerts: AlertConfig, name: str) -> dict[str, Any]:
+    rule = resolve_rule(alerts, name)
+    return {
+        "budget_per_day": rule.false_alarms_per_day,
+        "direction": rule.direction,
+        "min_deviation": rule.min_deviation,
+        "min_deviation_ratio": rule.min_deviation_ratio,
+        "episodes": [_episode(one, rule) for one in outcome.episodes],
+    }
+
+
+def _episode(alert: Alert, rule: ResolvedRule) -> dict[str, Any]:
+    rate = alert.rate_per_day
+    return {
+        "series_id": alert.series_id,
+        "onset": alert.onset,
+        "end": alert.timestamp,
+        "severity": alert.severity,
+        "status": alert.status,
+        "over": rule.false_alarms_per_day / rate if rate else None,
+        "explanation": alert.explanation,
+    }
