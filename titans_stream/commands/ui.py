@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from titans_stream.web.service import Service
 
 TOKEN_VARIABLE = "TITANS_UI_TOKEN"  # noqa: S105 - the name of a variable
+PATIENCE = 10.0
+"""Seconds after which a broker that does not answer is named; it is asked again."""
 _EXTRA = "the page needs more packages: pip install 'titans-stream[ui]'"
 
 
@@ -91,6 +93,7 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    from titans_stream.commands.signals import terminated_by_signal
     from titans_stream.config import load_connector
 
     connector = load_connector(args.connector)
@@ -107,15 +110,20 @@ def run(args: argparse.Namespace) -> int:
         if connector.output.scores is None:
             say("note: output.scores is not set: the page shows alerts, but no values and bands")
 
-    try:
-        serve(service, access, args.port, ready)
-    except OSError as error:
-        raise ValueError(f"--port {args.port}: {error.strerror or error}") from error
+    with terminated_by_signal():
+        try:
+            serve(service, access, args.port, ready)
+        except KeyboardInterrupt:
+            return 0
+        except OSError as error:
+            raise ValueError(f"--port {args.port}: {error.strerror or error}") from error
     return 0
 
 
 def build_service(args: argparse.Namespace, connector: Connector) -> Service:
     """The service that the arguments and the connector describe."""
+    import threading
+
     from titans_stream.durations import parse_duration
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
@@ -138,14 +146,16 @@ def build_service(args: argparse.Namespace, connector: Connector) -> Service:
         compile_kernels(model, connector.engine.device, connector.input.group is not None)
         return model
 
+    stopping = threading.Event()
     return Service(
         connector,
-        KafkaClients(connector.kafka, patience=10.0),
+        KafkaClients(connector.kafka, patience=PATIENCE, stop=stopping),
         load,
         Options(
             Limits(readings=args.keep_all, readings_of_series=args.keep),
             Reach(spans["alerts_since"], spans["since"]),
         ),
+        stopping=stopping,
     )
 
 

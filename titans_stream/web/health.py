@@ -22,12 +22,12 @@ _EVERY = 10.0
 
 
 class LagWatch:
-    """A thread that asks now and then how far the worker's group has come."""
+    """A thread that asks how far the worker's group has come, until `stop` is set."""
 
-    def __init__(self, clients: KafkaClients, connector: Connector) -> None:
+    def __init__(self, clients: KafkaClients, connector: Connector, stop: threading.Event) -> None:
         self._clients = clients
         self._input = connector.input
-        self._stop = threading.Event()
+        self._stop = stop
         self._thread = threading.Thread(target=self._run, name="page-lag", daemon=True)
         self.problem = "not asked yet"
         self.partitions: tuple[PartitionReport, ...] = ()
@@ -36,9 +36,8 @@ class LagWatch:
         """Begin to ask."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
+    def join(self) -> None:
+        """Wait for the end, after `stop` was set."""
         self._thread.join(10.0)
 
     def view(self) -> list[dict[str, Any]]:

@@ -56,19 +56,24 @@ class Progress:
 
 
 class Reader:
-    """A thread that reads alerts first, then scores and forecasts, until it is stopped.
+    """A thread that reads alerts first, then scores and forecasts, until `stop` is set.
 
     A topic that does not exist yet and a broker that does not answer are waited for.
     """
 
     def __init__(
-        self, clients: KafkaClients, output: OutputConfig, store: Store, reach: Reach | None = None
+        self,
+        clients: KafkaClients,
+        output: OutputConfig,
+        store: Store,
+        reach: Reach,
+        stop: threading.Event,
     ) -> None:
         self._clients = clients
         self._output = output
         self._store = store
-        self._reach = reach or Reach()
-        self._stop = threading.Event()
+        self._reach = reach
+        self._stop = stop
         self._thread = threading.Thread(target=self._run, name="page-reader", daemon=True)
         self._alerts = msgspec.json.Decoder(Alert)
         self._positions: dict[TopicPartition, int] = {}
@@ -78,9 +83,8 @@ class Reader:
         """Begin to read."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
+    def join(self) -> None:
+        """Wait for the end, after `stop` was set."""
         self._thread.join(10.0)
 
     def _run(self) -> None:
@@ -128,6 +132,7 @@ class Reader:
         begins = consumer.beginning_offsets(names, ANSWER_MS)
         ends = consumer.end_offsets(names, ANSWER_MS)
         now = time.time_ns()
+        behind: dict[str, int] = {}
         for name in names:
             start = self._positions.get(name)
             if start is None or not begins[name] <= start <= ends[name]:
@@ -136,7 +141,8 @@ class Reader:
                 start = offset_at(consumer, name, since, ends[name], ANSWER_MS)
                 start = max(start, begins[name])
             consumer.seek(name, start)
-        self.progress.behind = {}
+            behind[name.topic] = behind.get(name.topic, 0) + ends[name] - start
+        self.progress.behind = behind
 
     def _follow(self, consumer: Consumer, names: list[TopicPartition]) -> bool:
         """Read on until the end of the thread (True) or until topics have new partitions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,10 @@ class Options:
 
 
 class Service:
-    """Reads a connector's output and answers questions about it, between `start` and `stop`."""
+    """Reads a connector's output and answers questions about it, between `start` and `stop`.
+
+    `clients` end their waiting for Kafka with `stopping`.
+    """
 
     def __init__(
         self,
@@ -39,15 +43,17 @@ class Service:
         load_model: Callable[[], Model],
         options: Options | None = None,
         control: Control | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         options = options or Options()
+        self._stopping = stop = stopping or threading.Event()
         self._connector = connector
         self._control = control or NoControl()
         self.store = Store(connector, options.limits)
-        self.reader = Reader(clients, connector.output, self.store, options.reach)
+        self.reader = Reader(clients, connector.output, self.store, options.reach, stop)
         self.views = Views(self.store, self.reader.progress, self._control.topic)
         self.trials = Trials(self.store, self.views, load_model)
-        self._lag = LagWatch(clients, connector)
+        self._lag = LagWatch(clients, connector, stop)
         self._snapshots = LocalSnapshots(connector.state.path, connector.input.group_id)
         self._process = psutil.Process()
 
@@ -58,8 +64,9 @@ class Service:
 
     def stop(self) -> None:
         """End the threads."""
-        self.reader.stop()
-        self._lag.stop()
+        self._stopping.set()
+        self.reader.join()
+        self._lag.join()
 
     def health(self) -> dict[str, Any]:
         """How the worker does, as far as can be seen from outside."""
