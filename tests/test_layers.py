@@ -22,7 +22,6 @@ BASE = {
     "jit_cuda",
     "calendar_features",
     "__init__",
-    "__version__",
     "synthetic",
     "whole_files",
 }

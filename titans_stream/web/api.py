@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from titans_stream import __version__
+import titans_stream
 from titans_stream.web import models
 from titans_stream.web.catalogue import STATES, Sort
 from titans_stream.web.control import NoControlTopicError
@@ -51,7 +51,7 @@ def build_api(service: Service, events: Events) -> FastAPI:
     """The application with all routes of the API."""
     app = FastAPI(
         title="titans-stream",
-        version=__version__,
+        version=titans_stream.__version__,
         summary="Alerts, series and forecasts of one connector",
         description=models.__doc__ or "",
         docs_url=None,

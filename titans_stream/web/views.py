@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream import __version__
+import titans_stream
 from titans_stream.detection.rules import resolve_rule
 from titans_stream.durations import DAY, SECOND
 from titans_stream.records import Alert, Float64, Forecast, Int64, Records
@@ -48,7 +48,7 @@ class Views:
             episodes, model = store.episodes.all(), store.model
             return {
                 "connector": store.connector.name,
-                "version": __version__,
+                "version": titans_stream.__version__,
                 "topics": {
                     "input": store.connector.input.subscription.text,
                     **{
