@@ -157,6 +157,8 @@ def test_what_if_is_what_the_engine_would_have_alerted(site: Site) -> None:
     after = [(e["onset"], e["severity"]) for e in found["after"]["episodes"]]
     assert after == expected_episodes(changed, course())
     assert len(after) < len(before)
+    changes = [e["change"] for e in found["before"]["episodes"] + found["after"]["episodes"]]
+    assert changes.count("stays") % 2 == 0 and changes.count("gone") >= len(before) - len(after)
 
 
 def test_the_yaml_of_what_if_is_the_rule(site: Site, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from tests.web.samples import MINUTE, MODEL, START, alert, connector, later, scores, service
-from titans_stream.records import Status
+from titans_stream.records import Alert, Status
 from titans_stream.stream.settings import InputConfig
 from titans_stream.web.episodes import MOST_MESSAGES, Episodes
 from titans_stream.web.membership import Membership
 from titans_stream.web.store import Store
+from titans_stream.web.trials import pairs
 from titans_stream.web.views import NotFoundError
 
 
@@ -251,3 +252,19 @@ def test_the_budget_counts_what_it_accepts_and_what_opened(tmp_path: Path) -> No
     one.store.take_alert(alert("1", "a", 500))
     one.store.take_alert(alert("silence", "b", 500, reason="no_data", rate_per_day=None))
     assert one.views.budget() == {"period_days": 2.0, "alerts_due": 2.0, "alerts_opened": 1}
+
+
+def test_episodes_of_two_runs_are_paired_once_and_by_what_they_are() -> None:
+    def lasting(name: str, series: str, begin: float, minutes: float, **fields: object) -> Alert:
+        return later(alert(name, series, begin, **fields), minutes, status="resolved")
+
+    before = [lasting("1", "a", 0, 10), lasting("2", "a", 20, 10), lasting("3", "b", 0, 10)]
+    after = [
+        lasting("4", "a", 5, 20),  # overlaps two, is one of them
+        lasting("5", "b", 5, 1, reason="no_data"),
+        lasting("6", "b", 10, 5),
+        lasting("7", "b", 10, 5),
+    ]
+    found = pairs(before, after)
+    assert [id(one) in found for one in before] == [True, False, True]
+    assert [id(one) in found for one in after] == [True, False, True, False]

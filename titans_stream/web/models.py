@@ -190,15 +190,20 @@ class WhatIfRequest(_Taken):
 
 
 class TrialEpisode(BaseModel):
-    """An episode of a run beside the stream."""
+    """An episode of a run beside the stream.
+
+    `change` sets one run beside the other: stays (the other has one that overlaps), gone or new.
+    """
 
     series_id: str
     onset: str
     end: str
+    reason: str
     severity: str
     status: str
     over: float | None
     explanation: str
+    change: Literal["stays", "gone", "new"]
 
 
 class Trial(BaseModel):

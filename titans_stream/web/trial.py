@@ -13,6 +13,7 @@ from titans_stream.detection.rules import AlertConfig, SeriesRule
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.model import Model
 from titans_stream.records import Alert, Float64, Int64, Readings, Scores, concatenate
+from titans_stream.times import parse_timestamp
 
 MOST_READINGS = 50_000
 """Readings of one run; more are refused."""
@@ -41,7 +42,9 @@ class Outcome:
     def episodes(self) -> list[Alert]:
         """The last message of each episode, by onset."""
         last = {alert.alert_id: alert for alert in self.alerts}
-        return sorted(last.values(), key=lambda alert: (alert.onset, alert.series_id))
+        return sorted(
+            last.values(), key=lambda alert: (parse_timestamp(alert.onset), alert.series_id)
+        )
 
 
 def run_courses(

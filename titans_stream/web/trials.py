@@ -13,7 +13,7 @@ import yaml
 from titans_stream.detection.rules import AlertConfig, ResolvedRule, SeriesRule, resolve_rule
 from titans_stream.engine.model import Model
 from titans_stream.records import Alert, Readings, Status
-from titans_stream.times import format_timestamp, format_timestamps
+from titans_stream.times import format_timestamp, format_timestamps, parse_timestamp
 from titans_stream.web.models import RuleChange, ScoreRequest, WhatIfRequest
 from titans_stream.web.store import Store
 from titans_stream.web.trial import (
@@ -54,14 +54,17 @@ class Trials:
         rule = SeriesRule(series=exactly(name), **change)
         after = with_rule(connector.alerts, rule)
         times = [one.time for one in courses]
+        now = run_courses(connector, model, courses, group)
+        then = run_courses(connector, model, courses, group, after)
+        stays = pairs(now.episodes, then.episodes)
         return {
             "series_id": name,
             "members": [] if group is None else [one.series for one in courses],
             "begin": format_timestamp(int(min(time[0] for time in times))),
             "end": format_timestamp(int(max(time[-1] for time in times))),
             "readings": sum(map(len, times)),
-            "before": _trial(run_courses(connector, model, courses, group), connector.alerts, name),
-            "after": _trial(run_courses(connector, model, courses, group, after), after, name),
+            "before": _trial(now, connector.alerts, name, stays, "gone"),
+            "after": _trial(then, after, name, stays, "new"),
             "yaml": rule_yaml(rule, request.rule),
         }
 
@@ -133,14 +136,44 @@ def rule_yaml(rule: SeriesRule, change: RuleChange) -> str:
     return f"# Append this rule to the connector's: later ones override earlier ones.\n{text}"
 
 
-def _trial(outcome: Outcome, alerts: AlertConfig, name: str) -> dict[str, Any]:
+def pairs(before: list[Alert], after: list[Alert]) -> set[int]:
+    """Which episodes of two runs are in both, by `id`: those of a series that overlap, each once.
+
+    A silence and a surprise are never the same.
+    """
+    found: set[int] = set()
+    left = list(before)
+    for one in after:
+        for other in left:
+            same = one.series_id == other.series_id
+            silent = "no_data" in (one.reason, other.reason)
+            if same and (not silent or one.reason == other.reason) and _overlap(one, other):
+                found |= {id(one), id(other)}
+                left.remove(other)
+                break
+    return found
+
+
+def _overlap(one: Alert, other: Alert) -> bool:
+    begins, ends = ([parse_timestamp(t) for t in times] for times in (
+        (one.onset, other.onset), (one.timestamp, other.timestamp)
+    ))  # fmt: skip
+    return max(begins) <= min(ends)
+
+
+def _trial(
+    outcome: Outcome, alerts: AlertConfig, name: str, stays: set[int], otherwise: str
+) -> dict[str, Any]:
     rule = resolve_rule(alerts, name)
     return {
         "budget_per_day": rule.false_alarms_per_day,
         "direction": rule.direction,
         "min_deviation": rule.min_deviation,
         "min_deviation_ratio": rule.min_deviation_ratio,
-        "episodes": [_episode(one, rule) for one in outcome.episodes],
+        "episodes": [
+            _episode(one, rule) | {"change": "stays" if id(one) in stays else otherwise}
+            for one in outcome.episodes
+        ],
     }
 
 
@@ -150,6 +183,7 @@ def _episode(alert: Alert, rule: ResolvedRule) -> dict[str, Any]:
         "series_id": alert.series_id,
         "onset": alert.onset,
         "end": alert.timestamp,
+        "reason": alert.reason,
         "severity": alert.severity,
         "status": alert.status,
         "over": rule.false_alarms_per_day / rate if rate else None,

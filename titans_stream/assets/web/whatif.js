@@ -45,19 +45,17 @@ export function whatIf(root, id, readings, page, mark) {
 
   function draw(found) {
     const { before, after } = found;
-    const same = (a, b) => a.series_id === b.series_id && Date.parse(a.onset) <= Date.parse(b.end) && Date.parse(b.onset) <= Date.parse(a.end);
-    const kept = after.episodes.filter((one) => before.episodes.some((other) => same(one, other)));
-    const gone = before.episodes.filter((one) => !after.episodes.some((other) => same(one, other)));
-    const fresh = after.episodes.filter((one) => !kept.includes(one));
-    const rows = [...kept.map((e) => [e, "stays"]), ...gone.map((e) => [e, "gone"]), ...fresh.map((e) => [e, "new"])].sort(([a], [b]) => (a.onset < b.onset ? 1 : -1));
+    const of = (change, episodes) => episodes.filter((one) => one.change === change);
+    const [stay, gone, fresh] = [of("stays", after.episodes), of("gone", before.episodes), of("new", after.episodes)];
+    const rows = [...stay, ...gone, ...fresh].sort((a, b) => Date.parse(b.onset) - Date.parse(a.onset));
     mark([{ colour: "--muted", episodes: before.episodes }, { colour: "--accent", episodes: after.episodes }]);
     show(answer, 
       h("p", { class: "result" }, h("strong", {}, count(before.episodes.length)), ` alerts with the present rules, `, h("strong", {}, count(after.episodes.length)),
-        ` with these: ${count(kept.length)} stay, ${count(gone.length)} gone, ${count(fresh.length)} new · ${count(found.readings)} readings, ${when(found.begin, true)} to ${when(found.end, true)}`),
+        ` with these: ${count(stay.length)} stay, ${count(gone.length)} gone, ${count(fresh.length)} new · ${count(found.readings)} readings, ${when(found.begin, true)} to ${when(found.end, true)}`),
       h("p", { class: "legend" }, h("span", { class: "lane now" }), " present rules ", h("span", { class: "lane then" }), " these rules, at the lower edge of the chart"),
       rows.length ? h("div", { class: "scroll" }, h("table", {},
         h("thead", {}, h("tr", {}, ["", "Onset", "Lasted", "Over", "What happened"].map((text) => h("th", { scope: "col" }, text || h("span", { class: "hidden" }, "Change"))))),
-        h("tbody", {}, rows.map(([e, what]) => h("tr", { class: what }, h("td", { class: "nowrap" }, chip(e.severity, what)), h("td", { class: "nowrap" }, when(e.onset, true)),
+        h("tbody", {}, rows.map((e) => h("tr", { class: e.change }, h("td", { class: "nowrap" }, chip(e.severity, e.change)), h("td", { class: "nowrap" }, when(e.onset, true)),
           h("td", { class: "nowrap" }, span((Date.parse(e.end) - Date.parse(e.onset)) / 1000)), h("td", {}, times(e.over)), h("td", {}, e.explanation)))))) : "",
       h("h3", {}, "In the connector"), h("pre", { tabindex: 0 }, found.yaml),
       h("button", { type: "button", onclick: () => save(found.yaml) }, "Download the YAML"));
