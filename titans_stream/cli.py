@@ -34,6 +34,7 @@ COMMANDS = {
     "jobs": "list a connector's jobs, run one, or run them when they are due",
     "evaluate": "measure detector and forecaster on data sets",
     "ui": "serve a page and an API about a connector",
+    "mcp": "serve the same to assistants: the Model Context Protocol",
     "health": "say whether the worker gets on, for container health checks",
     "broker": "run the embedded development broker alone",
     "complete": "print a script that completes these commands in a shell",
