@@ -338,7 +338,7 @@ def test_replay_run_alerts_equals_score(tmp_path: Path, capsys: pytest.CaptureFi
         assert len(capsys.readouterr().out.splitlines()) == len(alerts) + 1
 
     arguments = ["--timestamp", "ts", "--series", "sensor", "--connector", str(path), "--quiet"]
-    assert cli.main(["score", str(data), "--out", str(out), *arguments]) == 0
+    assert cli.main(["score", str(data), "--out", str(out), "--digits", "all", *arguments]) == 0
     with out.open(encoding="utf-8", newline="") as file:
         rows = {(row["series_id"], row["timestamp"]): row for row in csv.DictReader(file)}
     assert len(rows) == sum(map(len, frames)) == 3 * ROWS

@@ -131,7 +131,7 @@ def test_scores_and_forecasts_hold_no_formulas_and_their_numbers_stay() -> None:
         **fields,
     )
     out = io.StringIO()
-    csv_output.ScoreWriter(out).write(scores, None)
+    csv_output.ScoreWriter(out).write(scores, None, [""], [""])
     (row,) = csv.DictReader(io.StringIO(out.getvalue()))
     assert (row["series_id"], row["value"], row["lower"]) == ("'=1+1", "-1.5", "-1.5")
     assert csv_text(row["series_id"]) == "=1+1"

@@ -47,7 +47,8 @@ def write(path: Path, header: list[str], rows: list[list[object]], delimiter: st
 
 def run_score(path: Path, *arguments: str, code: int = 0) -> list[dict[str, str]]:
     out = path.with_suffix(".scores")
-    assert cli.main(["score", str(path), "--out", str(out), "--quiet", *arguments]) == code
+    exact = ("--quiet", "--digits", "all")
+    assert cli.main(["score", str(path), "--out", str(out), *exact, *arguments]) == code
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -253,7 +254,7 @@ def test_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     assert cli.main(["score", str(path), "--out", "-", "--quiet"]) == 0
-    assert out.getvalue() == ",".join(SCORE_COLUMNS) + "\n1,v,1.5,0.0,,,,,,0,0,warming_up\n"
+    assert out.getvalue() == ",".join(SCORE_COLUMNS) + "\n1,v,1.5,0,,,,,,0,0,warming_up,,,\n"
 
 
 def test_summary_names_alerts_and_counts(

@@ -28,6 +28,9 @@ SCORE_COLUMNS = (
     "alert",
     "onset",
     "status",
+    "rarity",
+    "severity",
+    "cause",
 )
 FORECAST_COLUMNS = ("series_id", "origin", "timestamp", "step", "median")
 _LABELS = {int(status): status.label for status in Status}
@@ -36,20 +39,27 @@ _LABELS = {int(status): status.label for status in Status}
 class ScoreWriter:
     """Writes scores to an open text file, the header first, then in input order a row per value.
 
-    Numbers have as many digits as a float64 needs to be read back the same; NaN is empty.
+    Values have as many digits as a float64 needs to be read back the same, computed numbers
+    `digits` significant ones (None: as many); NaN is empty.
     """
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, digits: int | None = None) -> None:
+        self._digits = digits
         self._writer = csv.writer(out, lineterminator="\n")
         self._writer.writerow(SCORE_COLUMNS)
 
-    def write(self, scores: Scores, row_numbers: Sequence[int] | None) -> None:
+    def write(
+        self,
+        scores: Scores,
+        row_numbers: Sequence[int] | None,
+        severity: Sequence[str],
+        cause: Sequence[str],
+    ) -> None:
         """Write N rows. `row_numbers` [N] stand for the timestamps of a file without times."""
         times: Iterable[object] = row_numbers or format_timestamps(scores.timestamp)
         numbers = (
-            _texts(column)
+            _texts(column, self._digits)
             for column in (
-                scores.value,
                 scores.score,
                 scores.p_value,
                 scores.surprise,
@@ -62,17 +72,23 @@ class ScoreWriter:
             zip(
                 times,
                 map(csv_cell, scores.series),
+                _texts(scores.value),
                 *numbers,
                 scores.alert.tolist(),
                 scores.onset.tolist(),
                 map(_LABELS.__getitem__, scores.status.tolist()),
+                _texts(scores.rarity, self._digits),
+                severity,
+                cause,
                 strict=True,
             )
         )
 
 
-def _texts(column: Float64) -> list[str]:
-    return ["" if value != value else repr(value) for value in column.tolist()]
+def _texts(column: Float64, digits: int | None = None) -> list[str]:
+    if digits is None:
+        return ["" if value != value else repr(value) for value in column.tolist()]
+    return ["" if value != value else f"{value:.{digits}g}" for value in column.tolist()]
 
 
 class ForecastWriter:

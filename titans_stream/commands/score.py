@@ -2,7 +2,9 @@
 
 Writes one row per value, in input order: timestamp, series_id, value, score (0 to 1, higher is
 stranger), p_value, surprise, expected, lower, upper, alert (1 while an episode is open), onset
-(1 on its first reading) and status (scored, warming_up, duplicate, late, missing).
+(1 on its first reading), status (scored, warming_up, duplicate, late, missing), rarity (-log10 of
+how often, per 100 readings, an episode this strange is due), and severity and cause of the episode
+that is open.
 
 Each numeric column is a series; with --series a file holds many series, one reading a row.
 Empty cells and NaN are missing values. With --connector the file is read as `replay` reads it, and
@@ -54,9 +56,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--budget", metavar="N", type=float, help="accepted false alarms per series and day"
     )
     parser.add_argument(
+        "--digits", metavar="N", type=_digits, default=6, help="significant digits of computed "
+        "numbers; all: as many as a float64 has; default 6",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plot", metavar="FILE.png", type=Path, help="draw values, bands, scores and episodes"
+    )
+    parser.add_argument(
         "--group", metavar="NAME", help="all series are channels of one asset of this name"
     )
     parser.add_argument("--quiet", action="store_true", help="print no alerts and no summary")
+
+
+def _digits(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or not 0 < int(text) <= 17:
+        raise argparse.ArgumentTypeError(f"a number from 1 to 17 or all is needed, not {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.lifecycle.loading import load_model
 
     started = time.monotonic()
-    refuse_overwriting({"--out": args.out}, [args.data, args.connector])
+    refuse_overwriting({"--out": args.out, "--plot": args.plot}, [args.data, args.connector])
     if args.group == "":
         raise ValueError("--group: a name is needed")
     connector = None if args.connector is None else load_connector(args.connector)
@@ -76,11 +93,20 @@ def run(args: argparse.Namespace) -> int:
     timed = source.timed
     model = load_model(args.model or (BASE_MODEL if connector is None else connector.model))
     scorer = FileScorer(build_engine(model, _setup(args, connector, timed)))
+    chunks = scorer.run(source.readings)
+    plot = None
+    if args.plot is not None:
+        from titans_stream.commands.score_plot import ScorePlot
+
+        plot = ScorePlot(timed)
+        chunks = plot.watch(chunks)
     with output_file(args.out) as out:
-        writer = ScoreWriter(out)
-        chunks = scorer.run(source.readings)
+        writer = ScoreWriter(out, args.digits)
         for chunk in chunks if args.quiet else _with_progress(chunks, started):
-            writer.write(chunk.scores, None if timed else chunk.row.tolist())
+            numbers = None if timed else chunk.row.tolist()
+            writer.write(chunk.scores, numbers, chunk.severity, chunk.cause)
+    if plot is not None:
+        plot.draw(args.plot)
     if not args.quiet:
         for line in source.remarks(scorer.tally.account):
             note(f"note: {line}")

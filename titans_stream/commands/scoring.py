@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,14 +13,21 @@ from titans_stream.commands.outputs import Account
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.files.csv_readings import CsvReadings
 from titans_stream.records import Alert, Int64, Results, Scores, concatenate
+from titans_stream.times import parse_timestamp
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """Scores [N] in input order, with the number of each one's row."""
+    """Scores [N] in input order, with the number of each one's row.
+
+    `severity` and `cause` [N] are those of the episode that is open, as known with that reading;
+    empty where none is.
+    """
 
     scores: Scores
     row: Int64
+    severity: list[str]
+    cause: list[str]
 
 
 @dataclass
@@ -45,6 +53,9 @@ class FileScorer:
         self._first = 0
         self._row = np.empty(0, np.int64)
         self._kept: list[Scores] = []
+        self._group: dict[str, str] = {}
+        self._told: dict[str, tuple[list[int], list[Alert]]] = {}
+        """Alerts by series or group, in order of time, with their times."""
         self.tally = Tally()
 
     def run(self, chunks: Iterable[CsvReadings]) -> Iterator[ScoredChunk]:
@@ -73,6 +84,8 @@ class FileScorer:
         if lacking > 0:
             self._row = np.concatenate((self._row, np.zeros(lacking, np.int64)))
         self._row[at] = chunk.row
+        if chunk.readings.group is not None:
+            self._group.update(zip(chunk.readings.series, chunk.readings.group, strict=True))
 
     def _done(self, results: Results) -> Iterator[ScoredChunk]:
         """Take results; those of the readings from `_first` on without a gap go on."""
@@ -87,10 +100,24 @@ class FileScorer:
         ready = int(np.sum(scores.offset[order] == self._first + np.arange(len(order))))
         self._kept = [_take(scores, order[ready:])]
         if ready:
-            chunk = ScoredChunk(_take(scores, order[:ready]), self._row[:ready])
+            done = _take(scores, order[:ready])
+            chunk = ScoredChunk(done, self._row[:ready], *self._episodes(done))
             self._first += ready
             self._row = self._row[ready:]
             yield chunk
+
+    def _episodes(self, scores: Scores) -> tuple[list[str], list[str]]:
+        """Severity and cause of the episodes that are open, by reading."""
+        severity, cause = [""] * len(scores), [""] * len(scores)
+        for i in np.flatnonzero(scores.alert).tolist():
+            series = scores.series[i]
+            times, alerts = self._told.get(self._group.get(series, series), ([], []))
+            found = bisect_right(times, int(scores.timestamp[i])) - 1
+            if found >= 0:
+                alert = alerts[found]
+                severity[i] = alert.severity
+                cause[i] = alert.what if alert.reason == "surprise" else alert.reason
+        return severity, cause
 
     def _count(self, results: Results) -> None:
         tally = self.tally
@@ -100,6 +127,9 @@ class FileScorer:
             row = int(self._row[alert.source.offset - self._first])
             tally.opened_at.setdefault(alert.alert_id, row)
             tally.episodes[alert.alert_id] = alert
+            times, alerts = self._told.setdefault(alert.series_id, ([], []))
+            times.append(parse_timestamp(alert.timestamp))
+            alerts.append(alert)
 
 
 def _take(scores: Scores, at: Int64) -> Scores:
