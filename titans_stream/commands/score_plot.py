@@ -38,7 +38,7 @@ class _Points(NamedTuple):
     severity: Int64
 
     def take(self, at: npt.NDArray[np.int64]) -> _Points:
-        return _Points(*(column[at] for column in self))
+        return _Points._make(column[at] for column in self)
 
 
 class ScorePlot:
