@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.evaluation.forecast_sets import waves, write_csv
 from titans_stream.cli import main
 from titans_stream.evaluation.forecasting_contest import (
     LEVELS,
@@ -18,6 +19,8 @@ from titans_stream.evaluation.forecasting_contest import (
     load_contest_sets,
     run_contest,
 )
+from titans_stream.evaluation.forecasting_data import resplit
+from titans_stream.evaluation.forecasting_scores import make_task
 from titans_stream.forecasting.multi.forecaster import plain_weights
 
 pytestmark = pytest.mark.timeout(1_200)
@@ -100,3 +103,16 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "seasonal naive (week)" in printed
     assert "titans-stream" in printed
+
+
+def test_most_of_a_set_is_judged_by_the_rules_of_online_forecasts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """5 % of 400 rows validate from row 80 on; windows of 2 steps begin in all rows from 100 on."""
+    write_csv(tmp_path / "waves.csv", waves(400))
+    arguments = ["evaluate", "forecasting", "--protocol", "onlinetsf", "--only-ours"]
+    assert main([*arguments, "--data", str(tmp_path / "waves.csv"), "--horizons", "2"]) == 0
+    assert "299" in capsys.readouterr().out
+    online = resplit(waves(400), (0.2, 0.05, 0.75))
+    assert (online.train_end, online.test_start) == (80, 100)
+    assert len(make_task(online, [2]).origins) == 299

@@ -42,7 +42,9 @@ CALIBRATION_BUDGETS = (*BUDGETS, 0.003)
 PROFILES = ("all", "standard", "reward_low_fp", "reward_low_fn")
 SERIES = {"calibration": 64, "pairs": 400}
 """Generated series by default: of each family, and pairs in all."""
-HORIZONS = {"windows": "96,192,336,720", "gift-eval": "48,480,720"}
+HORIZONS = {"windows": "96,192,336,720", "gift-eval": "48,480,720", "onlinetsf": "24,48,96"}
+ONLINE = "onlinetsf"
+SPLITS = {"windows": "0.7,0.1,0.2", "gift-eval": "0.7,0.1,0.2", ONLINE: "0.2,0.05,0.75"}
 MISSING = (
     "AutoETS and MSTL are left out: statsforecast is not installed "
     "(pip install 'titans-stream[evaluation]')"
@@ -92,17 +94,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="FILE.csv", type=Path, help="a set of your own: each numeric column"
     )
     group.add_argument(
-        "--split", metavar="A,B,C", default="0.7,0.1,0.2",
-        help="shares of --data to train, validate and test on; default 0.7,0.1,0.2",
+        "--split", metavar="A,B,C",
+        help="shares of --data to train, validate and test on; default 0.7,0.1,0.2, by onlinetsf's "
+        "rules .2,.05,.75",
     )  # fmt: skip
     group.add_argument(
         "--horizons", metavar="N,N,...",
-        help="steps ahead; default 96,192,336,720, by gift-eval's rules 48,480,720",
+        help="steps ahead; default 96,192,336,720, by gift-eval's rules 48,480,720, by "
+        "onlinetsf's 24,48,96",
     )  # fmt: skip
     group.add_argument(
-        "--protocol", choices=("windows", "gift-eval"), default="windows",
+        "--protocol", choices=tuple(HORIZONS), default="windows",
         help="windows: every window of the test part, z-scored; gift-eval: MASE and weighted "
-        "quantile loss of the last windows of ETTh1, ETTh2, M4 hourly or --data",
+        "quantile loss of the last windows of ETTh1, ETTh2, M4 hourly or --data; onlinetsf: as "
+        "windows, but 20:5:75 of ETTh1, ETTh2 or --data are for training, validation and test, and "
+        "all is learned from targets that have come",
     )  # fmt: skip
     group.add_argument(
         "--only-ours", action="store_true", help="leave out everything to compare with"
@@ -170,6 +176,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.horizons is None:
             args.horizons = HORIZONS[args.protocol]
         _horizons(args.horizons)
+        args.split = args.split or SPLITS[args.protocol]
     if args.starts < 1:
         raise ValueError("--starts: at least 1 is needed")
     if args.series is not None and args.series < 1:
@@ -350,14 +357,25 @@ def _contest(
 
 
 def _sets(args: argparse.Namespace) -> dict[str, ForecastSet]:
-    from titans_stream.evaluation.forecasting_data import load_forecast_sets, load_wide_csv
+    from titans_stream.evaluation.forecasting_data import (
+        HOURLY,
+        load_forecast_sets,
+        load_wide_csv,
+        resplit,
+    )
 
-    if args.data is None:
-        return load_forecast_sets(args.root)
     try:
         split = [float(share) for share in args.split.split(",")]
     except ValueError:
         raise ValueError(f"--split: shares such as 0.7,0.1,0.2, not {args.split!r}") from None
+    if args.data is None:
+        sets = load_forecast_sets(args.root)
+        if args.protocol != ONLINE:
+            return sets
+        hourly = {name: resplit(one, split) for name, one in sets.items() if name in HOURLY}
+        if not hourly:
+            raise ValueError(f"root: neither of {', '.join(HOURLY)} under {args.root}")
+        return hourly
     one = load_wide_csv(args.data, split)
     return {one.name: one}
 

@@ -6,7 +6,7 @@ T is the number of rows, D of series, H of steps ahead, B of origins in a block.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,8 @@ SPLIT = (0.7, 0.1, 0.2)
 """Training, validation and test part of a set without a split of its own."""
 ETT_ROWS = {"ETTh1": 1, "ETTh2": 1, "ETTm1": 4, "ETTm2": 4}
 """Rows an hour of the ETT sets, whose parts are 12, 4 and 4 months of 30 days."""
+HOURLY = ("ETTh1", "ETTh2")
+"""The sets of the papers on online forecasts."""
 ETT_PARTS = (8_640, 2_880, 2_880)
 EXCHANGE = "exchange_rate"
 _EXCHANGE_FILES = ("exchange_rate.txt.gz", "exchange_rate.txt")
@@ -189,6 +191,12 @@ def load_wide_csv(path: Path, split: Sequence[float] = SPLIT) -> ForecastSet:
         season=_calendar_season(times),
         **dict(zip(("train_end", "test_start"), _parts(len(table), split), strict=True)),
     )
+
+
+def resplit(data: ForecastSet, split: Sequence[float]) -> ForecastSet:
+    """The same rows in other parts."""
+    train_end, test_start = _parts(len(data), split)
+    return replace(data, train_end=train_end, test_start=test_start)
 
 
 def _parts(rows: int, split: Sequence[float]) -> tuple[int, int]:
