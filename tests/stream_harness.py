@@ -23,15 +23,18 @@ from titans_stream.records import (
     Alert,
     EngineFigures,
     ModelRef,
+    Order,
     Readings,
     Results,
     Scores,
     Snapshot,
     Source,
 )
+from titans_stream.stream.journal import Entry
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
+    ControlConfig,
     DeliveryConfig,
     InputConfig,
     OutputConfig,
@@ -67,6 +70,9 @@ class NeverSilent:
     def set_silent_since(self, partition: int, since: list[int]) -> None:
         raise AssertionError("nothing was silent")
 
+    def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
+        raise AssertionError("no control message was sent")
+
 
 class ExactEngine(NeverSilent):
     """Counts and sums; an episode is values above `threshold`.
@@ -95,6 +101,26 @@ class ExactEngine(NeverSilent):
         self.pause = pause
         self.seen = 0
         self.states: dict[int, dict[str, SeriesState]] = {}
+        self.thresholds: dict[int, float] = {}
+
+    def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
+        """`budget` sets the threshold of a partition, `reset` ends and forgets a series."""
+        fields = json.loads(order.text) if order.text else {"action": "undo"}
+        if fields["action"] == "reset":
+            state = self.states.get(partition, {}).pop(fields["series"], None)
+            if state is None or state.episode < 0:
+                return []
+            identity = f"{fields['series']}@{state.episode}"
+            return [
+                _alert(
+                    identity, "resolved", fields["series"], 0, 0.0, state, self.topic, partition,
+                    offset,
+                )
+            ]  # fmt: skip
+        self.thresholds.pop(partition, None)
+        if fields["action"] == "budget":
+            self.thresholds[partition] = fields["false_alarms_per_series_per_day"]
+        return []
 
     @property
     def state_schema(self) -> str:
@@ -134,7 +160,8 @@ class ExactEngine(NeverSilent):
         timestamp, value, offset = reading
         state.count += 1
         state.total += value
-        above, was_open = value > self.threshold, state.episode >= 0
+        threshold = self.thresholds.get(partition, self.threshold)
+        above, was_open = value > threshold, state.episode >= 0
         if above and not was_open:
             state.episode = offset
         if above != was_open:
@@ -155,7 +182,7 @@ class ExactEngine(NeverSilent):
         waiting = [states[name].waiting or (0, np.nan, -1) for name in names]
         return Snapshot(
             self.schema,
-            {"series": names},
+            {"series": names, "threshold": self.thresholds.get(partition)},
             {
                 "count": np.array([states[name].count for name in names], np.int64),
                 "total": np.array([states[name].total for name in names], np.float64),
@@ -170,6 +197,8 @@ class ExactEngine(NeverSilent):
         if snapshot.schema != self.schema:
             raise ValueError("another schema")
         assert partition not in self.states, "restored over a state"
+        if snapshot.meta["threshold"] is not None:
+            self.thresholds[partition] = snapshot.meta["threshold"]
         columns = [snapshot.arrays[name].tolist() for name in snapshot.arrays]
         by_name = dict(zip(snapshot.arrays, columns, strict=True))
         self.states[partition] = {
@@ -190,6 +219,7 @@ class ExactEngine(NeverSilent):
 
     def release(self, partition: int) -> None:
         self.states.pop(partition, None)
+        self.thresholds.pop(partition, None)
 
     def taken(self) -> int:
         """Readings in the state, those that wait included."""
@@ -296,6 +326,40 @@ def stream(
     return messages
 
 
+def obeyed(kafka: Kafka, messages: Iterable[Message]) -> dict[str, list[Any]]:
+    """Alerts by series of an engine that is never stopped, and is told what the journal says."""
+    entries = [Entry.decode(record.key, record.value) for record in kafka.read(kafka.journal)]
+    exact = ExactEngine(kafka.input)
+    found: dict[str, list[Any]] = {}
+    by_partition: dict[int, list[Message]] = {}
+    for message in messages:
+        by_partition.setdefault(message.partition, []).append(message)
+    for partition, mine in sorted(by_partition.items()):
+        due = sorted(
+            (e for e in entries if e.partition.partition == partition), key=lambda e: e.number
+        )
+        assert [e.number for e in due] == list(range(1, len(due) + 1)), "an entry twice, or none"
+        for offset in range(len(mine) + 1):
+            alerts: list[Alert] = []
+            while due and due[0].at <= offset:
+                order = due.pop(0).order
+                alerts += [] if order is None else exact.control(partition, order, offset)
+            if offset < len(mine):
+                message = mine[offset]
+                alerts += exact.process(
+                    Readings(
+                        [message.series],
+                        np.array([message.timestamp_ms * 1_000_000], np.int64),
+                        np.array([message.value]),
+                        np.array([partition], np.int32),
+                        np.array([offset], np.int64),
+                    )
+                ).alerts
+            for alert in alerts:
+                found.setdefault(alert.series_id, []).append(brief(alert))
+    return found
+
+
 def expected_alerts(messages: Iterable[Message], topic: str, **engine: Any) -> dict[str, list[Any]]:
     """The alerts per series of an engine that is never stopped."""
     exact = ExactEngine(topic, **engine)
@@ -350,6 +414,14 @@ class Kafka:
         return self.prefix + ".forecasts"
 
     @property
+    def control(self) -> str:
+        return self.prefix + ".control"
+
+    @property
+    def journal(self) -> str:
+        return self.prefix + ".journal"
+
+    @property
     def dead(self) -> str:
         return self.prefix + ".in.dead-letter"
 
@@ -388,6 +460,13 @@ class Kafka:
         producer.flush(30)
         for future in futures:
             future.get(10)
+        producer.close()
+
+    def tell(self, name: str, **fields: Any) -> None:
+        """Send a control message; one without an action undoes its id."""
+        producer = KafkaProducer(bootstrap_servers=self.bootstrap)
+        value = json.dumps(fields).encode() if fields else None
+        producer.send(self.control, value, name.encode()).get(10)
         producer.close()
 
     def read(self, topic: str) -> list[Any]:
@@ -447,6 +526,7 @@ class Setup:
     state: dict[str, Any] = field(default_factory=dict)
     swap: dict[str, Any] = field(default_factory=dict)
     client: dict[str, Any] = field(default_factory=dict)
+    control: bool = False
     commit_timeout: float = 20.0
 
     @property
@@ -478,6 +558,9 @@ class Setup:
                 delivery=DeliveryConfig(**{"commit_interval": "100ms"} | self.delivery),
                 state=StateConfig(**{"snapshot_interval": "1h"} | self.state),
                 swap=SwapConfig(**self.swap),
+                control=ControlConfig(topic=self.kafka.control, journal=self.kafka.journal)
+                if self.control
+                else None,
             ),
             MODEL,
             stop=stop,
@@ -529,7 +612,7 @@ class WorkerProcess:
     def __init__(self, setup: Setup, **engine: Any) -> None:
         fields = {
             name: getattr(setup, name)
-            for name in ("group", "input", "output", "delivery", "state", "client")
+            for name in ("group", "input", "output", "delivery", "state", "client", "control")
         }
         self.log = setup.folder / f"{uuid.uuid4().hex[:6]}.log"
         setup.folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": "publish a CSV file to a connector's input topic",
     "alerts": "read a connector's alerts",
     "notify": "tell people of a connector's alerts: Alertmanager, webhooks",
+    "control": "tell a running worker: silence, reset, rules, false alarms; see what is in force",
     "score": "score a CSV file without Kafka",
     "forecast": "forecast the series of a CSV file without Kafka",
     "train": "train a model from a recipe",

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -32,12 +33,14 @@ from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingCo
 from titans_stream.service_settings import HttpConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
+    ControlConfig,
     DeliveryConfig,
     InputConfig,
     OutputConfig,
     StateConfig,
     SwapConfig,
     checked_name,
+    control_config,
 )
 from titans_stream.times import load_zone
 from titans_stream.yaml_loading import (
@@ -101,6 +104,13 @@ class Connector(BaseModel):
     jobs: dict[Name, JobConfig] = Field(
         default={}, description="what `titans-stream jobs` does beside the stream, by name"
     )
+    control: (
+        Annotated[
+            ControlConfig,
+            BeforeValidator(control_config, json_schema_input_type=str | ControlConfig),
+        ]
+        | None
+    ) = Field(default=None, description="topic of control messages; none: nothing is listened to")
     swap: SwapConfig = Field(
         default=SwapConfig(),
         description="how a running worker changes to what models:/NAME@ALIAS names next",
@@ -124,6 +134,8 @@ class Connector(BaseModel):
             "output",
             dead_letter=self.output.dead_letter or f"{self.input.topic or self.name}.dead-letter",
         )
+        if self.control is not None and not self.control.journal:
+            self._fill("control", journal=f"{self.name}.journal")
         for name in ("timezone", "clock_reset"):
             if name not in self.engine.model_fields_set:
                 self._fill("engine", **{name: getattr(self.input, name)})
@@ -142,12 +154,15 @@ class Connector(BaseModel):
     def _check_topics(self) -> None:
         topics = self.input.subscription
         seen = dict.fromkeys(topics.names, "input.topic" if self.input.topic else "input.topics")
-        for setting, topic in self.output.topics.items():
+        named = {f"output.{name}": topic for name, topic in self.output.topics.items()}
+        if self.control is not None:
+            named |= {"control.topic": self.control.topic, "control.journal": self.control.journal}
+        for setting, topic in named.items():
             if topic in seen:
-                raise ValueError(f"output.{setting}: {topic!r} is {seen[topic]} already")
+                raise ValueError(f"{setting}: {topic!r} is {seen[topic]} already")
             if topics.has(topic):
-                raise ValueError(f"output.{setting}: {topic!r} matches input.topic_pattern")
-            seen[topic] = f"output.{setting}"
+                raise ValueError(f"{setting}: {topic!r} matches input.topic_pattern")
+            seen[topic] = setting
 
     def _check_forecast(self) -> None:
         if self.forecast is not None and self.output.forecasts is None:

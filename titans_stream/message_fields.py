@@ -44,6 +44,7 @@ ALERT_FIELDS: dict[str, str] = {
     "(from the last reading), level (for a while, against before), level at this time of day, "
     "rate (of a counter), dwell (time at one value), noise (size of the changes) or pattern",
     "figures": "its numbers, by name: see below",
+    "adjusted_by": "ids of the control messages in force for the series or group (docs/control.md)",
 }
 
 CHANNEL_FIELDS: dict[str, str] = {

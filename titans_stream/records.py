@@ -190,7 +190,8 @@ class Alert:
     The message's `alert_id` is the same for every message of an episode. Times are RFC 3339,
     UTC. `expected`, `lower` and `upper` are what would have been normal at the peak; the band
     holds `band_level` of the normal readings. They are None where the value lies inside: `what`
-    then tells what stood out instead, with its `figures`. NaN is published as null. Of a group,
+    then tells what stood out instead, with its `figures`. NaN is published as null. `adjusted_by`
+    are the ids of the control messages in force for the series. Of a group,
     `series_id` is the group's id, `channels` its channels that stand out most, the driving one
     first, and the values and what was normal are those of the driving one.
     """
@@ -225,6 +226,7 @@ class Alert:
     limit: float | None = None
     what: What = ""
     figures: dict[str, float] = field(default_factory=dict)
+    adjusted_by: list[str] = field(default_factory=list)
     schema_version: int = ALERT_SCHEMA_VERSION
 
 
@@ -248,6 +250,14 @@ class Forecast:
     source: Source
     periods: list[float] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A control message (`control.messages`): its id, and its JSON; no text: it undoes that id."""
+
+    id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +381,12 @@ class Engine(Protocol):
     def set_silent_since(self, partition: int, since: list[int]) -> None:
         """Take over what `silent_since` gave."""
 
+    def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
+        """Do as a control message says, for the series of a partition; the alerts that it ends.
+
+        `offset` is that of the next message. What is in force is part of the state.
+        """
+
 
 __all__ = [
     "ALERT_SCHEMA_VERSION",
@@ -389,6 +405,7 @@ __all__ = [
     "Int32",
     "Int64",
     "ModelRef",
+    "Order",
     "Readings",
     "Results",
     "Scores",

@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from titans_stream.config import Connector, Recipe, models_in
+from titans_stream.control.messages import schema as control_schema
 from titans_stream.message_fields import (
     ALERT_FIELDS,
     CHANNEL_FIELDS,
@@ -77,6 +78,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "score-frame.json": _message_schema(ScoreFrameMessage, "score-frame", SCORE_FRAME_FIELDS),
         "forecast.json": _message_schema(Forecast, "forecast", FORECAST_FIELDS),
         "dead-letter.json": _dead_letter_schema(),
+        "control.json": _named(control_schema(), "control"),
     }
 
 

@@ -13,14 +13,14 @@ from tests.engine.streams import concatenate, engine, make_stream, run, same_sco
 from tests.engine.test_admission import of
 from tests.engine.test_invariants import cuts_of, relaxed, seeds
 from titans_stream.engine import engine as engine_module
-from titans_stream.engine import scoring
+from titans_stream.engine import young_home
 from titans_stream.engine.young import Young
 
 
 @pytest.fixture
 def one_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call but for one series' readings loses its slots."""
-    for module in (scoring, engine_module):
+    for module in (young_home, engine_module):
         monkeypatch.setattr(module, "YOUNG_RESIDENT", 1)
 
 
@@ -39,7 +39,7 @@ def test_slots_or_none_is_the_same(seed: int, at: int, bound: int) -> None:
     always = engine(bound=bound, settings=settings, **SETTINGS)
     whole = run(always, stream, [])
     with pytest.MonkeyPatch.context() as patch:
-        for module in (scoring, engine_module):
+        for module in (young_home, engine_module):
             patch.setattr(module, "YOUNG_RESIDENT", 1)
         never = engine(bound=bound, settings=settings, **SETTINGS)
         first = run(never, stream.slice(0, at), cuts_of(at, seed))
@@ -69,7 +69,7 @@ def test_groups_of_young_series_go_on() -> None:
     ]
     statistic = np.concatenate([part.statistic for part in parts if part is not None])
     with pytest.MonkeyPatch.context() as patch:
-        for module in (scoring, engine_module):
+        for module in (young_home, engine_module):
             patch.setattr(module, "YOUNG_RESIDENT", 1000)
         roomy = engine().process(readings).groups
     assert roomy is not None

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             connector.delivery,
             connector.state,
             connector.swap,
+            connector.control,
         ),
         model.ref,
         stop=stop,

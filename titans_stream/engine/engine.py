@@ -19,15 +19,18 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.admission import Admission, series_warning
 from titans_stream.engine.blank import blank_scores, bounded
 from titans_stream.engine.columns import Columns
+from titans_stream.engine.control import Control
 from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
 from titans_stream.engine.no_data import NoData
+from titans_stream.engine.orders import Orders
 from titans_stream.engine.reorder import ReorderBuffer
-from titans_stream.engine.scoring import YOUNG_RESIDENT, Context, Scoring
+from titans_stream.engine.scoring import Context, Scoring
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.snapshot import pack, state_schema, unpack
+from titans_stream.engine.young_home import YOUNG_RESIDENT
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import plain
 from titans_stream.records import (
@@ -36,6 +39,7 @@ from titans_stream.records import (
     Forecast,
     GroupScores,
     Int64,
+    Order,
     Readings,
     Results,
     Scores,
@@ -71,15 +75,19 @@ class StreamEngine:
         self._config = config
         self._model = model
         self._series = SeriesTable(self._admit)
-        context = Context(model, topic, calendar, self._series)
+        self._orders = Orders(alerts)
+        context = Context(model, topic, calendar, self._series, self._orders)
         self._scoring = Scoring(config, alerts, context, forecast, detector)
         self._slots = self._scoring.slots
         self._admission = Admission(self._series, config.max_series, config.when_full, self._may_go)
         self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
         limits = self._scoring.limits
-        self._groups = Groups(limits, alerts, self._series.name, model.ref, topic)
+        self._groups = Groups(limits, alerts, self._orders, self._series.name, model.ref, topic)
         self._no_data = NoData(
-            config.gap_factor, alerts, (self._series, self._groups), model.ref, topic
+            config.gap_factor, self._orders, (self._series, self._groups), model.ref, topic
+        )
+        self._control = Control(
+            self._orders, self._series, self._scoring, self._groups, self._no_data
         )
         self._opened = 0
         self._schema = state_schema(model, config, calendar, forecast is not None)
@@ -101,9 +109,15 @@ class StreamEngine:
 
     def change_alerts(self, alerts: AlertConfig) -> None:
         """Go on with other rules and budgets; what is remembered stays."""
-        self._scoring.change_alerts(alerts)
-        self._groups.change_alerts(alerts)
-        self._no_data.change_alerts(alerts)
+        self._orders.change_alerts(alerts)
+        self._scoring.change_settings(alerts)
+        self._groups.change_settings(alerts)
+        for partition in self._series.partitions():
+            self._control.refresh_rules(partition)
+
+    def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
+        """As `records.Engine.control`."""
+        return self._orders.tell(self._control.apply(partition, order, offset))
 
     def series_count(self) -> int:
         """Series known, resident or spilled."""
@@ -204,7 +218,7 @@ class StreamEngine:
         changes the state: whoever calls it has to see that a replay does so at the same place, or
         `set_silent_since`.
         """
-        return self._no_data.tick(partition, silence, patience, offset)
+        return self._orders.tell(self._no_data.tick(partition, silence, patience, offset))
 
     def silent_since(self, partition: int) -> list[int]:
         """Since when all series, and all groups, of a partition count as silent; 0: they do not."""
@@ -263,14 +277,23 @@ class StreamEngine:
             values = np.where(missing, np.nan, bounded(columns.value))
             rules = self._scoring.rules.arrays["rule"]
             frame, more = self._groups.run(
-                columns, values, scores, judged, batch.joint, batch.cause, batch.normal, rules
+                columns,
+                values,
+                scores,
+                judged,
+                batch.joint,
+                batch.cause,
+                batch.normal,
+                rules,
+                batch.held,
             )
             frames.append(frame)
             alerts += more
         alerts = [*self._no_data.run(columns, judged), *alerts]
         alerts.sort(key=itemgetter(0))
-        self._opened += sum(alert.status == "opened" for _, alert in alerts)
-        return scores, [alert for _, alert in alerts], frames
+        told = self._orders.tell([alert for _, alert in alerts])
+        self._opened += sum(alert.status == "opened" for alert in told)
+        return scores, told, frames
 
     def _admit(self, uid: int, series_id: str) -> None:
         self._scoring.admit(uid, series_id)
@@ -296,6 +319,13 @@ class StreamEngine:
         if any(clocks):
             packed.meta["clocks"] = clocks
         packed.meta["admission"] = admission
+        courses, patterns = self._scoring.familiar.export(uids)
+        packed.arrays.update(courses)
+        if patterns:
+            packed.meta["patterns"] = patterns
+        control = self._orders.export(partition)
+        if control:
+            packed.meta["control"] = control
         return packed
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
@@ -308,9 +338,11 @@ class StreamEngine:
             warm = len(names) - len(arrays.get("young", ()))
             arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
         self.release(partition)
+        self._orders.load(partition, snapshot.meta.get("control", {}))
         uids = np.array([self._series.add(partition, name) for name in names], np.int64)
         try:
             self._scoring.load(uids, arrays)
+            self._scoring.familiar.load(uids, arrays, snapshot.meta.get("patterns", []))
             self._groups.load(partition, groups, uids, arrays)
             self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
             tables = (uids, self._groups.members(partition))
@@ -332,6 +364,7 @@ class StreamEngine:
         self._groups.release(partition)
         self._no_data.release(partition)
         self._admission.release(partition)
+        self._orders.release(partition)
 
 
 def _joined(parts: Sequence[Results], refused: Int64) -> Results:

@@ -16,6 +16,8 @@ LISTED = 10
 DRIVER = 0
 """Place of the driving channel; the others are the highest S in falling order."""
 CHANNELS = LISTED + 1
+SILENT_MEMBER, SILENT_GROUP = 1, 2
+"""Bits: control messages silence a reading's series, or its group."""
 
 
 class Sums(Record):
@@ -101,7 +103,8 @@ class Counts(Record):
 class Batch(NamedTuple):
     """N readings in order. `group` is -1 where there is none; `band` [N, 3], `joint` [N, 2].
 
-    `rank` numbers the readings of a stamp, and `time` is the stamp plus that.
+    `rank` numbers the readings of a stamp, and `time` is the stamp plus that. `silent` has the bits
+    SILENT_MEMBER and SILENT_GROUP.
     """
 
     uid: Int64
@@ -116,6 +119,7 @@ class Batch(NamedTuple):
     rarity: Float64
     band: Float64
     cause: Int8
+    silent: Int8
 
 
 class Kept(NamedTuple):

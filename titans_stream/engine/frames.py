@@ -37,6 +37,8 @@ from titans_stream.engine.frame_state import (
     DRIVER,
     JOINT,
     LISTED,
+    SILENT_GROUP,
+    SILENT_MEMBER,
     Batch,
     FrameChannel,
     Limits,
@@ -394,7 +396,14 @@ def run(first: int, b: Batch, s: State, limits: Limits, w: Written) -> int:
             frame_clock.join(member, g)
         if b.status[i] == 2 or b.status[i] == 3:
             continue
+        own, rule = s.series_rule[b.uid[i]], s.rule[g]
+        enabled, own_enabled = rule.enabled, own.enabled
+        if b.silent[i] & SILENT_GROUP:
+            rule.enabled = 0.0
+        if b.silent[i] & SILENT_MEMBER:
+            own.enabled = 0.0
         _take(s, limits, b, w, i, g, space)
+        rule.enabled, own.enabled = enabled, own_enabled
         w.alert[i] = 1 if s.judged.episode[g].open == 1.0 else 0
     return len(b.uid)
 

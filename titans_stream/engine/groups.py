@@ -23,6 +23,8 @@ from titans_stream.engine.frame_state import (
     CHANNELS,
     DRIVER,
     LISTED,
+    SILENT_GROUP,
+    SILENT_MEMBER,
     Batch,
     FrameChannel,
     FrameStamp,
@@ -33,6 +35,7 @@ from titans_stream.engine.frame_state import (
     Written,
 )
 from titans_stream.engine.order import NEVER, Judgements, OrderSettings, Pace
+from titans_stream.engine.orders import Held, Orders
 from titans_stream.engine.rows import Array, Rows
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.state import alert_settings, due, judged_state, judged_tables, rule_of
@@ -88,11 +91,12 @@ class Groups:
         self,
         order: OrderSettings,
         alerts: AlertConfig,
+        orders: Orders,
         series_name: Callable[[int], str],
         model: ModelRef,
         topic: str,
     ) -> None:
-        self._alerts = alerts
+        self._orders = orders
         self._series_name = series_name
         self._model = model
         self._topic = topic
@@ -118,11 +122,13 @@ class Groups:
         self._outside = 0
         self._used = False
 
-    def change_alerts(self, alerts: AlertConfig) -> None:
-        """Judge by other rules from the next reading on."""
-        self._alerts = alerts
+    def change_settings(self, alerts: AlertConfig) -> None:
+        """Go on with other settings that all groups share."""
         self._limits = Limits(alert_settings(alerts), self._limits.order)
-        for uid in self._table.all().tolist():
+
+    def set_rules(self, uids: Int64, alerts: AlertConfig) -> None:
+        """Judge groups by other rules from the next reading on."""
+        for uid in uids.tolist():
             self._rules.arrays["rule"][uid] = rule_of(alerts, self.name(uid))[0]
 
     def __len__(self) -> int:
@@ -154,11 +160,16 @@ class Groups:
         """The group id."""
         return self._table.name(uid)
 
+    def partition(self, uid: int) -> int:
+        """The partition that the group comes by."""
+        return self._table.partition(uid)
+
     def _admit(self, uid: int, group_id: str) -> None:
         self._rows.reserve(uid + 1)
         self._rows.reset(np.array([uid]))
         self._rules.reserve(uid + 1)
-        self._rules.arrays["rule"][uid] = rule_of(self._alerts, group_id)[0]
+        alerts = self._orders.alerts(self._table.partition(uid))
+        self._rules.arrays["rule"][uid] = rule_of(alerts, group_id)[0]
         self.on_admit(uid, group_id)
 
     def run(
@@ -171,19 +182,21 @@ class Groups:
         cause: Int8,
         normal: Float64,
         rules: Records,
+        held: Held | None = None,
     ) -> tuple[GroupScores, list[tuple[int, Alert]]]:
         """Judge the frames that N readings close, and mark `scores` with their alerts.
 
         `values` [N] are bounded, NaN where missing; `joint` [N, 2] as `Scored` has it; `normal`
-        [N, 3] is what would have been normal, with its band; `rules` [series] of `Rule`. Alerts
-        come with the index of the reading that closed their frame.
+        [N, 3] is what would have been normal, with its band; `rules` [series] of `Rule`; `held`
+        is what control messages say of the readings, by their series. Alerts come with the index of
+        the reading that closed their frame.
         """
         n = len(columns)
         self._members.reserve(int(columns.uid.max(initial=-1)) + 1)
         batch = Batch(
             columns.uid, columns.group, columns.timestamp + judged.rank, judged.rank, values,
             scores.status, judged.expired, scores.surprise, joint, scores.rarity,
-            normal, cause,
+            normal, cause, self._silent(columns, held),
         )  # fmt: skip
         groups = self._rows.arrays
         state = State(
@@ -205,6 +218,16 @@ class Groups:
             ]
         self._outside += int(counts["outside"])
         return self._frames(written, columns), alerts
+
+    def _silent(self, columns: Columns, held: Held | None) -> Int8:
+        """As `Batch.silent` has it."""
+        silent = np.zeros(len(columns), np.int8)
+        if held is not None:
+            silent[held.silent] = SILENT_MEMBER
+        mine = self._orders.held(columns.group, columns.partition, columns.timestamp, self.name)
+        if mine is not None:
+            silent[mine.silent] |= SILENT_GROUP
+        return silent
 
     def _frames(self, written: Written, columns: Columns) -> GroupScores:
         count = int(written.counts["frames"][0])

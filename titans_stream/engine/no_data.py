@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from titans_stream.detection.normal import BAND_LEVEL
-from titans_stream.detection.rules import AlertConfig, resolve_rule
+from titans_stream.detection.rules import resolve_rule
 from titans_stream.durations import spoken
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.order import Judgements
+from titans_stream.engine.orders import Orders
 from titans_stream.engine.rows import Array
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.silence import Event, Silences
@@ -36,6 +37,7 @@ class _Unit:
 
     silences: Silences
     name: Callable[[int], str]
+    partition: Callable[[int], int]
     members: Callable[[int], Int64]
     all: Callable[[], Int64]
     what: str
@@ -50,40 +52,44 @@ class NoData:
     def __init__(
         self,
         factor: float,
-        alerts: AlertConfig,
+        orders: Orders,
         tables: tuple[SeriesTable, Groups],
         model: ModelRef,
         topic: str,
     ) -> None:
         series, groups = tables
-        self._alerts = alerts
+        self._orders = orders
         self._model = model
         self._topic = topic
         self._series = _Unit(
-            Silences(factor), series.name, lambda number: series.members(number)[1], series.all,
-            "series",
+            Silences(factor), series.name, series.partition,
+            lambda number: series.members(number)[1], series.all, "series",
         )  # fmt: skip
-        self._groups = _Unit(Silences(factor), groups.name, groups.members, groups.all, "groups")
+        self._groups = _Unit(
+            Silences(factor), groups.name, groups.partition, groups.members, groups.all, "groups"
+        )
         groups.on_admit = self._admit_group
         self._table = groups
 
     def admit(self, uid: int, series_id: str) -> None:
         """A uid is given out to a new series."""
-        self._series.silences.admit(uid, self._limit(series_id))
+        self._series.silences.admit(uid, self._limit(self._series.partition(uid), series_id))
 
     def _admit_group(self, uid: int, group_id: str) -> None:
-        self._groups.silences.admit(uid, self._limit(group_id))
+        self._groups.silences.admit(uid, self._limit(self._groups.partition(uid), group_id))
 
-    def _limit(self, name: str) -> int:
-        rule = resolve_rule(self._alerts, name)
+    def _limit(self, partition: int, name: str) -> int:
+        rule = resolve_rule(self._orders.alerts(partition), name)
         return rule.no_data_after if rule.enabled else 0
 
-    def change_alerts(self, alerts: AlertConfig) -> None:
-        """Go on with other limits; who has been heard when stays."""
-        self._alerts = alerts
+    def set_limits(self) -> None:
+        """Rules have changed: go on with their limits; who has been heard when stays."""
         for unit in (self._series, self._groups):
             unit.silences.set_limits(
-                {uid: self._limit(unit.name(uid)) for uid in unit.all().tolist()}
+                {
+                    uid: self._limit(unit.partition(uid), unit.name(uid))
+                    for uid in unit.all().tolist()
+                }
             )
 
     def run(self, columns: Columns, judged: Judgements) -> list[tuple[int, Alert]]:

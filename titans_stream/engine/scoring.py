@@ -21,7 +21,9 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
+from titans_stream.engine.familiar import SILENT, Familiar
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
+from titans_stream.engine.frozen import Learned, rounds, settled
 from titans_stream.engine.model import Model
 from titans_stream.engine.order import (
     ANEW,
@@ -32,6 +34,8 @@ from titans_stream.engine.order import (
     judge,
     segments,
 )
+from titans_stream.engine.orders import Held, Orders
+from titans_stream.engine.recall import recall, record
 from titans_stream.engine.rows import Array, Rows, Slots
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
@@ -49,6 +53,7 @@ from titans_stream.engine.state import (
     watches_of,
 )
 from titans_stream.engine.young import Kept, Young
+from titans_stream.engine.young_home import YoungHome
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import ArraySpec
@@ -64,21 +69,20 @@ from titans_stream.records import (
     Status,
 )
 
-YOUNG_RESIDENT = 4_096
-"""Young series in slots at most; the others have their readings kept."""
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What scores and alerts are made with, and what they name.
 
-    `series` gives ids by uid. `calendar` False: timestamps carry no time of day.
+    `series` gives ids by uid. `calendar` False: timestamps carry no time of day. `orders` are the
+    control messages in force, and the rules.
     """
 
     model: Model
     topic: str
     calendar: bool
     series: SeriesTable
+    orders: Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Batch:
     """[N, 2], as `Scored` has it."""
     normal: Float64
     """[N, 3]: what would have been normal for the series, with its band."""
+    held: Held | None
+    """What control messages say of the readings."""
 
 
 class Scoring:
@@ -113,7 +119,7 @@ class Scoring:
     ) -> None:
         model = context.model
         self._context = context
-        self._alerts = alerts
+        self._orders = context.orders
         self._local_time = LocalTime(config.timezone)
         self._settings = alert_settings(alerts)
         self.limits = order_settings(config)
@@ -124,11 +130,11 @@ class Scoring:
         self.young = Young()
         # a replay is shown to be exact for the model's own detector
         self._keeps_young = detector is None
-        self.slots.home = self
         self.due = 0.0
         """False episodes that the budgets allow for the time that was scored."""
         self.expired = 0
         """How often a series was silent for too long and began anew."""
+        self.familiar = Familiar()
         self.rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self.forecasts: SeriesForecasts | None = None
         if forecast is not None:
@@ -137,19 +143,25 @@ class Scoring:
                 forecast, interval, model, context.topic, context.series.name,
                 self._local_time.seconds if context.calendar else None,
             )  # fmt: skip
+        self.home = self.slots.home = YoungHome(
+            self.slots, self.young, self._detector, self._forecaster, self.forecasts, self.seconds
+        )
 
-    def change_alerts(self, alerts: AlertConfig) -> None:
-        """Judge by other rules from the next reading on."""
-        self._alerts = alerts
+    def change_settings(self, alerts: AlertConfig) -> None:
+        """Go on with other settings that all series share."""
         self._settings = alert_settings(alerts)
-        for uid in self._context.series.all().tolist():
+
+    def set_rules(self, uids: Int64, alerts: AlertConfig) -> None:
+        """Judge series by other rules from the next reading on."""
+        for uid in uids.tolist():
             series_id = self._context.series.name(uid)
             self.rules.arrays["rule"][uid] = rule_of(alerts, series_id)[0]
 
     def admit(self, uid: int, series_id: str) -> None:
         """A uid is given out to a new series."""
         self.rules.reserve(uid + 1)
-        self.rules.arrays["rule"][uid] = rule_of(self._alerts, series_id)[0]
+        alerts = self._orders.alerts(self._context.series.partition(uid))
+        self.rules.arrays["rule"][uid] = rule_of(alerts, series_id)[0]
         if self._keeps_young:
             self.young.admit(uid)
 
@@ -172,19 +184,20 @@ class Scoring:
             if starting:
                 alerts += self._start_anew(batch, np.array(starting), judged, forecasts)
             alerts += self._learn(batch, first, last, forecasts)
-        self._vacate_young()
+        self.home.vacate()
         return batch, alerts
 
     def forget(self, uids: Int64) -> None:
         """Forget series."""
         self.slots.drop(uids)
         self.young.forget(uids)
+        self.familiar.forget(uids)
 
     def has_open_episode(self, uid: int) -> bool:
         """Whether an episode of a series is open."""
         one = np.array([uid])
         if self.young.has(one)[0]:
-            self.bring_home(one)
+            self.home.bring_home(one)
             episode = self.young.export(one)["young_episode"]
         else:
             episode = self.slots.export(one, ["episode"])["episode"]
@@ -197,7 +210,7 @@ class Scoring:
     def export(self, uids: Int64) -> dict[str, Array]:
         """Copy out the state of series; `young` has the places of those that have a row only."""
         young = self.young.has(uids)
-        self.bring_home(uids[young])
+        self.home.bring_home(uids[young])
         return {
             "young": np.flatnonzero(young),
             **self.young.export(uids[young]),
@@ -215,65 +228,15 @@ class Scoring:
         if len(places):
             self.young.load(uids[places], arrays)
 
-    # --- young series
-
-    def _vacate_young(self) -> None:
-        """Leave no more than YOUNG_RESIDENT young series in slots: those with most readings."""
-        if len(self.young) <= YOUNG_RESIDENT:
-            return
-        uids, slots, touched = self.slots.residents()
-        young = np.flatnonzero(self.young.has(uids))
-        if len(young) > YOUNG_RESIDENT:
-            order = np.lexsort((touched[young], self.young.counts(uids[young])))
-            self.slots.vacate(slots[young[order[: len(young) - YOUNG_RESIDENT * 3 // 4]]])
-
-    def leave(self, uids: Int64, slots: Int64) -> npt.NDArray[np.bool_]:
-        """As `Home.leave`, of young series."""
-        young = self.young.has(uids)
-        self.young.carry_in(uids[young], slots[young], self.slots.arrays)
-        return young
-
-    def enter(self, uids: Int64, slots: Int64) -> None:
-        """As `Home.enter`, of young series: their readings are replayed."""
-        young = self.young.has(uids)
-        uids, slots = uids[young], slots[young]
-        if len(uids) == 0:
-            return
-        arrays = self.slots.arrays
-        self.young.carry_out(uids, slots, arrays)
-        kept = self.young.kept(uids)
-        if len(kept.row) == 0:
-            return
-        missing, seconds = np.isnan(kept.value), self._seconds(kept.time)
-        if self.forecasts is not None:
-            n = len(kept.row)
-            status = np.where(missing, Status.MISSING, Status.SCORED).astype(np.int8)
-            columns = Columns(
-                uids[kept.row], kept.time, kept.value, np.zeros(n, np.int32), np.zeros(n, np.int64),
-                np.zeros(n, np.int8), np.full(n, -1),
-            )  # fmt: skip
-            self.forecasts.run(
-                columns, slots[kept.row], status, kept.pace, kept.rank, seconds, arrays
-            )
-        at, values = slots[kept.row[~missing]], bounded(kept.value[~missing])
-        calendar = calendar_features(seconds[~missing])
-        self._detector.run(arrays, at, values, calendar)
-        self._forecaster.run(arrays, at, values, calendar)
-        times, paces = kept.time[~missing], kept.pace[~missing]
-        judging.replay(at, times, seconds[~missing], values, paces, watches_of(arrays))
-
-    def bring_home(self, uids: Int64) -> None:
-        """Bring the rows of young series up to date, whether they are in slots or not."""
-        slots = self.slots.slots_of(uids)
-        here = slots >= 0
-        self.young.carry_in(uids[here], slots[here], self.slots.arrays)
-
     def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> Batch:
         names = self._context.series.names(columns.uid)
         return Batch(
             columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
             np.zeros(len(columns), np.int8), np.full((len(columns), 2), np.nan),
             np.full((len(columns), 3), np.nan),
+            self._orders.held(
+                columns.uid, columns.partition, columns.timestamp, self._context.series.name
+            ),
         )  # fmt: skip
 
     def _learn(
@@ -283,17 +246,37 @@ class Scoring:
         status = batch.judged.status[first:last]
         believed = batch.judged.expired[first:last] != UNCONFIRMED
         at = first + np.flatnonzero(is_taken(status) & believed)
+        frozen = self._frozen(batch, at)
         self._keep(batch, at)
         if self.forecasts is not None:
             columns = batch.columns.take(at)
+            # to a forecast, a reading that may not be learned is missing
+            known = np.where(frozen, np.int8(Status.MISSING), batch.judged.status[at])
             forecasts.extend(
                 self.forecasts.run(
-                    columns, batch.slots[at], batch.judged.status[at], batch.judged.interval[at],
-                    batch.judged.rank[at], self._seconds(columns.timestamp), self.slots.arrays,
+                    columns, batch.slots[at], known, batch.judged.interval[at],
+                    batch.judged.rank[at], self.seconds(columns.timestamp), self.slots.arrays,
                 )
             )  # fmt: skip
-        at = first + np.flatnonzero((status == Status.SCORED) & believed)
-        return self._step(batch, at) if len(at) else []
+        scored = batch.judged.status[at] == Status.SCORED
+        at, frozen = at[scored], frozen[scored]
+        uids = batch.columns.uid[at]
+        apart = np.isin(uids, uids[frozen]) | self.familiar.marked(uids)
+        alerts = self._step(batch, at[~apart]) if not apart.all() else []
+        at, frozen = at[apart], frozen[apart]
+        for part in rounds(uids[apart]):
+            learned = Learned(self.slots.arrays, batch.slots[at[part[frozen[part]]]])
+            alerts += self._step(batch, at[part], singly=True)
+            learned.put_back()
+        return alerts
+
+    def _frozen(self, batch: Batch, at: Int64) -> npt.NDArray[np.bool_]:
+        """Which of the readings at `at` are not to be learned."""
+        if batch.held is None or not batch.held.frozen[at].any():
+            return np.zeros(len(at), bool)
+        scored = batch.judged.status[at] == Status.SCORED
+        seen = self.slots.arrays["core"]["t"][batch.slots[at]].astype(np.int64)
+        return settled(batch.columns.uid[at], seen, batch.held.frozen[at], scored)
 
     def _keep(self, batch: Batch, at: Int64) -> None:
         """Keep the readings at `at` of young series."""
@@ -302,12 +285,15 @@ class Scoring:
         kept = Kept(at, columns.timestamp[at], value, judged.interval[at], judged.rank[at])
         self.young.keep(columns.uid[at], kept)
 
-    def _step(self, batch: Batch, take: Int64) -> list[tuple[int, Alert]]:
-        """Detector, forecaster, second stage and episodes for the readings at `take`."""
+    def _step(self, batch: Batch, take: Int64, singly: bool = False) -> list[tuple[int, Alert]]:
+        """Detector, forecaster, second stage and episodes for the readings at `take`.
+
+        `singly`: they are of distinct series, any of which may have familiar patterns.
+        """
         n = len(take)
         columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
         values = bounded(columns.value)
-        seconds = self._seconds(columns.timestamp)
+        seconds = self.seconds(columns.timestamp)
         calendar = calendar_features(seconds)
         arrays = self.slots.arrays
         statistic, channels, joint = self._detector.run(arrays, slots, values, calendar)
@@ -315,6 +301,8 @@ class Scoring:
         cause = causes(channels)
         batch.cause[take], batch.joint[take] = cause, joint
         rules = self.rules.arrays["rule"][columns.uid]
+        if batch.held is not None:
+            rules["enabled"][batch.held.silent[take]] = 0.0
         written = judging.Events(
             ArraySpec.of(Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
             np.empty(n, np.int8), ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
@@ -327,6 +315,16 @@ class Scoring:
         count = judging.run(
             slots, readings, judged_tables(arrays), watches_of(arrays), self._settings, written
         )
+        states, times = written.episode[:count], written.times[:count]
+        silent = np.zeros(n, bool)
+        if singly:
+            recall(self.familiar, columns, slots, values, written, arrays)
+            at = np.flatnonzero(written.event)
+            states, times = arrays["episode"][slots[at]], arrays["episode_times"][slots[at]]
+            silent = (arrays["episode"]["known_far"][slots] == SILENT) & (
+                arrays["episode"]["known"][slots] == 1.0
+            )
+        record(self.familiar, columns, values, written, states, times, silent)
         batch.normal[take] = written.normal
         self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
@@ -338,12 +336,10 @@ class Scoring:
         scores.alert[take] = written.alert
         scores.onset[take] = written.event == episodes.OPENED
         at = np.flatnonzero(written.event)
-        found = self._alerts_of(
-            columns.take(at), written.event[at], written.episode[:count], written.times[:count]
-        )
+        found = self.alerts_of(columns.take(at), written.event[at], states, times)
         return list(zip(take[at].tolist(), found, strict=True))
 
-    def _seconds(self, times: Int64) -> Float64:
+    def seconds(self, times: Int64) -> Float64:
         """Local time, NaN where timestamps carry no time of day."""
         return (
             self._local_time.seconds(times)
@@ -351,7 +347,7 @@ class Scoring:
             else np.full(len(times), np.nan)
         )
 
-    def _alerts_of(
+    def alerts_of(
         self, columns: Columns, kinds: Int8, states: Records, times: Records
     ) -> list[Alert]:
         """The alerts of events, one for each reading of `columns`."""
@@ -381,7 +377,7 @@ class Scoring:
         arrays, slots = self.slots.arrays, batch.slots[at]
         anew = judged.expired[at] == ANEW
         open_ = np.flatnonzero(anew & (arrays["episode"]["open"][slots] == 1.0))
-        ended = self._alerts_of(
+        ended = self.alerts_of(
             batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
             arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
         )  # fmt: skip

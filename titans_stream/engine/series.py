@@ -16,6 +16,7 @@ class SeriesTable:
     def __init__(self, admit: Callable[[int, str], None]) -> None:
         self._by_partition: dict[int, dict[str, int]] = {}
         self._names: list[str] = []
+        self._partitions: list[int] = []
         self._free: list[int] = []
         self._admit = admit
         self._partitions_of: dict[str, int] = {}
@@ -28,6 +29,10 @@ class SeriesTable:
     def name(self, uid: int) -> str:
         """The series id."""
         return self._names[uid]
+
+    def partition(self, uid: int) -> int:
+        """The partition that the series comes by."""
+        return self._partitions[uid]
 
     def names(self, uids: Int64) -> list[str]:
         """The series ids, in order."""
@@ -58,9 +63,11 @@ class SeriesTable:
         if self._free:
             uid = self._free.pop()
             self._names[uid] = name
+            self._partitions[uid] = partition
         else:
             uid = len(self._names)
             self._names.append(name)
+            self._partitions.append(partition)
         known[name] = uid
         if self._partitions_of.setdefault(name, partition) != partition:
             self.on_two_partitions += 1
@@ -71,6 +78,10 @@ class SeriesTable:
         """The uids of all series, in order of admission by partition."""
         found = chain.from_iterable(known.values() for known in self._by_partition.values())
         return np.fromiter(found, np.int64, len(self))
+
+    def partitions(self) -> list[int]:
+        """The partitions that have series."""
+        return list(self._by_partition)
 
     def count(self, partition: int) -> int:
         """Series of a partition."""

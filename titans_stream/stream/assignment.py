@@ -14,6 +14,7 @@ from kafka.structs import OffsetAndMetadata
 
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import Alert, Engine
+from titans_stream.stream.control import Controller
 from titans_stream.stream.credible import credible
 from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
@@ -74,6 +75,7 @@ class Assignment:
         metrics: Metrics,
         number: Callable[[TopicPartition], int] = attrgetter("partition"),
         own_times: OwnTimes | None = None,
+        control: Controller | None = None,
     ) -> None:
         self._consumer = consumer
         self._engine = engine
@@ -82,6 +84,7 @@ class Assignment:
         self._snapshot_interval = snapshot_interval
         self._metrics = metrics
         self._number = number
+        self._control = control
         self._starts = Starts(consumer, config, own_times)
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
@@ -100,6 +103,11 @@ class Assignment:
             names = [f"{name} {number}" for name, number in sorted(assigned)]
             log.info("assigned: %s", ", ".join(names))
 
+    @property
+    def recovered(self) -> list[Progress]:
+        """The partitions whose state is in place, those that replay among them."""
+        return [x for partition, x in self.progress.items() if partition not in self.new]
+
     def release(self, partitions: Iterable[TopicPartition]) -> None:
         """Forget partitions, without writing anything."""
         for partition in list(partitions):
@@ -111,6 +119,8 @@ class Assignment:
     def _drop_state(self, partition: TopicPartition) -> None:
         if self.progress.pop(partition, None) is not None:
             self._engine.release(self._number(partition))
+            if self._control is not None:
+                self._control.drop(partition)
 
     def discard_state(self) -> None:
         """Drop the state of all partitions and read them anew from what is committed."""
@@ -127,7 +137,7 @@ class Assignment:
         is changed then.
         """
         with self._metrics.timed("recover"), translated("recovery"):
-            plans = self._plans(sorted(self.new))
+            plans = self._with_journal(self._plans(sorted(self.new)))
             pins = {p: plan for p, plan in plans.items() if plan is not None and plan.pin}
             for partition in pins:
                 self._snapshots.discard(partition.topic, partition.partition, after=-1)
@@ -159,7 +169,7 @@ class Assignment:
                 if topic not in told:
                     told[topic] = self._told(topic)
                 plans[partition] = self._first_plan(partition, logged, told[topic])
-            elif held is not None and held.position == held.committed == found.offset:
+            elif held is not None and _is_committed(held, found):
                 plans[partition] = None
             else:
                 plans[partition] = self._recovery_plan(partition, found, logged)
@@ -167,6 +177,25 @@ class Assignment:
             p: None if plan is None else with_life(self._with_model(p, plan), uuid.uuid4().hex[:16])
             for p, plan in plans.items()
         }
+
+    def _with_journal(
+        self, plans: dict[TopicPartition, Plan | None]
+    ) -> dict[TopicPartition, Plan | None]:
+        """Plans, with what the journal holds for them read; a new life begins with all of it."""
+        wanted = {p: plan.origin.journal[1] for p, plan in plans.items() if plan is not None}
+        if self._control is None:
+            if any(wanted.values()):
+                log.warning("control: is not set, control messages that were sent are not replayed")
+            return plans
+        if wanted:
+            self._control.read(wanted)
+        found = dict(plans)
+        for partition, plan in plans.items():
+            if plan is not None and plan.pin:
+                newest = self._control.journal.newest(partition)
+                origin = replace(plan.origin, journal=(newest, newest))
+                found[partition] = replace(plan, origin=origin)
+        return found
 
     def _with_model(self, partition: TopicPartition, plan: Plan) -> Plan:
         """A plan that names the model that the partition is on, where models can change."""
@@ -230,7 +259,8 @@ class Assignment:
             return self._starts.again(partition, logged, int(found.offset))
 
         plan = plan_recovery(committed, logged, load, warm_up_from)
-        return with_birth(plan, committed.origin)
+        plan = with_birth(plan, committed.origin)
+        return replace(plan, origin=replace(plan.origin, journal=committed.origin.journal))
 
     def _apply(self, partition: TopicPartition, plan: Plan) -> None:
         self._drop_state(partition)
@@ -256,8 +286,13 @@ class Assignment:
             snapshot_offset=-1 if stored is None else stored.offset,
             snapshot_due=time.monotonic() + self._snapshot_interval,
             open=opened,
+            journal=0 if stored is None else int(stored.notes.get("journal", 0)),
         )
         self.progress[partition] = progress
+        if self._control is None:
+            progress.journal = plan.origin.journal[1]
+        else:
+            self._control.begin(progress, plan)
         self.replayed(progress)
         self._metrics.counts["lost_messages"] += plan.lost
         if plan.warning:
@@ -322,12 +357,15 @@ class Assignment:
         for partition, progress in self.progress.items():
             if progress.position > progress.committed or progress.ticked or progress.moved:
                 silent = tuple(self._engine.silent_since(self._number(partition)))
-                progress.origin = replace(progress.origin, silent=silent)
+                journal = (progress.origin.journal[0], progress.journal)
+                progress.origin = replace(progress.origin, silent=silent, journal=journal)
                 found[partition] = _offset(progress.position, progress.origin)
         return found
 
     def note_committed(self) -> None:
         """Everything up to the positions is committed now."""
+        if self._control is not None:
+            self._control.committed()
         for progress in self.progress.values():
             progress.committed = max(progress.committed, progress.position)
             progress.ticked = progress.moved = False
@@ -376,6 +414,13 @@ class Assignment:
         progress.snapshot_offset = progress.position
         progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
         self._metrics.snapshot_saved(partition, stored.snapshot)
+
+
+def _is_committed(held: Progress, found: OffsetAndMetadata) -> bool:
+    """Whether a held state is that of the committed offset, control messages included."""
+    if not held.position == held.committed == found.offset:
+        return False
+    return held.journal == Origin.decode(found.metadata).journal[1]
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:

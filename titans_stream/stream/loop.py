@@ -74,6 +74,7 @@ class Loop:
         self._metrics = parts.metrics
         self._watch = parts.watch
         self._swap = parts.swap
+        self._control = parts.control
         self._dropped = DropWatch(parts.metrics)
         self._delivery = delivery
         self._signals = signals
@@ -176,6 +177,8 @@ class Loop:
         if records:
             self._metrics.last_message = time.monotonic()
             self._take(records)
+        if self._control is not None:
+            self._control.turn(self._assignment.recovered, self._begin, self._outbox.obeyed)
         silent = self._ticks.look()
         if silent:
             self._begin()
@@ -240,7 +243,10 @@ class Loop:
 
     def _replay(self, progress: Progress, messages: list[RawMessage]) -> list[RawMessage]:
         """Process what lies before `resume` without output; the rest is returned."""
-        for until in sorted({min(progress.warm_until, progress.resume), progress.resume}):
+        cuts = {min(progress.warm_until, progress.resume), progress.resume}
+        if self._control is not None:
+            cuts |= self._control.cuts(progress)
+        for until in sorted(cuts):
             count = sum(message.offset < until for message in messages)
             segment, messages = messages[:count], messages[count:]
             if segment:
@@ -254,6 +260,8 @@ class Loop:
                         progress.muted.add(alert.alert_id)
                 progress.position = segment[-1].offset + 1
                 self._metrics.counts["replayed_messages"] += len(segment)
+            if self._control is not None and (messages or progress.position >= until):
+                self._control.replay(progress, until)
         self._assignment.replayed(progress)
         return messages
 

@@ -40,6 +40,7 @@ COUNTERS = {
     "swaps": "times that a partition changed to another model while running",
     "refused_models": "models that were offered and refused, after which the old one went on",
     "reloads": "times that rules and budgets changed while running",
+    "control_messages": "control messages that took effect, by partition",
     "failed_reloads": "changed files of a connector that were refused",
     "rebalances": "times that partitions were assigned to this worker",
 }

@@ -15,6 +15,7 @@ from kafka import TopicPartition
 from titans_stream.records import Alert, DeadLetter, Forecast, ModelRef, Scores
 from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.commit import Output
+from titans_stream.stream.control import Obeyed
 from titans_stream.stream.encoding import (
     MAX_FRAME_BYTES,
     RECORD_OVERHEAD,
@@ -103,6 +104,13 @@ class Outbox:
                 self._log(topic, letters[-1])
                 self._next_log = now + _LOG_INTERVAL
                 self._unlogged = 0
+
+    def obeyed(self, done: Obeyed) -> None:
+        """What control messages came to, and where they took effect."""
+        self.alerts(done.alerts, {})
+        for entry in done.entries:
+            self._output.send(self._topics["control.journal"], *entry.encode())
+        self.dead_letters(done.dead)
 
     def shrink(self, topic: str) -> None:
         """Send a topic smaller messages: it refused one that keeps to the limit that it told.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.commit import Output
+from titans_stream.stream.control import Controller
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.outbox import Outbox
@@ -29,6 +30,8 @@ class Parts:
     watch: Watch
     swap: Swapper | None = None
     """None: the model does not change."""
+    control: Controller | None = None
+    """None: there is no control topic."""
 
 
 @dataclass(frozen=True, slots=True)

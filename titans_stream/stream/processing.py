@@ -25,6 +25,7 @@ from titans_stream.records import (
     Int32,
     Int64,
     ModelRef,
+    Order,
     Readings,
     Results,
     Scores,
@@ -103,10 +104,12 @@ class Processor:
     ) -> list[Alert]:
         """The alerts of a partition that was silent for `silence` ns; as `Engine.tick`."""
         alerts = self._engine.tick(self._numbers.number(partition), silence, patience, offset)
-        return [
-            replace(alert, source=Source(partition.topic, partition.partition, offset))
-            for alert in alerts
-        ]
+        return _of(partition, offset, alerts)
+
+    def control(self, partition: TopicPartition, order: Order, offset: int) -> list[Alert]:
+        """Have the engine do as a control message says; as `Engine.control`."""
+        alerts = self._engine.control(self._numbers.number(partition), order, offset)
+        return _of(partition, offset, alerts)
 
     def process(self, messages: Sequence[RawMessage]) -> Processed:
         """Process messages, topic by topic."""
@@ -170,6 +173,12 @@ class Processor:
                 [names[number].partition for number in part.partition.tolist()], np.int32
             )
             yield topic, replace(part, partition=partition)
+
+
+def _of(partition: TopicPartition, offset: int, alerts: list[Alert]) -> list[Alert]:
+    """Alerts with their place in Kafka."""
+    source = Source(partition.topic, partition.partition, offset)
+    return [replace(alert, source=source) for alert in alerts]
 
 
 def _rows(scores: Scores, rows: Any) -> Scores:

@@ -109,6 +109,9 @@ class Origin:
     """What the wall clock has told the engine by this offset (`Engine.silent_since`)."""
     model: str = ""
     left: str = ""
+    journal: tuple[int, int] = (0, 0)
+    """Numbers of the journal's entries: the last one before this life, which its state begins with,
+    and the last one of the partition."""
 
     def encode(self) -> str:
         """The metadata of an offset."""
@@ -123,6 +126,8 @@ class Origin:
             told["model"] = self.model
         if self.left:
             told["left"] = self.left
+        if any(self.journal):
+            told["journal"] = list(self.journal)
         if self.snapshot is not None:
             if self.start:
                 told["start"] = self.start
@@ -142,6 +147,9 @@ class Origin:
         life = str(found.get("life", ""))
         silent = found.get("silent")
         times = tuple(one for one in silent if type(one) is int) if isinstance(silent, list) else ()
+        journal = found.get("journal")
+        if not isinstance(journal, list) or [type(one) for one in journal] != [int, int]:
+            journal = [0, 0]
         told = cls(
             life=life,
             partitions=numbers.get("partitions", 0),
@@ -150,6 +158,7 @@ class Origin:
             model=str(found.get("model", "")),
             left=str(found.get("left", "")),
             start=numbers.get("start", 0),
+            journal=(journal[0], journal[1]),
         )
         if "snapshot" in numbers:
             return replace(told, snapshot=numbers["snapshot"])
@@ -204,6 +213,8 @@ class Progress:
     committed: int
     origin: Origin
     muted: set[str] = field(default_factory=set)
+    journal: int = 0
+    """The number of the last journal entry that the state has seen."""
     snapshot_offset: int = -1
     snapshot_due: float = 0.0
     ticked: bool = False
@@ -233,6 +244,14 @@ class Progress:
         else:
             self.open[alert.alert_id] = alert
 
+    def obeyed(self, alert: Alert) -> bool:
+        """A control message came to an alert; whether it is for publication."""
+        known = alert.alert_id not in self.muted
+        self.note(alert)
+        if alert.status == "resolved":
+            self.muted.discard(alert.alert_id)
+        return known
+
     @property
     def replaying(self) -> bool:
         """Whether output is discarded still."""
@@ -241,7 +260,7 @@ class Progress:
     @property
     def settled(self) -> bool:
         """Whether the state is that of a committed offset, or of one before it."""
-        return self.position <= self.committed
+        return self.position <= self.committed and not self.moved
 
 
 def plan_first(log: LogRange, start: int, warm_up_from: int) -> Plan:
@@ -320,6 +339,8 @@ def stored_state(progress: Progress, snapshot: Snapshot) -> StoredSnapshot:
     }
     if progress.open:
         notes["open"] = [msgspec.to_builtins(alert) for alert in progress.open.values()]
+    if progress.journal:
+        notes["journal"] = progress.journal
     return StoredSnapshot(progress.position, snapshot, notes)
 
 

@@ -384,6 +384,26 @@ class SwapConfig(BaseModel):
     )
 
 
+class ControlConfig(BaseModel):
+    """Where operators tell a running worker what to do, and where it keeps what became of that.
+
+    Both topics are compacted, and made by the worker where they are missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: Topic = Field(description="topic of control messages, keyed by their id")
+    journal: Topic | Literal[""] = Field(
+        default="",
+        description="topic of the places at which they took effect; default <connector>.journal",
+    )
+
+
+def control_config(value: object) -> object:
+    """`control: TOPIC` is short for its topic alone."""
+    return {"topic": value} if isinstance(value, str) else value
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """The parts of a connector that a worker reads."""
@@ -393,3 +413,4 @@ class WorkerSettings:
     delivery: DeliveryConfig
     state: StateConfig
     swap: SwapConfig = field(default_factory=SwapConfig)
+    control: ControlConfig | None = None

@@ -36,6 +36,8 @@ from dataclasses import dataclass, field, replace
 from kafka import TopicPartition
 
 from titans_stream.records import Alert, Source
+from titans_stream.stream.control import Controller
+from titans_stream.stream.journal import Entry
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import (
@@ -85,6 +87,8 @@ class Lane:
     pending: deque[RawMessage] = field(default_factory=deque)
     """Messages that the worker processed since the lane began."""
     muted: set[str] = field(default_factory=set)
+    journal: int = 0
+    """The number of the last journal entry that the new state has seen."""
     messages: int = 0
     opened: int = 0
     begun: bool = False
@@ -116,7 +120,9 @@ class Swapper:
         number: Callable[[TopicPartition], int],
         metrics: Metrics,
         store: SnapshotStore,
+        control: Controller | None = None,
     ) -> None:
+        self._control = control
         self._switch = switch
         self._config = config
         self._open_history = open_history
@@ -223,6 +229,7 @@ class Swapper:
         if stored is not None:
             try:
                 lane.muted, _ = stored.episodes(left=True)
+                lane.journal = int(stored.notes.get("journal", 0))
                 lane.model.engine.restore(self._number(partition), stored.snapshot)
             except _BAD as error:
                 log.warning(
@@ -245,7 +252,7 @@ class Swapper:
                 messages = lane.next()
                 if not messages:
                     break
-                for alert in self._replay(lane.model, messages):
+                for alert in self._passed(lane, messages):
                     if alert.status == "opened":
                         lane.opened += 1
                         lane.muted.add(alert.alert_id)
@@ -269,6 +276,30 @@ class Swapper:
                 f"swap.most_alerts_per_1000 ({limit:g})",
             )
 
+    def _passed(self, lane: Lane, messages: Sequence[RawMessage]) -> list[Alert]:
+        """The lane's engine takes messages, and control messages where the live one took them."""
+        if self._control is None:
+            return self._replay(lane.model, messages)
+        found: list[Alert] = []
+        for entry in self._control.entries(lane.progress.partition, lane.journal):
+            at = entry.at if entry.number > lane.progress.origin.journal[0] else 0
+            if at > messages[-1].offset:
+                break
+            count = sum(message.offset < at for message in messages)
+            if count:
+                found += self._replay(lane.model, messages[:count])
+            messages = messages[count:]
+            self._obey(lane, entry)
+        return found + self._replay(lane.model, messages)
+
+    def _obey(self, lane: Lane, entry: Entry) -> None:
+        """What ends by a control message was opened in the warm-up: nobody is told."""
+        partition = self._number(lane.progress.partition)
+        lane.journal = entry.number
+        if entry.order is not None:
+            for alert in lane.model.engine.control(partition, entry.order, entry.at):
+                lane.muted.discard(alert.alert_id)
+
     def _refuse(self, lane: Lane, why: str) -> None:
         log.error("model %s is refused, the old one goes on: %s", lane.model.key, why)
         self._metrics.counts["refused_models"] += 1
@@ -283,6 +314,9 @@ class Swapper:
         ended: list[Alert] = []
         for lane in lanes:
             progress, key = lane.progress, lane.model.key
+            if self._control is not None:
+                for entry in self._control.entries(progress.partition, lane.journal):
+                    self._obey(lane, entry)
             reason = f"ended by the change to model {lane.model.ref.name} version "
             for alert in progress.open.values():
                 if alert.alert_id not in progress.muted:
@@ -303,6 +337,7 @@ class Swapper:
                 born=origin.born,
                 model=key,
                 left=origin.life,
+                journal=origin.journal,
             )
             progress.warm_until = progress.position
             progress.muted, progress.open = lane.muted, {}

@@ -19,6 +19,7 @@ from titans_stream.records import (
     EngineFigures,
     Int64,
     ModelRef,
+    Order,
     Readings,
     Results,
     Snapshot,
@@ -216,6 +217,10 @@ class SwitchEngine:
     def set_silent_since(self, partition: int, since: list[int]) -> None:
         """As `Engine.set_silent_since`."""
         self.model(partition).engine.set_silent_since(partition, since)
+
+    def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
+        """As `Engine.control`."""
+        return self.model(partition).engine.control(partition, order, offset)
 
     def series_warning(self) -> str:
         """As `Engine.series_warning`, of the target."""

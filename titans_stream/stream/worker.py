@@ -19,7 +19,10 @@ from titans_stream.records import Alert, Engine, ModelRef
 from titans_stream.stream.assignment import Assignment
 from titans_stream.stream.codec.choice import codec_for
 from titans_stream.stream.commit import AtLeastOnceOutput, ExactlyOnceOutput, Output
+from titans_stream.stream.control import Controller
+from titans_stream.stream.control_topic import ControlTopic, make_control_topics
 from titans_stream.stream.group_check import check_group
+from titans_stream.stream.journal import Journal
 from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
 from titans_stream.stream.kafka.deadline import Deadline, call_within
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
@@ -133,6 +136,9 @@ class Worker:
         """Open the clients; whatever happens later, `stack` closes them."""
         settings = self._settings
         topics = named_topics(settings.input, settings.output)
+        if settings.control is not None:
+            make_control_topics(self._clients, settings.control)
+            topics["control.journal"] = settings.control.journal
         check_topics(self._clients, topics, self._signals.stop)
         self._check_group()
         limits = output_limits(self._clients, topics)
@@ -143,6 +149,10 @@ class Worker:
         stack.callback(_close_quietly, consumer)
         codec = codec_for(settings.input)
         numbers = PartitionNumbers(settings.input.topic or None)
+        processor = Processor(codec, self._engine, numbers, self.metrics)
+        control = self._controller(consumer, processor)
+        if control is not None:
+            stack.callback(control.close)
         assignment = Assignment(
             consumer,
             self._engine,
@@ -152,8 +162,8 @@ class Worker:
             self.metrics,
             numbers.number,
             OwnTimes(lambda: self._clients.consumer(None), codec),
+            control,
         )
-        processor = Processor(codec, self._engine, numbers, self.metrics)
         silence = SilenceThread(
             Silence(self._clients.servers, consumer.answered), self._signals.stop
         )
@@ -169,7 +179,7 @@ class Worker:
             ),
             settings.delivery,
         )
-        swap = self._swapper(numbers)
+        swap = self._swapper(numbers, control)
         if swap is not None:
             stack.callback(swap.reset)
         parts = Parts(
@@ -181,6 +191,7 @@ class Worker:
             self.metrics,
             watch,
             swap,
+            control,
         )
         return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
 
@@ -188,7 +199,28 @@ class Worker:
         input = self._settings.input
         check_group(self._clients, input.group_id, input.subscription.has, self._signals.stop)
 
-    def _swapper(self, numbers: PartitionNumbers) -> Swapper | None:
+    def _controller(self, consumer: Consumer, processor: Processor) -> Controller | None:
+        """What brings control messages to the engine, where there is a topic for them."""
+        config, subscription = self._settings.control, self._settings.input.subscription
+        if config is None:
+            return None
+
+        def first() -> TopicPartition:
+            names = subscription.names or tuple(filter(subscription.has, consumer.topics()))
+            return TopicPartition(min(names), 0)
+
+        def open_consumer() -> Consumer:
+            return self._clients.consumer(None)
+
+        return Controller(
+            ControlTopic(open_consumer, config.topic),
+            Journal(open_consumer, config.journal),
+            processor.control,
+            first,
+            self.metrics,
+        )
+
+    def _swapper(self, numbers: PartitionNumbers, control: Controller | None) -> Swapper | None:
         """What changes the model, where the engine can."""
         if not isinstance(self._engine, SwitchEngine):
             return None
@@ -217,6 +249,7 @@ class Worker:
             numbers.number,
             self.metrics,
             self._snapshots,
+            control,
         )
 
     def _open_output(self) -> Output:

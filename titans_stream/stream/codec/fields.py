@@ -33,6 +33,7 @@ class Reason(enum.StrEnum):
     TIMESTAMP_OUT_OF_RANGE = "timestamp-out-of-range"
     TOO_MANY_SERIES = "too-many-series"
     OUTPUT_TOO_LARGE = "output-too-large"
+    INVALID_CONTROL = "invalid-control"
 
 
 class UnusableError(ValueError):

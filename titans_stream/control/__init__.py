@@ -1,0 +1,1 @@
+"""What operators tell a running worker: the messages of the control topic."""

@@ -1,0 +1,267 @@
+"""What operators said of episodes: patterns that are familiar to a series, and are not told again.
+
+The *course* of an episode is how far its readings were from normal, as an envelope of at most CELLS
+cells (when they are full, two become one), with what stood out and how rare it was at most. Of each
+series the last COURSES are kept. A course that is marked as a false alarm, or as expected until
+some time, becomes a *pattern* of that series. An episode that takes the course of a pattern is
+opened and followed in silence; with the first reading that does not it is told, as if it opened
+then.
+
+No threshold moves: what is larger, lasts longer, is rarer or of another kind is told as ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from titans_stream.detection import watch
+from titans_stream.engine.rows import Array
+from titans_stream.records import Float64, Int64
+
+CELLS = 16
+COURSES = 4
+PATTERNS = 16
+"""Of a series; the oldest make room."""
+LARGER = 0.25
+"""A reading may be farther from normal than the pattern by this part of its largest deviation,"""
+OFF_NORMAL = 0.5
+"""and this part of the half width of the band of normal values."""
+LONGER = 1.5
+"""An episode may last so many times as long."""
+RARER = 1.0
+"""Decades by which it may be rarer."""
+SILENT = 1e300
+"""`Episode.known_far` of an episode that is silent for its pattern."""
+_NUMBERS = 5
+
+
+@dataclass
+class Course:
+    """An episode's readings: `low` and `high` [cells] are deviations from normal, 0 included."""
+
+    onset: int
+    last: int
+    """Nanoseconds."""
+    what: float
+    rarity: float
+    """What stands out at the peak, and the rarity there; NaN before the second stage has one."""
+    readings: int = 0
+    stride: int = 1
+    """Readings of a cell."""
+    width: float = 0.0
+    """Half width of the band, the widest."""
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def take(self, time: int, deviation: float, width: float) -> None:
+        """The next reading of the episode."""
+        k = self.readings // self.stride
+        if k == CELLS:
+            self.low = [min(pair) for pair in zip(self.low[::2], self.low[1::2], strict=True)]
+            self.high = [max(pair) for pair in zip(self.high[::2], self.high[1::2], strict=True)]
+            self.stride *= 2
+            k = self.readings // self.stride
+        if k == len(self.low):
+            self.low.append(0.0)
+            self.high.append(0.0)
+        if math.isfinite(deviation):
+            self.low[k] = min(self.low[k], deviation)
+            self.high[k] = max(self.high[k], deviation)
+        if math.isfinite(width):
+            self.width = max(self.width, width)
+        self.last = time
+        self.readings += 1
+
+    def has(self, number: int, deviation: float) -> bool:
+        """Whether the `number`-th reading of an episode, from 0, may be so far from normal."""
+        k = min(number // self.stride, len(self.low) - 1)
+        near = slice(max(0, k - 1), k + 2)
+        largest = max(*self.high, *(-low for low in self.low), 0.0)
+        room = LARGER * largest + OFF_NORMAL * self.width
+        return min(self.low[near]) - room <= deviation <= max(self.high[near]) + room
+
+    def numbers(self) -> list[float]:
+        """The course but for its times, in _NUMBERS + 2 CELLS numbers."""
+        rest = [0.0] * (CELLS - len(self.low))
+        counts = [float(self.readings), float(self.stride)]
+        return [self.what, self.rarity, self.width, *counts, *self.low, *rest, *self.high, *rest]
+
+    @staticmethod
+    def of(times: list[int], numbers: list[float]) -> Course:
+        """What `numbers` gave."""
+        what, rarity, width, readings, stride = numbers[:_NUMBERS]
+        cells = math.ceil(readings / stride)
+        low = numbers[_NUMBERS : _NUMBERS + cells]
+        high = numbers[_NUMBERS + CELLS : _NUMBERS + CELLS + cells]
+        return Course(
+            times[0], times[1], what, rarity, int(readings), int(stride), width, low, high
+        )
+
+
+@dataclass
+class Pattern:
+    """A course that is familiar. `order` is the id of the message that says so; `until`: it is
+    expected up to then, however long; 0: a false alarm."""
+
+    order: str
+    course: Course
+    until: int = 0
+
+    def has(self, time: int, number: int, deviation: float, what: float, rarity: float) -> bool:
+        """Whether an episode's reading is as the pattern has it; `what`, `rarity` of its peak."""
+        course = self.course
+        if self.until:
+            if time >= self.until:
+                return False
+        elif number >= LONGER * course.readings:
+            return False
+        rarer = not math.isnan(course.rarity) and rarity > course.rarity + RARER
+        return _kind(what) == _kind(course.what) and not rarer and course.has(number, deviation)
+
+
+def _kind(what: float) -> float:
+    """What stands out, of three kinds: time at one value, size of the changes, or values."""
+    return what if what in (watch.DWELL, watch.NOISE) else float(watch.VALUE)
+
+
+@dataclass
+class Known:
+    """What is kept of a series' episodes."""
+
+    courses: list[Course] = field(default_factory=list)
+    patterns: list[Pattern] = field(default_factory=list)
+    open: Course | None = None
+    """The one of the episode that is open."""
+
+    def marked(self, course: Course) -> bool:
+        """Whether a course is a pattern."""
+        return any(pattern.course is course for pattern in self.patterns)
+
+
+class Familiar:
+    """What is known of the episodes of series, by uid; series without any have nothing."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Known] = {}
+        self._marked: set[int] = set()
+        """Series that have patterns."""
+
+    def marked(self, uids: Int64) -> Array:
+        """Which of N series have patterns: their readings are looked at one by one."""
+        if not self._marked:
+            return np.zeros(len(uids), bool)
+        return np.isin(uids, list(self._marked))
+
+    def of(self, uid: int) -> Known:
+        """What is known of a series, to be changed."""
+        return self._known.setdefault(uid, Known())
+
+    def changed(self, uid: int) -> None:
+        """Patterns of a series came or went."""
+        known = self._known.get(uid)
+        if known is not None and known.patterns:
+            self._marked.add(uid)
+        else:
+            self._marked.discard(uid)
+        if known is not None and not known.patterns and not known.courses:
+            del self._known[uid]
+
+    def mark(self, uid: int, course: Course, order: str, until: int) -> None:
+        """A course is a pattern from now on."""
+        known = self.of(uid)
+        known.patterns = [*known.patterns, Pattern(order, course, until)][-PATTERNS:]
+        self.changed(uid)
+
+    def unmark(self, uid: int, order: str) -> None:
+        """The patterns of a message go."""
+        known = self._known.get(uid)
+        if known is not None:
+            known.patterns = [pattern for pattern in known.patterns if pattern.order != order]
+            self.changed(uid)
+
+    def forget(self, uids: Int64) -> None:
+        """Forget series."""
+        if self._known:
+            for uid in uids.tolist():
+                self._known.pop(uid, None)
+                self._marked.discard(uid)
+
+    def begin(self, uid: int, onset: int, what: float, rarity: float) -> Course:
+        """An episode opens, and is told."""
+        known = self.of(uid)
+        known.open = Course(onset, onset, what, rarity)
+        kept = [course for course in known.courses if not known.marked(course)]
+        known.courses = [*kept[-COURSES + 1 :], known.open]
+        return known.open
+
+    def find(self, uid: int) -> Known | None:
+        """What is known of a series, if anything."""
+        return self._known.get(uid)
+
+    # --- state
+
+    def export(self, uids: Int64) -> tuple[dict[str, Array], list[list[Any]]]:
+        """Arrays, and JSON, of series; nothing where nothing is known of them.
+
+        A row of the arrays is a course: its series by its place, whether it is open (1), and the
+        numbers. The JSON has the patterns: row, id of the message, until, and whether the row is
+        one of the last courses, too.
+        """
+        place, flags, times, numbers = [], [], [], []
+        patterns: list[list[Any]] = []
+        for i, uid in enumerate(uids.tolist() if self._known else ()):
+            known = self._known.get(uid)
+            if known is None:
+                continue
+            rows: list[Course] = []
+            for course in [*known.courses, *(pattern.course for pattern in known.patterns)]:
+                if any(course is other for other in rows):
+                    continue
+                rows.append(course)
+                place.append(i)
+                flags.append(int(course is known.open))
+                times.append([course.onset, course.last])
+                numbers.append(course.numbers())
+            first = len(place) - len(rows)
+            for pattern in known.patterns:
+                at = next(k for k, course in enumerate(rows) if course is pattern.course)
+                kept = any(pattern.course is course for course in known.courses)
+                patterns.append([first + at, pattern.order, pattern.until, kept])
+        if not place:
+            return {}, []
+        return {
+            "course_series": np.array(place, np.int64),
+            "course_open": np.array(flags, np.int64),
+            "course_times": np.array(times, np.int64),
+            "course_numbers": np.array(numbers, np.float64),
+        }, patterns
+
+    def load(self, uids: Int64, arrays: Mapping[str, Array], patterns: list[list[Any]]) -> None:
+        """Put what `export` gave in place. ValueError for what it did not give."""
+        if "course_series" not in arrays:
+            return
+        place: Int64 = arrays["course_series"]
+        numbers: Float64 = arrays["course_numbers"]
+        if ((place < 0) | (place >= len(uids))).any():
+            raise ValueError("state: array 'course_series' names what is not there")
+        if numbers.shape != (len(place), _NUMBERS + 2 * CELLS):
+            raise ValueError(f"state: array 'course_numbers' has shape {numbers.shape}")
+        times, flags = arrays["course_times"].tolist(), arrays["course_open"].tolist()
+        courses = [Course.of(*each) for each in zip(times, numbers.tolist(), strict=True)]
+        of = [int(uids[i]) for i in place.tolist()]
+        gone = {int(row) for row, _, _, kept in patterns if not kept}
+        for i, (uid, course) in enumerate(zip(of, courses, strict=True)):
+            known = self.of(uid)
+            if i not in gone:
+                known.courses.append(course)
+            if flags[i]:
+                known.open = course
+        for row, order, until, _ in patterns:
+            known = self.of(of[int(row)])
+            known.patterns.append(Pattern(str(order), courses[int(row)], int(until)))
+            self._marked.add(of[int(row)])

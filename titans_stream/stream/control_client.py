@@ -1,0 +1,172 @@
+"""What sends control messages, and tells what is in force: the command line, a page, a script."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from titans_stream.control.messages import Mark, Message, default_id, message_of, read, text_of
+from titans_stream.records import Alert, Order
+from titans_stream.stream.alert_reader import read_alerts
+from titans_stream.stream.control_topic import make_control_topics
+from titans_stream.stream.journal import Entry
+from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.deadline import ANSWER_MS
+from titans_stream.stream.kafka.errors import ConnectError
+from titans_stream.stream.kafka.producer import close_producer
+from titans_stream.stream.kafka.translation import translated, user_error
+from titans_stream.stream.messages import RawMessage, raw_messages
+from titans_stream.stream.settings import ControlConfig
+from titans_stream.times import format_timestamp, parse_timestamp
+
+_SECONDS = 10.0
+_POLL_MS = 200
+_MOST = 1_000
+
+
+@dataclass
+class Standing:
+    """A control message, and where it took effect.
+
+    `order` has no text where it was undone, and is None, with `problem` why, where it cannot be
+    used. `sent` is nanoseconds; `places` are offsets by input partition, those where it has not
+    taken effect yet missing.
+    """
+
+    id: str
+    order: Order | None
+    sent: int
+    control: tuple[int, int]
+    problem: str = ""
+    places: dict[TopicPartition, int] = field(default_factory=dict)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it says something, and was not undone."""
+        return self.order is not None and bool(self.order.text)
+
+
+def mark_of(
+    alert: Alert, action: str, *, until: str | None = None, by: str = "", note: str = ""
+) -> Mark:
+    """The message that says what an alert was: `false_alarm`, `true_alarm`, or `expected` until a
+    time (RFC 3339). ValueError where that cannot be said of the alert."""
+    if alert.channels:
+        raise ValueError(
+            f"{alert.alert_id}: is about the group {alert.series_id}; only single series have "
+            "patterns: silence the group, or set a rule for it"
+        )
+    if alert.reason != "surprise":
+        raise ValueError(
+            f"{alert.alert_id}: was told for its {alert.reason}; set a rule for the series instead"
+        )
+    message = message_of(
+        {
+            "action": action,
+            "series": alert.series_id,
+            "alert_id": alert.alert_id,
+            "from": alert.onset,
+            "to": format_timestamp(parse_timestamp(alert.timestamp) + 1),
+            "by": by,
+            "note": note,
+            **({} if until is None else {"until": until}),
+        }
+    )
+    assert isinstance(message, Mark)
+    return message
+
+
+def find_alert(clients: KafkaClients, topic: str, alert_id: str) -> Alert:
+    """The last message about an episode. ValueError where there is none of that id."""
+    found = None
+    for alert in read_alerts(clients, topic):
+        if alert.alert_id == alert_id:
+            found = alert
+    if found is None:
+        raise ValueError(f"{alert_id}: topic {topic} holds no alert of this id")
+    return found
+
+
+def send(
+    clients: KafkaClients, config: ControlConfig, message: Message, name: str | None = None
+) -> str:
+    """Send a message, under `name` or its default id; the id. ConnectError where that fails."""
+    name = name or default_id(message)
+    _write(clients, config, name, text_of(message).encode())
+    return name
+
+
+def undo(clients: KafkaClients, config: ControlConfig, name: str) -> None:
+    """Take a message back. ConnectError where that fails."""
+    _write(clients, config, name, b'{"action":"undo"}')
+
+
+def _write(clients: KafkaClients, config: ControlConfig, name: str, value: bytes) -> None:
+    order = read(name.encode(), value)
+    assert order.id == name
+    make_control_topics(clients, config)
+    producer = clients.producer()
+    try:
+        with translated("control"):
+            future = producer.send(config.topic, value, name.encode(), None, None, None)
+            future.get(_SECONDS)
+    except KafkaError as error:
+        raise user_error(error) or ConnectError(f"control.topic: {error}") from error
+    finally:
+        close_producer(producer, 1.0)
+
+
+def standing(clients: KafkaClients, config: ControlConfig) -> list[Standing]:
+    """The last message of each id, in the order in which they came."""
+    found: dict[str, Standing] = {}
+    for record in _read_all(clients, config.topic):
+        name = (record.key or b"").decode(errors="replace")
+        order, problem = None, ""
+        try:
+            order = read(record.key, record.value)
+        except ValueError as error:
+            problem = str(error).replace("\n", "; ")
+        found.pop(name, None)
+        found[name] = Standing(
+            name, order, record.timestamp_ms * 1_000_000, (record.partition, record.offset), problem
+        )
+    for record in _read_all(clients, config.journal):
+        try:
+            entry = Entry.decode(record.key, record.value)
+        except ValueError:
+            continue
+        one = found.get(entry.id)
+        if one is not None and one.control == entry.control:
+            one.places[entry.partition] = entry.at
+    return list(found.values())
+
+
+def _read_all(clients: KafkaClients, topic: str) -> list[RawMessage]:
+    """All committed messages of a topic; none where it does not exist."""
+    info = clients.topics([topic])[topic]
+    if info is None:
+        return []
+    names = [TopicPartition(topic, number) for number in info.partitions]
+    found: list[RawMessage] = []
+    consumer = clients.consumer(None)
+    try:
+        with translated("control"):
+            consumer.assign(names)
+            ends = consumer.end_offsets(names, ANSWER_MS)
+            for name, begin in consumer.beginning_offsets(names, ANSWER_MS).items():
+                consumer.seek(name, begin)
+            deadline = time.monotonic() + _SECONDS
+            while any((consumer.position(name) or 0) < ends[name] for name in names):
+                before = len(found)
+                for records in consumer.poll(_POLL_MS, _MOST).values():
+                    found += raw_messages(records)
+                if len(found) > before:
+                    deadline = time.monotonic() + _SECONDS
+                if time.monotonic() > deadline:
+                    raise ConnectError(f"topic {topic} could not be read in {_SECONDS:g} s")
+    finally:
+        consumer.close(False, 1_000)
+    return sorted(found, key=lambda record: (record.timestamp_ms, record.partition, record.offset))
