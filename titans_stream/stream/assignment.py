@@ -185,7 +185,7 @@ class Assignment:
         wanted = {p: plan.origin.journal[1] for p, plan in plans.items() if plan is not None}
         if self._control is None:
             if any(wanted.values()):
-                log.warning("control: is not set, control messages that were sent are not replayed")
+                log.warning("control: is not set; the control messages of its journal do not count")
             return plans
         if wanted:
             self._control.read(wanted)
@@ -418,9 +418,8 @@ class Assignment:
 
 def _is_committed(held: Progress, found: OffsetAndMetadata) -> bool:
     """Whether a held state is that of the committed offset, control messages included."""
-    if not held.position == held.committed == found.offset:
-        return False
-    return held.journal == Origin.decode(found.metadata).journal[1]
+    at = held.position == held.committed == found.offset
+    return at and held.journal == Origin.decode(found.metadata).journal[1]
 
 
 def _offset(offset: int, origin: Origin) -> OffsetAndMetadata:
