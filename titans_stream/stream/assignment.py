@@ -14,7 +14,7 @@ from kafka.structs import OffsetAndMetadata
 
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import Alert, Engine
-from titans_stream.stream.control import Controller
+from titans_stream.stream.control import Controller, with_journal
 from titans_stream.stream.credible import credible
 from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
@@ -137,7 +137,7 @@ class Assignment:
         is changed then.
         """
         with self._metrics.timed("recover"), translated("recovery"):
-            plans = self._with_journal(self._plans(sorted(self.new)))
+            plans = with_journal(self._plans(sorted(self.new)), self._control)
             pins = {p: plan for p, plan in plans.items() if plan is not None and plan.pin}
             for partition in pins:
                 self._snapshots.discard(partition.topic, partition.partition, after=-1)
@@ -177,25 +177,6 @@ class Assignment:
             p: None if plan is None else with_life(self._with_model(p, plan), uuid.uuid4().hex[:16])
             for p, plan in plans.items()
         }
-
-    def _with_journal(
-        self, plans: dict[TopicPartition, Plan | None]
-    ) -> dict[TopicPartition, Plan | None]:
-        """Plans, with what the journal holds for them read; a new life begins with all of it."""
-        wanted = {p: plan.origin.journal[1] for p, plan in plans.items() if plan is not None}
-        if self._control is None:
-            if any(wanted.values()):
-                log.warning("control: is not set; the control messages of its journal do not count")
-            return plans
-        if wanted:
-            self._control.read(wanted)
-        found = dict(plans)
-        for partition, plan in plans.items():
-            if plan is not None and plan.pin:
-                newest = self._control.journal.newest(partition)
-                origin = replace(plan.origin, journal=(newest, newest))
-                found[partition] = replace(plan, origin=origin)
-        return found
 
     def _with_model(self, partition: TopicPartition, plan: Plan) -> Plan:
         """A plan that names the model that the partition is on, where models can change."""

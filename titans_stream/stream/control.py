@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kafka import TopicPartition
 
@@ -211,3 +211,22 @@ class Controller:
         mine = [entry for entry in self._open if entry.partition == partition]
         known = [entry for entry in self._after(partition, number) if entry not in mine]
         return [*known, *(entry for entry in mine if entry.number > number)]
+
+
+def with_journal(
+    plans: dict[TopicPartition, Plan | None], control: Controller | None
+) -> dict[TopicPartition, Plan | None]:
+    """Plans, with what the journal holds for them read; a new life begins with all of it."""
+    wanted = {p: plan.origin.journal[1] for p, plan in plans.items() if plan is not None}
+    if control is None:
+        if any(wanted.values()):
+            log.warning("control: is not set; the control messages of its journal do not count")
+        return plans
+    if wanted:
+        control.read(wanted)
+    found = dict(plans)
+    for partition, plan in plans.items():
+        if plan is not None and plan.pin:
+            newest = control.journal.newest(partition)
+            found[partition] = replace(plan, origin=replace(plan.origin, journal=(newest, newest)))
+    return found
