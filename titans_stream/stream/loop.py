@@ -244,8 +244,7 @@ class Loop:
     def _replay(self, progress: Progress, messages: list[RawMessage]) -> list[RawMessage]:
         """Process what lies before `resume` without output; the rest is returned."""
         cuts = {min(progress.warm_until, progress.resume), progress.resume}
-        if self._control is not None:
-            cuts |= self._control.cuts(progress)
+        cuts |= set() if self._control is None else self._control.cuts(progress)
         for until in sorted(cuts):
             count = sum(message.offset < until for message in messages)
             segment, messages = messages[:count], messages[count:]
