@@ -116,3 +116,51 @@ def test_most_of_a_set_is_judged_by_the_rules_of_online_forecasts(
     online = resplit(waves(400), (0.2, 0.05, 0.75))
     assert (online.train_end, online.test_start) == (80, 100)
     assert len(make_task(online, [2]).origins) == 299
+
+
+def long_file(folder: Path, lengths: dict[str, int]) -> Path:
+    """Series one row of each after the other, newest row first."""
+    rows = []
+    for name, n in lengths.items():
+        times = np.datetime64("2026-01-01T00", "h") + np.arange(n)
+        rows += [f"{name},{time}:00,{i % 24}" for i, time in enumerate(times)]
+    path = folder / "long.csv"
+    path.write_text("site,timestamp,load\n" + "\n".join(reversed(rows)) + "\n")
+    return path
+
+
+def test_rows_of_a_long_file_are_told_apart_and_sorted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = long_file(tmp_path, {"a": 24 * 9, "b": 24 * 8, "c": 50})
+    one = load_contest_csv(path, (24,), "site")
+    assert (one.season, [len(series.values) for series in one.series]) == (24, [216, 192])
+    for series in one.series:
+        assert (np.diff(series.times) == HOUR).all()
+        np.testing.assert_array_equal(series.values, np.arange(len(series.values)) % 24)
+    assert "too short, left out: 'c'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("a,2026-01-01T05:00,5", "a,2026-01-01T04:00,5"), "comes twice in 'a'"),
+        (("timestamp", "when_it_was"), "no column of times"),
+        (("site", "place"), "site"),
+    ],
+)
+def test_what_is_wrong_with_a_long_file_is_named(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    path = long_file(tmp_path, {"a": 24 * 9})
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(ValueError, match=said):
+        load_contest_csv(path, (24,), "site")
+
+
+def test_a_long_file_goes_with_the_rules_of_gift_eval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = long_file(tmp_path, {"a": 24 * 9})
+    assert main(["evaluate", "forecasting", "--data", str(path), "--by", "site"]) == 2
+    assert "--by: it goes with --data and --protocol gift-eval" in capsys.readouterr().err

@@ -94,6 +94,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="FILE.csv", type=Path, help="a set of your own: each numeric column"
     )
     group.add_argument(
+        "--by", metavar="COL",
+        help="of a long --data, by gift-eval's rules: the column that names each row's series",
+    )  # fmt: skip
+    group.add_argument(
         "--split", metavar="A,B,C",
         help="shares of --data to train, validate and test on; default 0.7,0.1,0.2, by onlinetsf's "
         "rules .2,.05,.75",
@@ -173,6 +177,8 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError("--root or --data: one of them is needed")
         if args.detector != OURS:
             raise ValueError("--detector: forecasts come from the forecaster; see --ablations")
+        if args.by is not None and (args.data is None or args.protocol != "gift-eval"):
+            raise ValueError("--by: it goes with --data and --protocol gift-eval")
         if args.horizons is None:
             args.horizons = HORIZONS[args.protocol]
         _horizons(args.horizons)
@@ -348,7 +354,7 @@ def _contest(
     horizons = _horizons(args.horizons)
     weights = load_model(args.model).weights
     if args.data is not None:
-        one = load_contest_csv(args.data, horizons)
+        one = load_contest_csv(args.data, horizons, args.by)
         sets = {one.name: one}
     else:
         sets = load_contest_sets(args.root, horizons)

@@ -11,6 +11,7 @@ H is the number of steps ahead, T of rows.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import numpy as np
 
 from titans_stream.durations import DAY, SECOND
 from titans_stream.evaluation.forecasting_data import load_wide_csv
+from titans_stream.evaluation.forecasting_long import load_long_csv, shortened
 from titans_stream.evaluation.tables import text_table
 from titans_stream.forecasting.multi.forecaster import (
     ForecastOptions,
@@ -27,6 +29,8 @@ from titans_stream.forecasting.multi.forecaster import (
     state_layout,
 )
 from titans_stream.records import Float64, Int64
+
+log = logging.getLogger(__name__)
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Progress = Callable[[str, int, int], None]
@@ -186,15 +190,42 @@ def load_contest_sets(root: Path, horizons: tuple[int, ...]) -> dict[str, Contes
     return found
 
 
-def load_contest_csv(path: Path, horizons: tuple[int, ...]) -> ContestSet:
-    """The numeric columns of a CSV file with times. ValueError says what is wrong with it."""
+def load_contest_csv(path: Path, horizons: tuple[int, ...], by: str | None = None) -> ContestSet:
+    """The numeric columns of a CSV file with times. ValueError says what is wrong with it.
+
+    by: the column that names the series of each row of a long file; a series that is too short is
+    left out, and the log says so.
+    """
+    if by is not None:
+        return _load_long(path, horizons, by)
     data = load_wide_csv(path)
     if data.timestamp is None or data.season < 2:
         raise ValueError(f"{path.name}: times with at least two readings a day are needed")
-    if len(data) <= 3 * data.season + max(horizons):
+    if len(data) <= _least(data.season, horizons):
         raise ValueError(f"{path.name}: {len(data)} rows are too few for {max(horizons)} steps")
     columns = [ContestSeries(values, data.timestamp) for values in data.values.T]
     return ContestSet(data.name, columns, data.season, horizons)
+
+
+def _least(season: int, horizons: tuple[int, ...]) -> int:
+    """Rows that a series needs to have more of."""
+    return 3 * season + max(horizons)
+
+
+def _load_long(path: Path, horizons: tuple[int, ...], by: str) -> ContestSet:
+    """Each numeric column of each series of a long file, as a series."""
+    long = load_long_csv(path, by)
+    series, short = [], []
+    for name, one in long.series.items():
+        if len(one.times) > _least(long.season, horizons):
+            series += [ContestSeries(values, one.times) for values in one.values.T]
+        else:
+            short.append(name)
+    if not series:
+        raise ValueError(f"{path.name}: no series has enough rows for {max(horizons)} steps")
+    if short:
+        log.warning("%s: too short, left out: %s", path.name, shortened(short))
+    return ContestSet(path.stem, series, long.season, horizons)
 
 
 def _load_m4(path: Path) -> ContestSet:

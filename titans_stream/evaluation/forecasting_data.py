@@ -188,7 +188,7 @@ def load_wide_csv(path: Path, split: Sequence[float] = SPLIT) -> ForecastSet:
         columns=tuple(columns),
         values=np.column_stack(list(columns.values())),
         timestamp=times,
-        season=_calendar_season(times),
+        season=calendar_season(times),
         **dict(zip(("train_end", "test_start"), _parts(len(table), split), strict=True)),
     )
 
@@ -204,7 +204,7 @@ def _parts(rows: int, split: Sequence[float]) -> tuple[int, int]:
     return int(rows * split[0]), rows - int(rows * split[2])
 
 
-def _calendar_season(times: Int64 | None) -> int:
+def calendar_season(times: Int64 | None) -> int:
     """Readings in a day, in a week where a day has less than two; 0 without times."""
     if times is None or len(times) < 2:
         return 0
