@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run an Apache Kafka (KRaft) on loopback, for tests. Python standard library only.
 
-    scripts/kafka.py start [--nodes N] [--dir .kafka] [--via maven|docker]
+    scripts/kafka.py start [--nodes N] [--secure] [--dir .kafka] [--via maven|docker]
     scripts/kafka.py stop | status | clean [--dir .kafka]
     scripts/kafka.py kill | freeze | thaw | revive --node N [--dir .kafka]
 
@@ -12,6 +12,10 @@ installed, else from the Docker image apache/kafka. Everything lies under the fo
 a Maven cluster's records, which `start` goes on with, and drops a Docker cluster's. `kill` (SIGKILL),
 `freeze` (SIGSTOP), `thaw` and `revive` (on its own port and records) are for drills on one node of a
 Maven cluster.
+
+With --secure (Maven, one node; needs openssl) there is a second listener that takes SASL_SSL with
+SCRAM-SHA-512 alone, whose user may do what ACLs allow; DIR/secure.json tells its address, user,
+password and authority. The first listener's users may do everything.
 
 Exit codes: 0 done (status: running), 1 failed (status: not running), 3 something to install.
 """
@@ -27,6 +31,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -204,6 +209,59 @@ def fetch_jars(folder: Path, version: str) -> Path:
     return jars
 
 
+def make_certificate(folder: Path) -> None:
+    """An authority of our own, and a certificate of 127.0.0.1, as PEM files."""
+    if not shutil.which("openssl"):
+        raise StartError("--secure needs openssl", code=3)
+    ca, key, request, pem = (folder / name for name in ("ca.pem", "ca.key", "node.csr", "node.pem"))
+    days = ["-days", "3650"]
+    new_key = ["-newkey", "rsa:2048", "-nodes"]
+    run(
+        ["openssl", "req", "-x509", *new_key, *days, "-subj", "/CN=titans-stream test authority",
+         "-keyout", str(key), "-out", str(ca)]
+    )  # fmt: skip
+    run(
+        ["openssl", "req", *new_key, "-subj", "/CN=127.0.0.1", "-keyout", str(folder / "node.key"),
+         "-out", str(request)]
+    )  # fmt: skip
+    names = folder / "names.ext"
+    names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    run(
+        ["openssl", "x509", "-req", *days, "-in", str(request), "-CA", str(ca), "-CAkey", str(key),
+         "-CAcreateserial", "-extfile", str(names), "-out", str(folder / "node.crt")]
+    )  # fmt: skip
+    pem.write_text((folder / "node.key").read_text() + (folder / "node.crt").read_text())
+
+
+def secure_listener(folder: Path) -> dict[str, Any]:
+    """What clients need of the secured listener; kept in secure.json, for its owner alone."""
+    (port,) = free_ports(1)
+    make_certificate(folder)
+    secure = {
+        "bootstrap_servers": f"127.0.0.1:{port}",
+        "user": "worker",
+        "password": secrets.token_urlsafe(18),
+        "cafile": str(folder / "ca.pem"),
+    }
+    with open(folder / "secure.json", "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+        json.dump(secure, file)
+    return secure
+
+
+def secure_settings(folder: Path) -> dict[str, str]:
+    """Broker settings of the secured listener, without those of all listeners."""
+    return {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.secure.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.secure.ssl.keystore.type": "PEM",
+        "listener.name.secure.ssl.keystore.location": str(folder / "node.pem"),
+    }
+
+
 def write_properties(folder: Path, cluster: dict[str, Any], node: dict[str, Any]) -> Path:
     """A node's server.properties."""
     home = folder / f"node-{node['id']}"
@@ -214,12 +272,18 @@ def write_properties(folder: Path, cluster: dict[str, Any], node: dict[str, Any]
         "controller.quorum.voters": ",".join(
             f"{n['id']}@127.0.0.1:{n['controller_port']}" for n in cluster["nodes"]
         ),
-        "listeners": f"{client},CONTROLLER://127.0.0.1:{node['controller_port']}",
-        "advertised.listeners": client,
         "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL"
+        ),
         "log.dirs": str(home / "data"),
     }
+    secure = cluster.get("secure")
+    if secure:
+        client += f",SECURE://{secure['bootstrap_servers']}"
+        settings |= secure_settings(folder)
+    settings["listeners"] = f"{client},CONTROLLER://127.0.0.1:{node['controller_port']}"
+    settings["advertised.listeners"] = client
     path = home / "server.properties"
     path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     return path
@@ -240,6 +304,10 @@ def start_maven(
         config = write_properties(folder, cluster, node)
         if not (config.parent / "data" / "meta.properties").exists():
             tool = ["kafka.tools.StorageTool", "format", "-t", cluster["id"], "-c", str(config)]
+            secure = cluster.get("secure")
+            if secure:
+                user = f"name={secure['user']},password={secure['password']}"
+                tool += ["--add-scram", f"SCRAM-SHA-512=[{user}]"]
             run([*base, *tool])
         with (config.parent / "server.log").open("ab") as log:
             process = subprocess.Popen(
@@ -390,7 +458,7 @@ def tail_of_logs(folder: Path, cluster: dict[str, Any]) -> str:
 # --- commands
 
 
-def start(folder: Path, nodes: int, wanted_source: str | None) -> None:
+def start(folder: Path, nodes: int, wanted_source: str | None, secure: bool = False) -> None:
     """Start the cluster, or find it running."""
     cluster = read_cluster(folder)
     if cluster and is_running(folder, cluster):
@@ -401,7 +469,12 @@ def start(folder: Path, nodes: int, wanted_source: str | None) -> None:
         source = choose_source(wanted_source)
         if cluster:
             end(folder, cluster)
-        cluster = revive(cluster, source, nodes) or new_cluster(nodes, source)
+        if secure and (source != "maven" or nodes != 1):
+            raise StartError("--secure: one node from Maven artefacts is needed")
+        old = None if secure or (cluster or {}).get("secure") else cluster
+        cluster = revive(old, source, nodes) or new_cluster(nodes, source)
+        if secure:
+            cluster["secure"] = secure_listener(folder)
         remove_data_of_others(folder, cluster)
         starter = {"maven": start_maven, "docker": start_docker}[source]
         began = time.monotonic()
@@ -511,6 +584,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--nodes", type=int, default=1, help="brokers, 1 to 9 (default: 1)")
     parser.add_argument("--dir", type=Path, default=Path(".kafka"), help="default: .kafka")
     parser.add_argument("--node", type=int, help="the node that is killed, frozen, ...")
+    parser.add_argument("--secure", action="store_true", help="a listener with TLS and SASL, too")
     parser.add_argument("--via", choices=["maven", "docker"], help="default: what is there")
     options = parser.parse_args(arguments)
     if not 1 <= options.nodes <= 9:
@@ -523,7 +597,7 @@ def main(arguments: list[str]) -> int:
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if options.command == "start":
-                start(folder, options.nodes, options.via)
+                start(folder, options.nodes, options.via, options.secure)
             elif options.command in NODE_SIGNALS:
                 signal_node(folder, options.node, NODE_SIGNALS[options.command])
             elif options.command == "revive":
