@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
 import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +21,8 @@ from kafka import KafkaProducer
 from tests.ops.test_notify import ALERT
 from tests.test_cli import connector
 from titans_stream import cli
+from titans_stream.commands import progress
+from titans_stream.commands.progress import told
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.log_output import set_up_logging
 
@@ -177,3 +181,26 @@ def test_what_cannot_be_asked_for(
 ) -> None:
     assert cli.main(["alerts", str(connector(tmp_path, "localhost:1")), *arguments]) == 2
     assert line in capsys.readouterr().err
+
+
+# --- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(told(["ab", "cde"], "letters", len)) == ["ab", "cde"]
+    assert "5 letters" in terminal.getvalue()
+    quiet = Terminal()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    assert list(told(["ab"], "letters", len, quiet=True)) == ["ab"]
+    monkeypatch.setattr(sys, "stderr", file := io.StringIO())
+    assert list(told(["ab"], "letters", len)) == ["ab"]
+    assert quiet.getvalue() == file.getvalue() == ""

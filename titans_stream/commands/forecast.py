@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Forecast the file."""
     from titans_stream.commands.csv_output import ForecastWriter, output_file
     from titans_stream.commands.file_source import file_source
+    from titans_stream.commands.progress import told
     from titans_stream.engine.rhythm import FIRST_FORECAST
     from titans_stream.jit import cache_is_empty
 
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     made: Counter[str] = Counter()
     with output_file(args.out) as out:
         writer = ForecastWriter(out, config.quantiles, timed)
-        found = _forecasts(source, args.every, file.readings, plot)
+        chunks = told(file.readings, "values", lambda chunk: len(chunk.row), args.quiet)
+        found = _forecasts(source, args.every, chunks, plot)
         for forecast in found:
             writer.write(forecast)
             made[forecast.series_id] += 1

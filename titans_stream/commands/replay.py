@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from itertools import chain, islice
 
     from titans_stream.commands.connector_rows import ConnectorRows, FileColumns
+    from titans_stream.commands.progress import told
     from titans_stream.config import load_connector
     from titans_stream.files.csv_file import CsvFile
     from titans_stream.files.remarks import about_columns, about_rows
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     published = publish(
         KafkaClients(connector.kafka, patience=PATIENCE),
         connector.input,
-        _counted(chain(first, rows), connector, account),
+        told(_counted(chain(first, rows), connector, account), "rows", lambda row: 1),
         Pace(args.rate, args.speedup),
     )
     note(

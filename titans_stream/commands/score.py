@@ -15,9 +15,7 @@ jointly and alerted as one; alert and onset are then the asset's.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +29,7 @@ from titans_stream.commands.replay import add_constants
 
 if TYPE_CHECKING:
     from titans_stream.commands.file_source import FileSource
-    from titans_stream.commands.scoring import ScoredChunk, Tally
+    from titans_stream.commands.scoring import Tally
     from titans_stream.config import Connector
     from titans_stream.engine.build import EngineSetup
 
@@ -79,6 +77,7 @@ def _digits(text: str) -> int | None:
 def run(args: argparse.Namespace) -> int:
     """Score the file."""
     from titans_stream.commands.csv_output import ScoreWriter, output_file
+    from titans_stream.commands.progress import told
     from titans_stream.commands.scoring import FileScorer
     from titans_stream.config import BASE_MODEL, load_connector
     from titans_stream.engine.build import build_engine
@@ -102,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         chunks = plot.watch(chunks)
     with output_file(args.out) as out:
         writer = ScoreWriter(out, args.digits)
-        for chunk in chunks if args.quiet else _with_progress(chunks, started):
+        for chunk in told(chunks, "values", lambda chunk: len(chunk.scores), args.quiet):
             numbers = None if timed else chunk.row.tolist()
             writer.write(chunk.scores, numbers, chunk.severity, chunk.cause)
     if plot is not None:
@@ -145,21 +144,6 @@ def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -
         changed = {"false_alarms_per_series_per_day": args.budget}
         alerts = AlertConfig.model_validate({**alerts.model_dump(), **changed})
     return EngineSetup(engine, alerts, calendar=timed)
-
-
-def _with_progress(chunks: Iterable[ScoredChunk], started: float) -> Iterator[ScoredChunk]:
-    """Tell a person at a terminal how far it is."""
-    shown = sys.stderr.isatty()
-    values = 0
-    for chunk in chunks:
-        yield chunk
-        values += len(chunk.scores)
-        if shown:
-            rate = values / max(time.monotonic() - started, 1e-9)
-            sys.stderr.write(f"\r{values:,} values, {rate:,.0f}/s\x1b[K")
-            sys.stderr.flush()
-    if shown:
-        sys.stderr.write("\r\x1b[K")
 
 
 def _report(tally: Tally, timed: bool, seconds: float) -> None:
