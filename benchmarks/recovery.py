@@ -1,6 +1,6 @@
 """How long output waits when a part fails, on a real Kafka of three nodes.
 
-    python -m benchmarks.recovery failover [--folder DIR] [--rate 200] [--faults broker,...]
+    python -m benchmarks.recovery failover [--folder DIR] [--rate 200] [--faults kill:group,...]
 
 Three workers (`titans-stream run`, defaults but for `--set`) share 12 partitions of a topic that
 gets `--rate` readings a second; scores are read back as a consumer of committed messages does.

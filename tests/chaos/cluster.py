@@ -124,15 +124,15 @@ class Cluster:
 
     def wait_whole(self, topics: Iterable[str], seconds: float = 400.0) -> float:
         """Wait until all nodes are in step for every partition."""
-        names = [*topics, OFFSETS, TRANSACTIONS]
+        names = list(topics)
+        return self._wait(lambda: self.whole(names), seconds)
 
-        def whole() -> bool:
-            found = self.described(names)
-            return bool(found) and all(
-                set(each["isr_nodes"]) == set(each["replica_nodes"]) for each in found.values()
-            )
-
-        return self._wait(whole, seconds)
+    def whole(self, topics: Iterable[str]) -> bool:
+        """Whether all nodes are in step for every partition."""
+        found = self.described([*topics, OFFSETS, TRANSACTIONS])
+        return bool(found) and all(
+            set(each["isr_nodes"]) == set(each["replica_nodes"]) for each in found.values()
+        )
 
     @staticmethod
     def _wait(condition: Any, seconds: float) -> float:
