@@ -22,7 +22,7 @@ def test_what_is_missing_is_shown_then_made_then_there(
 ) -> None:
     change = (
         "{alerts: alerts}",
-        "{alerts: alerts, scores: scores, forecasts: ahead}\nforecast: {steps: 3}",
+        "{alerts: alerts, scores: scores, forecasts: ahead}\nforecast: {steps: 3}\ncontrol: orders",
     )
     warm_up = ("start: earliest", "start: earliest, warm_up: 30d")
     with DevBroker(auto_create=False) as broker:
@@ -36,19 +36,21 @@ def test_what_is_missing_is_shown_then_made_then_there(
             "output.scores": ["scores", "4", "1w", "delete", "missing"],
             "output.forecasts": ["ahead", "4", "1w", "compact,delete", "missing"],
             "output.dead_letter": ["sensors.dead-letter", "1", "2w", "delete", "missing"],
+            "control.topic": ["orders", "1", "ever", "compact", "missing"],
+            "control.journal": ["press.journal", "1", "ever", "compact", "missing"],
         }
         found = rows(out)
         assert {name: found[name] for name in wanted} == wanted
         assert found["input.topic"][:2] == ["sensors", "4"]
         assert "retention.ms is shorter than input.warm_up" in out
         assert err == (
-            "titans-stream topics: missing: alerts, scores, ahead, sensors.dead-letter; --create "
-            "makes them as shown\n"
+            "titans-stream topics: missing: alerts, scores, ahead, sensors.dead-letter, orders, "
+            "press.journal; --create makes them as shown\n"
         )
         assert clients.topics(["alerts"]) == {"alerts": None}, "nothing was made"
 
         assert cli.main(["topics", str(path), "--create"]) == 0
-        assert capsys.readouterr().out.count("  made\n") == 4
+        assert capsys.readouterr().out.count("  made\n") == 6
         assert cli.main(["topics", str(path)]) == 0
         out = capsys.readouterr().out
         assert {name: found[:-1] for name, found in rows(out).items() if name in wanted} == {

@@ -49,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
     connector = load_connector(args.connector)
 
     from titans_stream.stream.kafka.client import KafkaClients
-    from titans_stream.stream.topic_plan import plan_topics, remarks
-    from titans_stream.stream.worker import named_topics
+    from titans_stream.stream.topic_plan import all_topics, plan_topics, remarks
 
     clients = KafkaClients(connector.kafka, patience=PATIENCE)
-    found = clients.topics(named_topics(connector.input, connector.output).values())
-    plans = plan_topics(connector.input, connector.output, found, args.partitions)
+    of = (connector.input, connector.output, connector.control)
+    found = clients.topics(all_topics(*of).values())
+    plans = plan_topics(*of, found, args.partitions)
     settings = clients.topic_settings(name for name, info in found.items() if info is not None)
     say(_HEADER)
     missing = []
@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(setting: str, name: str, partitions: int, settings: Mapping[str, str]) -> str:
-    kept, policy = _kept(settings.get("retention.ms", "")), settings.get("cleanup.policy", "?")
+    policy = settings.get("cleanup.policy", "?")
+    kept = "ever" if policy == "compact" else _kept(settings.get("retention.ms", ""))
     return f"{setting:20s}  {name:30s}  {partitions:>10,}  {kept:>6s}  {policy:14s}"
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from titans_stream.durations import DAY, MILLISECOND
+from titans_stream.stream.control_topic import control_topics
 from titans_stream.stream.kafka.client import TopicInfo
-from titans_stream.stream.settings import InputConfig, OutputConfig
+from titans_stream.stream.settings import ControlConfig, InputConfig, OutputConfig
 from titans_stream.stream.worker import named_topics
 
 DEFAULT_PARTITIONS = 6
@@ -39,18 +40,32 @@ class TopicPlan:
     settings: dict[str, str]
 
 
+def all_topics(
+    input: InputConfig, output: OutputConfig, control: ControlConfig | None
+) -> dict[str, str]:
+    """All topics of a connector that have a name, by the name of their setting."""
+    named = named_topics(input, output)
+    if control is not None:
+        named |= {"control.topic": control.topic, "control.journal": control.journal}
+    return named
+
+
 def plan_topics(
     input: InputConfig,
     output: OutputConfig,
+    control: ControlConfig | None,
     found: Mapping[str, TopicInfo | None],
     partitions: int = DEFAULT_PARTITIONS,
 ) -> list[TopicPlan]:
-    """All topics that have a name; `found` are those that exist, `partitions` of a new input."""
-    named = named_topics(input, output)
+    """How to make each of them; `found` are those that exist, `partitions` of a new input."""
+    named = all_topics(input, output, control)
     there = [found.get(name) for setting, name in named.items() if setting.startswith("input.")]
     widest = max([len(info.partitions) for info in there if info is not None], default=partitions)
     plans = []
     for setting, name in named.items():
+        if control is not None and setting.startswith("control."):
+            plans.append(TopicPlan(setting, name, 1, control_topics(control)[name]))
+            continue
         is_input = setting.startswith("input.")
         count = {
             "output.alerts": min(_ALERT_PARTITIONS, widest),
@@ -76,6 +91,10 @@ def remarks(
     """
     is_input = plan.setting.startswith("input.")
     policy = settings.get("cleanup.policy", "delete")
+    if plan.setting.startswith("control."):
+        if policy != "compact":
+            yield "it is not compacted: what is in force is forgotten when it grows old"
+        return
     if policy == "compact" and plan.setting != "output.forecasts":
         what = "readings" if is_input else "messages"
         yield f"it is compacted: older {what} of a key go away"
