@@ -53,6 +53,17 @@ def test_a_small_lasting_change_is_told_as_a_level(event: str) -> None:
     assert alert.direction == "above"
 
 
+def test_a_rise_within_hours_is_told_before_it_is_large() -> None:
+    t = np.arange(14 * 1440)
+    noise = np.random.default_rng(3).normal(0.0, 1.0, len(t))
+    values = 50.0 + 10.0 * np.sin(2 * np.pi * t / 1440) + noise
+    first = 10 * 1440
+    values[first : first + 1440] += 12.0 * np.minimum(1.0, np.arange(1440) / 360)
+    alert = first_within(score(values, 60), first, first + 1440)
+    assert alert.source.offset < first + 90
+    assert alert.direction == "above"
+
+
 def test_a_counter_is_watched_by_its_rate() -> None:
     rng = np.random.default_rng(2)
     steps = 1.0 + rng.exponential(0.2, 4000)

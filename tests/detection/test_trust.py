@@ -92,6 +92,9 @@ def test_a_constant_series_that_moves_alerts_at_once(
     assert (alert.value, alert.expected, alert.direction) == (event, before, "above")
     assert opened(score(-values, 300, **rule(direction="below")))[:1] == [2600]
     assert 2600 not in opened(score(values, 300, **rule(direction="below")))
+    assert np.isfinite(result.scores.expected[100:]).all()
+    assert result.scores.expected[2600] == before
+    assert np.isfinite(result.scores.upper[100:]).all()
 
 
 def test_a_small_move_of_a_constant_series_is_no_critical_one() -> None:
@@ -131,3 +134,18 @@ def test_a_stuck_sensor_is_one_alert_that_says_so(kind: str, hours: int) -> None
     assert alert.figures["seconds"] > 2 * alert.figures["longest_seconds"]
     assert alert.expected is None
     assert len([i for i in opened(result) if at <= i < end]) == 1
+
+
+def test_values_that_last_once_each_are_a_habit() -> None:
+    values = np.random.default_rng(7).normal(0.0, 1.0, 6000)
+    for at in range(2000, 6000, 250):
+        values[at : at + 20] = values[at]
+    found = [a for a in score(values, 300).alerts if a.status == "opened" and a.what == "dwell"]
+    assert 1 <= len(found) <= 3
+
+
+def test_a_state_that_falls_as_often_as_it_rises_is_no_counter() -> None:
+    rng = np.random.default_rng(7)
+    on = np.repeat(np.arange(1200) % 2, rng.integers(3, 12, 1200)).astype(np.float64)
+    result = score(on, 300, false_alarms_per_series_per_day=5.0)
+    assert [a for a in result.alerts if a.what == "rate"] == []

@@ -35,6 +35,11 @@ LONGER = 1.1
 """Times the longest run so far, before any run is too long."""
 AGAIN = 1.5
 """A state with fewer runs is judged by its longest one, beyond this many times its length."""
+LENGTH_POWER = 2.0
+RUNS_A_POWER = 32.0
+"""Series begin to last where, or as long as, they never did: a run that many times as long as the
+longest comes at most once in the readings so far, times this power of the ratio, and one power more
+for so many runs of its state."""
 DECAY = 0.999
 """Of a class's counts per run."""
 TAIL = 0.1
@@ -133,6 +138,13 @@ def _class_of(dwell: Dwell, value: float, reach: float) -> int:
 
 
 @njit()
+def _note_longest(dwell: Dwell, state: int, run: float, time: float) -> None:
+    dwell.second[state] = max(dwell.second[state], min(dwell.longest[state], run))
+    dwell.longest[state] = max(dwell.longest[state], run)
+    dwell.longest_time[state] = max(dwell.longest_time[state], time)
+
+
+@njit()
 def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
     """The run is over: it enters its class; a value that lasted becomes a state."""
     run = dwell.run
@@ -147,6 +159,8 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
         if dwell.runs[state] > 1.5 and run < SHORTEST:
             state = OTHER
         else:
+            if dwell.total[state] == 1.0:  # it lasted once, and was one of all others
+                _note_longest(dwell, OTHER, dwell.longest[state], dwell.longest_time[state])
             dwell.value[state] = dwell.anchor
             dwell.runs[state] = 0.0
             dwell.total[state] = 0.0
@@ -158,9 +172,7 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
                 lengths[state, j] = 0.0
     dwell.runs[state] = DECAY * dwell.runs[state] + 1.0
     dwell.total[state] += 1.0
-    dwell.second[state] = max(dwell.second[state], min(dwell.longest[state], run))
-    dwell.longest[state] = max(dwell.longest[state], run)
-    dwell.longest_time[state] = max(dwell.longest_time[state], time - dwell.started)
+    _note_longest(dwell, state, run, time - dwell.started)
     if run < LASTING and state == OTHER and dwell.single < REFIT:
         # most runs are short: decay and fit wait
         dwell.single += 1.0
@@ -203,24 +215,42 @@ def step(
 
 
 @njit()
+def _longest(dwell: Dwell, state: int) -> int:
+    """The class of the longest run that a run is held against; a value that lasted once is no
+    state yet, but one of all others."""
+    longest = state
+    if state == OTHER:
+        for k in range(STATES):
+            if dwell.total[k] == 1.0 and dwell.longest[k] > dwell.longest[longest]:
+                longest = k
+    return longest
+
+
+@njit()
 def look(dwell: Dwell, value: float, time: float, readings: float) -> Run:
     """How rare the run is that goes on with a reading, after `readings` others of the series."""
-    state = int(dwell.state)
-    longest = dwell.longest_time[state]
-    so_far = time - dwell.started
-    none = Run(NO_RARITY, so_far, longest)
-    if abs(value - dwell.anchor) > dwell.reach:
+    none = Run(NO_RARITY, 0.0, 0.0)
+    if dwell.run < SHORTEST or abs(value - dwell.anchor) > dwell.reach:
         return none
-    if dwell.run < max(SHORTEST, LONGER * dwell.longest[state]) or so_far < LONGER * longest:
+    state = int(dwell.state)
+    at = _longest(dwell, state)
+    longest, longest_time = dwell.longest[at], dwell.longest_time[at]
+    so_far = time - dwell.started
+    if dwell.run < LONGER * longest or so_far < LONGER * longest_time:
         return none
     root, scale, share = dwell.root[state], dwell.scale[state], dwell.share[state]
     if state != OTHER and dwell.runs[state] < STATE_RUNS:
-        if dwell.run <= AGAIN * dwell.longest[state]:
+        if dwell.run <= AGAIN * longest:
             return none
-        root = math.sqrt(max(1.0, dwell.longest[state]))
+        root = math.sqrt(max(1.0, longest))
         scale, share = PRIOR_EXCESS * root, 1.0
     elif (state == OTHER and dwell.runs[state] < OTHER_RUNS) or scale == 0.0:
         return none
     per_reading = dwell.total[state] / max(readings - dwell.born[state], 1.0) * share
     log_rate = math.log(100.0 * per_reading) - max(0.0, math.sqrt(dwell.run) - root) / scale
-    return Run(-log_rate / math.log(10.0), so_far, longest)
+    rarity = -log_rate / math.log(10.0)
+    power = LENGTH_POWER
+    if state != OTHER:
+        power += dwell.runs[state] / RUNS_A_POWER
+    rarest = math.log10(0.01 * readings) + power * math.log10(dwell.run / max(1.0, longest))
+    return Run(min(rarity, rarest), so_far, longest_time)

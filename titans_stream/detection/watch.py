@@ -13,7 +13,7 @@ import math
 from titans_stream.detection import dwell as dwells
 from titans_stream.detection import normal as normals
 from titans_stream.detection.normal import Moment, Reference
-from titans_stream.detection.watch_state import SIZES, Found, Series, Watch
+from titans_stream.detection.watch_state import LEVELS, SIZES, Found, Series, Watch
 from titans_stream.jit import njit
 from titans_stream.records import Float64
 
@@ -51,9 +51,12 @@ RISING = 300.0
 """Rises of a counter, and readings without a fall, that show it to be one."""
 RESET = 0.1
 """Of the value before: a fall below it is a reset."""
+RISES_A_RESET = 8.0
+"""Rises that a reset takes back: what falls as often as it rises is a state, no counter."""
 
-SHORT = 1.0 / 32.0
-LONG = 1.0 / 96.0
+SPANS = (8.0, 32.0, 96.0)
+"""Readings of the levels: two against normal, the last against what the time of day alone says."""
+QUICK, SHORT, BY_SEASON = range(LEVELS)
 FAR = 20.0
 """A reading counts for at most this many usual deviations in a level."""
 BLOCK = 100.0
@@ -67,9 +70,9 @@ SMALL = 0.5
 BLOCKS = 8.0
 """Blocks after which levels are judged."""
 SHARE = 1.0
-SEASON_SHARE = 1.3
-"""-log10 of the share of the budget that levels have and that run lengths have, and of what levels
-at a time of day have: days are fewer than blocks."""
+"""-log10 of the share of the budget that run lengths have."""
+LEVEL_SHARES = (1.0, 1.0, 1.3)
+"""The same of the levels; at a time of day: days are fewer than blocks."""
 AFTER_GAP = 30.0
 """Readings after a gap that need to be strange for the time of day, too."""
 STRANGE = 4.0
@@ -104,6 +107,13 @@ def _scaled(deviation: float, scale: float) -> float:
         near: float = min(FAR, max(-FAR, deviation / scale))
         return near
     return 0.0 if deviation == 0.0 else (FAR if deviation > 0.0 else -FAR)
+
+
+@njit()
+def _drift(watch: Watch, k: int, deviation: float) -> float:
+    """Level k with a reading that is so far off, both in usual deviations."""
+    level: float = watch.drift[k] + (deviation - watch.drift[k]) / SPANS[k]
+    return level
 
 
 @njit()
@@ -185,31 +195,25 @@ def look(
         strange = abs(x - reference.profile) > STRANGE * reference.scale
     far = _away(x, reference)
     what, first, second, third = PATTERN, math.nan, math.nan, math.nan
-    drift = watch.drift[0] + SHORT * (
-        _scaled(x - reference.expected, reference.scale) - watch.drift[0]
-    )
-    rarity = -9.0
+    rarity, level, drift = -9.0, 0, 0.0
     if watch.weight >= 5.0:
-        # only while the reading itself is on that side
-        if drift * (x - reference.expected) > abs(drift) * reference.scale:
-            rarity = _level_rarity(watch, 0, drift) - SHARE
-        if reference.own:
-            season = watch.drift[1] + LONG * (
-                _scaled(x - reference.profile, reference.scale) - watch.drift[1]
-            )
-            of_season = _level_rarity(watch, 1, season) - SEASON_SHARE
-            same_side = season * (x - reference.profile) > abs(season) * reference.scale
-            if same_side and of_season > rarity:
-                rarity = of_season
-                what = SEASON
-    off = what == SEASON or (watch.weight >= 5.0 and rarity > 0.0)
+        for k in range(LEVELS):
+            if k == BY_SEASON and not reference.own:
+                continue
+            deviation = x - (reference.profile if k == BY_SEASON else reference.expected)
+            here = _drift(watch, k, _scaled(deviation, reference.scale))
+            # only while the reading itself is on that side
+            if here * deviation > abs(here) * reference.scale:
+                so_rare = _level_rarity(watch, k, here) - LEVEL_SHARES[k]
+                if so_rare > rarity:
+                    rarity, level, drift = so_rare, k, here
+    off = level == BY_SEASON or rarity > 0.0
     run = dwells.Run(-9.0, 0.0, 0.0)
     if normal.seen >= SEEN:
         run = dwells.look(series.dwell, value, time, watch.seen)
     if run.rarity - SHARE > rarity:
         rarity = run.rarity - SHARE
         off = False
-        what = PATTERN
     if run.rarity - SHARE > 0.0 and run.rarity - SHARE >= rarity:
         what, first, second = DWELL, run.time, run.longest
     elif watch.counter == 1.0 and (far > 1.0 or off):
@@ -219,22 +223,28 @@ def look(
     elif far > 1.0:
         what, first = VALUE, earlier(watch, size)
     elif off:
-        k = 1 if what == SEASON else 0
-        start = watch.since[k] if watch.since[k] > 0.0 else time
-        if what == SEASON:
-            first, second = watch.off, time - start
+        start = watch.since[level] if watch.since[level] > 0.0 else time
+        if level == BY_SEASON:
+            what, first, second = SEASON, watch.off, time - start
         else:
             what, first, second = LEVEL, drift * reference.scale, time - start
     elif value < band[1] or value > band[2]:
         what, first, second, third = CHANGE, band[0], band[1], band[2]
     elif watch.change_now > NOISY * watch.change or NOISY * watch.change_now < watch.change:
         what, first = NOISE, watch.change_now / max(watch.change, 1e-300)
-    else:
-        what = PATTERN
     return Found(
         x, reference, rarity, what, first, second, third, far, big, watch.large_run == 0.0, minor,
         strange, size,
     )  # fmt: skip
+
+
+@njit()
+def forget_drifts(watch: Watch) -> None:
+    """An episode is over: what it left in the running means is no evidence for another."""
+    watch.off = 0.0
+    for k in range(LEVELS):
+        watch.since[k] = 0.0
+        watch.drift[k] = 0.0
 
 
 @njit()
@@ -247,9 +257,11 @@ def _recognise(series: Series, value: float) -> None:
     watch.since_fall += 1.0
     if step > 0.0:
         watch.rises += 1.0
-    elif step < 0.0 and not (value >= 0.0 and value < RESET * watch.value):
-        watch.rises = 0.0
-        watch.since_fall = 0.0
+    elif step < 0.0:
+        watch.rises = max(0.0, watch.rises - RISES_A_RESET)
+        if not 0.0 <= value < RESET * watch.value or watch.rises == 0.0:
+            watch.rises = 0.0
+            watch.since_fall = 0.0
     is_counter = watch.rises >= COUNTER_RISES and watch.since_fall >= RISING
     if watch.counter == 1.0:
         is_counter = watch.since_fall > 0.0
@@ -262,9 +274,8 @@ def _recognise(series: Series, value: float) -> None:
     watch.largest = 0.0
     watch.level = value
     watch.rate = 0.0
-    for k in range(2):
-        watch.since[k] = 0.0
-        watch.drift[k] = 0.0
+    forget_drifts(watch)
+    for k in range(LEVELS):
         watch.total[k] = 0.0
         watch.square[k] = 0.0
     for j in range(SIZES):
@@ -276,16 +287,14 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
     """Running means of the deviations, and their largest of each block."""
     reference, x = found.reference, found.x
     deviation = _scaled(x - reference.expected, reference.scale)
-    watch.drift[0] += SHORT * (deviation - watch.drift[0])
-    watch.level += SHORT * (x - watch.level)
-    if not reference.own:
-        watch.drift[1] -= LONG * watch.drift[1]
-        watch.off -= LONG * watch.off
-    else:
-        season = _scaled(x - reference.profile, reference.scale)
-        watch.drift[1] += LONG * (season - watch.drift[1])
-        watch.off += LONG * (x - reference.profile - watch.off)
-    for k in range(2):
+    watch.level += (x - watch.level) / SPANS[SHORT]
+    off, season = 0.0, 0.0
+    if reference.own:
+        off = x - reference.profile
+        season = _scaled(off, reference.scale)
+    watch.off += (off - watch.off) / SPANS[BY_SEASON]
+    for k in range(LEVELS):
+        watch.drift[k] = _drift(watch, k, season if k == BY_SEASON else deviation)
         size = abs(watch.drift[k])
         watch.top[k] = size if watch.filled == 0.0 else max(watch.top[k], size)
         if size < SMALL * _usual_top(watch, k):
@@ -296,7 +305,7 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
     if watch.filled < BLOCK:
         return
     watch.filled = 0.0
-    for k in range(2):
+    for k in range(LEVELS):
         mean = _usual_top(watch, k)
         top = min(watch.top[k], mean + WINSOR * _top_spread(watch, k, mean))
         watch.total[k] = BLOCK_DECAY * watch.total[k] + top
@@ -368,15 +377,6 @@ def learn(
     watch.seen += 1.0
     watch.value = value
     watch.time = time
-
-
-@njit()
-def forget_drifts(watch: Watch) -> None:
-    """An episode is over: what it left in the running means is no evidence for another."""
-    watch.off = 0.0
-    for k in range(2):
-        watch.since[k] = 0.0
-        watch.drift[k] = 0.0
 
 
 @njit()

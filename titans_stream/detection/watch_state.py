@@ -17,6 +17,8 @@ from titans_stream.records import Float32, Float64, Records
 
 SIZES = 12
 """Octaves of size in which implausible readings are counted."""
+LEVELS = 3
+"""Running means of deviations; see `watch.SPANS`."""
 
 
 class Watch(Record):
@@ -47,19 +49,19 @@ class Watch(Record):
     held: float
     habit: float
     """The number of the habit that the last episode is counted for, from 1; 0: none."""
-    drift: Annotated[Float64, 2]
-    """Running means of the deviations from the reference and from the profile, scaled."""
-    since: Annotated[Float64, 2]
+    drift: Annotated[Float64, LEVELS]
+    """Running means of the deviations from the reference, the last from the profile; scaled."""
+    since: Annotated[Float64, LEVELS]
     """Since when the drifts have been more than small; nanoseconds, 0: they are not."""
     level: float
     off: float
     """Running means of the value, and of its deviation from the profile."""
     filled: float
-    top: Annotated[Float64, 2]
+    top: Annotated[Float64, LEVELS]
     """The block that is being filled: readings, largest drifts."""
     weight: float
-    total: Annotated[Float64, 2]
-    square: Annotated[Float64, 2]
+    total: Annotated[Float64, LEVELS]
+    square: Annotated[Float64, LEVELS]
 
 
 def state_layout() -> dict[str, ArraySpec]:

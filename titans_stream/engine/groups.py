@@ -110,7 +110,6 @@ class Groups:
         self._rows = Rows(
             group_state(),
             {"clock": clock, "jump": jump, "stamp": stamp},
-            later=("jump", "stamp", *kept_state()),
         )
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})

@@ -33,18 +33,12 @@ class Home(Protocol):
 class Slots:
     """State arrays [capacity, ...] with at most `slots` resident series.
 
-    `fresh` gives the first row, [1, ...], of the arrays that do not start at zero; `later` names
-    those that states of earlier releases lack: they begin fresh.
+    `fresh` gives the first row, [1, ...], of the arrays that do not start at zero.
     """
 
     def __init__(
-        self,
-        specs: Mapping[str, ArraySpec],
-        slots: int,
-        fresh: Mapping[str, Array],
-        later: Collection[str] = (),
+        self, specs: Mapping[str, ArraySpec], slots: int, fresh: Mapping[str, Array]
     ) -> None:
-        self._later = later
         self._specs = dict(specs)
         self._slots = slots
         self._fresh = {name: fresh.get(name, spec.rows(1)) for name, spec in specs.items()}
@@ -151,7 +145,7 @@ class Slots:
 
         ValueError names an array that is missing or of another shape.
         """
-        rows = checked(self._specs, arrays, len(uids), self._later)
+        rows = checked(self._specs, arrays, len(uids))
         self.drop(uids)
         for i, uid in enumerate(uids.tolist()):
             self._spilled[uid] = {name: array[i].copy() for name, array in rows.items()}
@@ -230,7 +224,10 @@ class Slots:
 
 
 class Rows:
-    """Small arrays [capacity, ...] that stay in memory, by uid; arguments as those of `Slots`."""
+    """Small arrays [capacity, ...] that stay in memory, by uid; arguments as those of `Slots`.
+
+    `later` names arrays that stored states may lack: they begin fresh.
+    """
 
     def __init__(
         self,
@@ -278,7 +275,10 @@ class Rows:
 
 
 def checked(
-    specs: Mapping[str, ArraySpec], arrays: Mapping[str, Array], count: int, later: Collection[str]
+    specs: Mapping[str, ArraySpec],
+    arrays: Mapping[str, Array],
+    count: int,
+    later: Collection[str] = (),
 ) -> dict[str, Array]:
     """The arrays of `specs` out of stored ones (`memory.rows.plain`), in their own types."""
     for name in specs:

@@ -40,7 +40,6 @@ from titans_stream.engine.rows import Array, Rows, Slots
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.state import (
-    LATER,
     alert_settings,
     clock_state,
     clocks_of,
@@ -126,7 +125,7 @@ class Scoring:
         self._detector = detector or Detector(model.weights)
         self._forecaster = OneStepForecaster(model.weights)
         specs = series_state() | ({} if forecast is None else forecast_state())
-        self.slots = Slots(specs, config.slots, fresh_series(), later=LATER)
+        self.slots = Slots(specs, config.slots, fresh_series())
         self.young = Young()
         # a replay is shown to be exact for the model's own detector
         self._keeps_young = detector is None

@@ -52,10 +52,6 @@ from titans_stream.records import Float64, Records
 _DIRECTIONS = {"both": 0.0, "above": 1.0, "below": -1.0}
 
 
-LATER = ("jump", "held", "stamp", "forecast_shared")
-"""Arrays that states of earlier releases lack."""
-
-
 def clock_state() -> dict[str, ArraySpec]:
     """Event time of a series."""
     return {

@@ -110,6 +110,14 @@ def _take_value(past: OneStep, value: float, change: float, change_scale: float)
 
 
 @njit(inner=True)
+def _repeat(past: OneStep, change_scale: float, out: Float64) -> None:
+    """Forecast the last value where the series was constant until a few readings ago."""
+    if past.constant >= layout.MINIMUM_READINGS:
+        half = layout.FIRST_BAND * change_scale
+        out[0], out[1], out[2] = past.last, past.last - half, past.last + half
+
+
+@njit(inner=True)
 def _shrink(past: OneStep) -> float:
     """Least-squares factor of the memory's forecast, 0..1, small while it has forecast little."""
     mass = past.gain_square * (1.0 + layout.BLEND_MASS / min(past.count, 1_000.0))
@@ -159,12 +167,15 @@ def step(
     sd = max(math.sqrt(past.variance), 1e-9 * abs(past.mean) + 1e-12)
     change_scale = max(math.sqrt(past.change_variance), 1e-3 * sd)
     change = value - last
+    if n == 1.0 and past.constant + 1.0 >= layout.MINIMUM_READINGS:
+        out[0], out[1], out[2] = last, last - 1e-3 * sd, last + 1e-3 * sd
     if n == 1.0 and change == 0.0:
         past.run += 1.0
-        if past.run >= layout.MINIMUM_READINGS:
-            out[0], out[1], out[2] = last, last - 1e-3 * sd, last + 1e-3 * sd
+        past.constant += 1.0
         return
     if n <= layout.SCALE_READINGS:
+        if n > 1.0:
+            _repeat(past, change_scale, out)
         _take_value(past, value, change, change_scale)
         return
     for i in range(layout.LAGS):
@@ -180,7 +191,9 @@ def step(
     shrunk = _shrink(past) * forecast
     blended = _trust(past) * shrunk
     scale = max(past.error_scale, 0.05 * past.slow_scale, 1e-3)
-    if n >= layout.MINIMUM_READINGS:
+    if n < layout.MINIMUM_READINGS:
+        _repeat(past, change_scale, out)
+    else:
         half = _half_width(errors, past.unit, layout.BAND_LEVEL)
         half = max(half * scale**layout.SCALE_POWER * change_scale, 1e-3 * sd)
         out[0] = last + blended * change_scale

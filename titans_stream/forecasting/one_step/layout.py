@@ -57,6 +57,8 @@ FLAT_RUN = 12.0
 FLAT_WEIGHT = 0.05
 MINIMUM_READINGS = 30.0
 """Readings before a band is given."""
+FIRST_BAND = 2.0
+"""Half width, in deviations of the changes, of a series that was constant and has just moved."""
 
 
 class OneStep(Record):
@@ -71,6 +73,8 @@ class OneStep(Record):
     last: float
     run: float
     """Changes of zero in a row."""
+    constant: float
+    """Those before the first move."""
     error_scale: float
     """Fast and slow mean absolute error, in deviations of the changes."""
     slow_scale: float
