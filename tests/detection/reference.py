@@ -276,7 +276,8 @@ class Reference:
         self.t += 1
         if self.t > L.BLOCK and self.t % L.BLOCK == 0:
             self.notable.insert(0, self.peak_s >= L.NOTABLE)
-            self.maxima = np.c_[self.partial, self.maxima][:, : L.RING]
+            newest = np.round(self.partial * L.BLOCK_UNIT) / L.BLOCK_UNIT
+            self.maxima = np.c_[newest, self.maxima][:, : L.RING]
             self.peak_s = -math.inf
             self.partial = np.full(L.CHANNELS, -np.inf)
         return statistic, channels

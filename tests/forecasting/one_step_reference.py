@@ -25,7 +25,7 @@ class Reference:
         self.count = 0
         self.values_mean, self.values_variance, self.changes_square = 0.0, 0.0, 0.0
         self.last = 0.0
-        self.equal = 0
+        self.equal, self.constant = 0, 0
         self.changes = np.zeros(layout.LAGS)
         self.M, self.S = np.zeros(layout.KEY), np.zeros(layout.KEY)
         self.errors = np.zeros(layout.BINS)
@@ -44,12 +44,17 @@ class Reference:
         unit = max(np.sqrt(self.changes_square), 1e-3 * sd)
         if self.count == 1 and change == 0.0:
             self.equal += 1
+            self.constant += 1
             if self.equal < layout.MINIMUM_READINGS:
                 return nothing
             return self.last, self.last - 1e-3 * sd, self.last + 1e-3 * sd
         out = nothing
+        if self.constant + 1 >= layout.MINIMUM_READINGS:
+            half = 1e-3 * sd if self.count == 1 else layout.FIRST_BAND * unit
+            out = (self.last, self.last - half, self.last + half)
         if self.count > layout.SCALE_READINGS:
-            out = self._forecast(change, unit, sd, times)
+            forecast = self._forecast(change, unit, sd, times)
+            out = out if np.isnan(forecast[0]) else forecast
         self._take(value, change, unit)
         return out
 

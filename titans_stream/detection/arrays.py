@@ -22,7 +22,7 @@ class State(NamedTuple):
     cells: Int16
     next_value: Float64
     transitions: Int16
-    blocks: Float32
+    blocks: Int16
 
 
 class Series(NamedTuple):
@@ -34,7 +34,7 @@ class Series(NamedTuple):
     cells: Int16
     next_value: Float64
     transitions: Int16
-    blocks: Float32
+    blocks: Int16
 
 
 class Weights(NamedTuple):

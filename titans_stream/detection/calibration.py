@@ -12,7 +12,7 @@ from titans_stream.detection.fusion import close_magnitudes
 from titans_stream.detection.layout import Core
 from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.memory.rule_cpu import exp64
-from titans_stream.records import Float32, Float64
+from titans_stream.records import Float32, Float64, Int16
 
 _DECADES = 1.0 / math.log(10.0)
 REACH = 20.0 * layout.SOFTNESS
@@ -45,12 +45,13 @@ def _exp32(x: np.float32) -> np.float32:
 
 
 @njit(fastmath=ASSOCIATIVE)
-def exceedance(blocks: Float32, n: int, weights: Float32, x: np.float32) -> float:
+def exceedance(blocks: Int16, n: int, weights: Float32, x: np.float32) -> float:
     """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING]."""
     total = np.float32(0.0)
-    inverse = np.float32(1.0 / layout.SOFTNESS)
+    unit = np.float32(1.0 / (layout.SOFTNESS * layout.BLOCK_UNIT))
+    x *= np.float32(1.0 / layout.SOFTNESS)
     for i in range(n):
-        total += weights[i] / (np.float32(1.0) + _exp32((x - blocks[i]) * inverse))
+        total += weights[i] / (np.float32(1.0) + _exp32(x - np.float32(blocks[i]) * unit))
     return float(total)
 
 
@@ -120,8 +121,14 @@ def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: 
     return total if t > layout.WARM_UP else math.nan
 
 
+@njit(inline="always")
+def _fixed(x: float) -> int:
+    """A log surprise in units of its blocks."""
+    return int(min(32_767.0, max(-32_767.0, round(x * layout.BLOCK_UNIT))))
+
+
 @njit()
-def _close_block(core: Core, blocks: Float32, block_weights: Float32) -> None:
+def _close_block(core: Core, blocks: Int16, block_weights: Float32) -> None:
     """The block's maxima enter the ring, newest first; the sums over the counted blocks follow."""
     core.n_blocks += 1.0
     notable = 1 if core.peak_s >= layout.NOTABLE else 0
@@ -136,14 +143,14 @@ def _close_block(core: Core, blocks: Float32, block_weights: Float32) -> None:
         maxima = blocks[c]
         for i in range(n - 1, 0, -1):
             maxima[i] = maxima[i - 1]
-        maxima[0] = np.float32(core.partial[c])
+        maxima[0] = _fixed(core.partial[c])
         core.partial[c] = -np.inf
         total = 0.0
         squares = 0.0
         lowest = np.inf
         highest = -np.inf
         for i in range(n):
-            b = float(maxima[i])
+            b = float(maxima[i]) / layout.BLOCK_UNIT
             lowest = min(lowest, b)
             highest = max(highest, b)
             weight = weight_of(block_weights, withheld, i)

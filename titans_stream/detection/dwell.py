@@ -159,7 +159,7 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
         if dwell.runs[state] > 1.5 and run < SHORTEST:
             state = OTHER
         else:
-            if dwell.total[state] == 1.0:  # it lasted once, and was one of all others
+            if dwell.second[state] < LASTING:  # it lasted once, and was one of all others
                 _note_longest(dwell, OTHER, dwell.longest[state], dwell.longest_time[state])
             dwell.value[state] = dwell.anchor
             dwell.runs[state] = 0.0
@@ -221,7 +221,7 @@ def _longest(dwell: Dwell, state: int) -> int:
     longest = state
     if state == OTHER:
         for k in range(STATES):
-            if dwell.total[k] == 1.0 and dwell.longest[k] > dwell.longest[longest]:
+            if dwell.second[k] < LASTING and dwell.longest[k] > dwell.longest[longest]:
                 longest = k
     return longest
 

@@ -106,6 +106,9 @@ WEIGHTS_WITHOUT_TIME = (0.125, 0.125, 0.125, 0.0, 0.125, 0.125, 0.125, 0.125, 0.
 BLOCK = 100
 WARM_UP = 200
 RING = 256
+BLOCK_UNIT = 2048
+"""Log surprises of block maxima in fixed-point numbers (int16): within 16 of 0, a hundredth of
+SOFTNESS apart."""
 BLOCK_DECAY = 0.98
 SOFTNESS = 0.05
 LOG_FLOOR = 1e-3
@@ -237,7 +240,7 @@ def state_layout() -> dict[str, ArraySpec]:
         "cells": ArraySpec((CELLS,), np.int16),
         "next_value": ArraySpec((NEXT,), np.float64),
         "transitions": ArraySpec((TRANSITIONS,), np.int16),
-        "blocks": ArraySpec((CHANNELS, RING), np.float32),
+        "blocks": ArraySpec((CHANNELS, RING), np.int16),
     }
 
 

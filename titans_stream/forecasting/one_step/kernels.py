@@ -112,7 +112,7 @@ def _take_value(past: OneStep, value: float, change: float, change_scale: float)
 @njit(inner=True)
 def _repeat(past: OneStep, change_scale: float, out: Float64) -> None:
     """Forecast the last value where the series was constant until a few readings ago."""
-    if past.constant >= layout.MINIMUM_READINGS:
+    if past.constant + 1.0 >= layout.MINIMUM_READINGS:
         half = layout.FIRST_BAND * change_scale
         out[0], out[1], out[2] = past.last, past.last - half, past.last + half
 
