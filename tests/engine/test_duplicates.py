@@ -9,7 +9,7 @@ from tests.engine.streams import engine
 from tests.engine.test_batching import START, labels, seconds
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.order import REMEMBERED
-from titans_stream.records import Readings, Results, Snapshot, Status
+from titans_stream.records import Readings, Results, Status
 
 SECOND = 1_000_000_000
 
@@ -163,17 +163,6 @@ def test_held_readings_go_on_where_nothing_waits_any_more() -> None:
     other = make("keep-order")
     other.restore(0, one.snapshot(0))
     assert feed(other, [2.0], [3.0]).scores.value.tolist() == [2.0, 3.0]
-
-
-def test_a_snapshot_without_stamps_takes_no_resend() -> None:
-    one = make("keep-order")
-    feed(one, [0, 1], [1.0, 2.0])
-    saved = one.snapshot(0)
-    arrays = {name: array for name, array in saved.arrays.items() if name != "stamp"}
-    other = make("keep-order")
-    other.restore(0, Snapshot(saved.schema, saved.meta, arrays))
-    scores = feed(other, [1, 2, 2], [2.0, 3.0, 4.0]).scores
-    assert labels(scores) == ["duplicate", "warming_up", "warming_up"]
 
 
 def test_forecasts_of_shared_stamps_go_on_from_the_reading_s_place() -> None:
