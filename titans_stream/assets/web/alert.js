@@ -44,7 +44,7 @@ export function detail(root, id, page, signal, heading) {
       verdictButtons(a, page, load),
       facts(a),
       place,
-      a.series_id === "*" ? null : h("p", {}, seriesLink(driving, "The series, with more history and what other rules would have alerted →")),
+      a.series_id === "*" ? null : h("p", {}, seriesLink(a.series_id, `The ${a.channels.length ? "group, with all its channels" : "series, with more history"} and what other rules would have alerted →`)),
       channels(a), messages(), others("In the same incident", told.together), others("Earlier on this series", told.earlier),
       h("p", { class: "muted small" }, `model ${told.model.name} ${told.model.version} · ${told.source.topic}, partition ${told.source.partition}, offset ${told.source.offset} · ${a.alert_id}`));
     if (a.series_id !== "*") picture(place, driving, a);

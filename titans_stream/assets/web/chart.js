@@ -5,6 +5,7 @@ const { uPlot } = globalThis;
 
 /** Where the scale of times of the budget begins: what is more usual still is drawn there. */
 const LEAST = 1e-3;
+const SMALL_SHARE = 0.05;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -16,7 +17,7 @@ function columns(readings) {
   const r = readings;
   r.time.forEach((time, i) => {
     if (r.gap[i] && i) put({ time: (r.time[i - 1] + time) / 2 });
-    const alerted = r.alert[i] || (r.alert[i + 1] && !r.gap[i + 1]) || (r.alert[i - 1] && !r.gap[i]);
+    const alerted = !aside(r, time) && (r.alert[i] || (r.alert[i + 1] && !r.gap[i + 1]) || (r.alert[i - 1] && !r.gap[i]));
     put({ time, lower: r.lower[i], upper: r.upper[i], expected: r.expected[i], value: r.value[i],
       alerted: alerted ? r.value[i] : null, over: r.over[i] === null ? null : Math.max(LEAST, r.over[i]), surprise: r.surprise[i] });
   });
@@ -35,6 +36,14 @@ function columns(readings) {
     return merged(data, rows, names);
   }
   return data;
+}
+
+/** Whether a series had next to no part in the episode of its group at a time. */
+function aside(readings, time) {
+  return readings.episodes.some((e) => {
+    const one = e.channels.find((channel) => channel.series_id === readings.series_id);
+    return one && one.share < SMALL_SHARE && seconds(e.onset) <= time && (e.open || time <= seconds(e.timestamp));
+  });
 }
 
 function merged(data, rows, names) {

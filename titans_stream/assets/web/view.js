@@ -68,7 +68,7 @@ export async function open(main, page, signal) {
   function draw() {
     drawHead();
     drawList();
-    if (told.members.length) { drawMembers(); return; }
+    if (told.members.length) { place.remove(); bar.remove(); drawMembers(); return; }
     if (!told.time.length) {
       show(place, h("p", { class: "empty" }, page.status && !page.status.topics.scores
         ? "The connector publishes no scores, so there are no values to draw: set output.scores."

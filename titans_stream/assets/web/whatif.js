@@ -50,7 +50,7 @@ export function whatIf(root, id, readings, page, mark) {
     const rows = [...stay, ...gone, ...fresh].sort((a, b) => Date.parse(b.onset) - Date.parse(a.onset));
     mark([{ colour: "--muted", episodes: before.episodes }, { colour: "--accent", episodes: after.episodes }]);
     show(answer, 
-      h("p", { class: "result" }, h("strong", {}, count(before.episodes.length)), ` alerts with the present rules, `, h("strong", {}, count(after.episodes.length)),
+      h("p", { class: "result" }, h("strong", {}, count(before.episodes.length)), before.episodes.length === 1 ? " alert" : " alerts", " with the present rules, ", h("strong", {}, count(after.episodes.length)),
         ` with these: ${count(stay.length)} stay, ${count(gone.length)} gone, ${count(fresh.length)} new · ${count(found.readings)} readings, ${when(found.begin, true)} to ${when(found.end, true)}`),
       h("p", { class: "legend" }, h("span", { class: "lane now" }), " present rules ", h("span", { class: "lane then" }), " these rules, at the lower edge of the chart"),
       rows.length ? h("div", { class: "scroll" }, h("table", {},
