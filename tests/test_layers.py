@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "evaluation": {"memory", "detection", "forecasting", "engine", "stream", "files", "config"},
     "web": {
+        "control",
         "detection",
         "engine",
         "stream",

@@ -46,6 +46,9 @@ class Told:
     def send(self, alert: Alert, verdict: VerdictRequest, author: str) -> None:
         self.sent.append((alert.alert_id, verdict, author))
 
+    def said(self) -> dict[str, Any]:
+        return {}
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

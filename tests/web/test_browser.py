@@ -195,7 +195,9 @@ def test_what_if_shows_alerts_before_and_after_and_gives_the_rule(
     expected = site.post("/v1/what-if", asked).json
     before, after = (len(expected[part]["episodes"]) for part in ("before", "after"))
     assert before > after == 0
-    assert told.startswith(f"{before} alert{'s' * (before > 1)} with the present rules, {after} with these")
+    assert told.startswith(
+        f"{before} alert{'s' * (before > 1)} with the present rules, {after} with these"
+    )
     assert page.locator(".answer tr.gone").count() == before
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the YAML").click()

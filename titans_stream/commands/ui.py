@@ -128,6 +128,7 @@ def build_service(args: argparse.Namespace, connector: Connector) -> Service:
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.stream.kafka.client import KafkaClients
+    from titans_stream.web.control import KafkaControl
     from titans_stream.web.reader import Reach
     from titans_stream.web.service import Options, Service
     from titans_stream.web.store import Limits
@@ -147,14 +148,17 @@ def build_service(args: argparse.Namespace, connector: Connector) -> Service:
         return model
 
     stopping = threading.Event()
+    clients = KafkaClients(connector.kafka, patience=PATIENCE, stop=stopping)
+    control = None if connector.control is None else KafkaControl(clients, connector.control)
     return Service(
         connector,
-        KafkaClients(connector.kafka, patience=PATIENCE, stop=stopping),
+        clients,
         load,
         Options(
             Limits(readings=args.keep_all, readings_of_series=args.keep),
             Reach(spans["alerts_since"], spans["since"]),
         ),
+        control=control,
         stopping=stopping,
     )
 

@@ -58,6 +58,7 @@ class Episodes:
         self._most = most
         self._episodes: dict[str, Episode] = {}
         self._by_series: dict[str, dict[str, None]] = {}
+        self._verdicts: dict[str, Verdict] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -93,7 +94,9 @@ class Episodes:
         onset, end = parse_timestamp(alert.onset), parse_timestamp(alert.timestamp)
         known = self._episodes.get(alert.alert_id)
         if known is None:
-            self._episodes[alert.alert_id] = Episode(alert, onset, end, self._over(alert), [alert])
+            self._episodes[alert.alert_id] = Episode(
+                alert, onset, end, self._over(alert), [alert], self._verdicts.get(alert.alert_id)
+            )
             self._by_series.setdefault(alert.series_id, {})[alert.alert_id] = None
             self._drop()
             return True
@@ -105,6 +108,13 @@ class Episodes:
         if len(known.messages) > MOST_MESSAGES:
             del known.messages[1]
         return True
+
+    def judge(self, verdicts: dict[str, Verdict]) -> None:
+        """Note what people said of episodes, known ones and those to come."""
+        self._verdicts |= verdicts
+        for name, verdict in verdicts.items():
+            if name in self._episodes:
+                self._episodes[name].verdict = verdict
 
     def _over(self, alert: Alert) -> float | None:
         if alert.reason == "valid_range":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ import psutil
 from titans_stream.config import Connector
 from titans_stream.engine.model import Model
 from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.printable import redacted
 from titans_stream.stream.kafka.client import KafkaClients
+from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
 from titans_stream.web.control import Control, NoControl
 from titans_stream.web.health import LagWatch, snapshots
 from titans_stream.web.models import VerdictRequest
@@ -20,6 +23,11 @@ from titans_stream.web.reader import Reach, Reader
 from titans_stream.web.store import Limits, Store
 from titans_stream.web.trials import Trials
 from titans_stream.web.views import Views
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 10.0
+"""Seconds before Kafka is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +69,26 @@ class Service:
         """Begin to read."""
         self.reader.start()
         self._lag.start()
+        threading.Thread(target=self._recall, name="page-recall", daemon=True).start()
 
     def stop(self) -> None:
         """End the threads."""
         self._stopping.set()
         self.reader.join()
         self._lag.join()
+
+    def _recall(self) -> None:
+        """Learn what was said of alerts before, as soon as Kafka answers."""
+        while not self._stopping.is_set():
+            try:
+                self.store.judge(self._control.said())
+            except StoppedError:
+                return
+            except (ConnectError, FatalError) as error:
+                log.warning("what was said of alerts cannot be read yet: %s", redacted(str(error)))
+                self._stopping.wait(_PAUSE)
+            else:
+                return
 
     def health(self) -> dict[str, Any]:
         """How the worker does, as far as can be seen from outside."""
@@ -96,7 +118,7 @@ class Service:
         with self.store.reading():
             alert = self.views.episode(alert_id).alert
         self._control.send(alert, request, author)
-        self.store.set_verdict(alert_id, request.verdict)
+        self.store.judge({alert_id: request.verdict})
         return {
             "alert_id": alert_id,
             "verdict": request.verdict,

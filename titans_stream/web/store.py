@@ -124,13 +124,11 @@ class Store:
         episode = self.episodes.get(alert.alert_id)
         return 0 if episode is None else episode.end
 
-    def set_verdict(self, alert_id: str, verdict: Verdict) -> None:
-        """Note what a person said of an episode."""
+    def judge(self, verdicts: dict[str, Verdict]) -> None:
+        """Note what people said of episodes, by alert id."""
         with self._lock:
-            episode = self.episodes.get(alert_id)
-            if episode is not None and episode.verdict != verdict:
-                episode.verdict = verdict
-                self._alerts += 1
+            self.episodes.judge(verdicts)
+            self._alerts += 1
 
     def take_forecast(self, series_id: str, message: bytes) -> None:
         """Take a forecast's message."""

@@ -105,11 +105,18 @@ export function detail(root, id, page, signal, heading) {
 
   const loaded = load();
   loaded.catch((error) => { if (error.name !== "AbortError" && !closed) show(body, h("p", { class: "problem", role: "alert" }, error.message)); });
+  const repaint = calmly(async () => {
+    if (!told || closed) return;
+    if (!chart) { draw(); return; }
+    const driving = (told.alert.channels[0] || told.alert).series_id;
+    const readings = await get("/readings", { series: driving }, signal).catch(() => null);
+    if (readings && !closed) chart.update(readings);
+  }, 5000);
   const reload = calmly(() => load().catch(() => {}), 2000);
   return {
     id, loaded: loaded.catch(() => {}),
     name: () => told?.alert.series_id || "Alert",
-    news(changed) { if (changed.alerts) reload(); },
+    news(changed) { if (changed.alerts) reload(); else if (changed.scores) repaint(); },
     key(event) {
       if (chart?.key(event)) return true;
       const verdict = verdictOfKey(event.key);

@@ -42,8 +42,8 @@ export const VERDICT_NAMES = { true_alarm: "acknowledged", false_alarm: "false a
 
 /** Buttons that say what an alert was; without a control topic they say why they cannot. */
 export function verdictButtons(episode, page, done) {
-  const topic = page.status?.control_topic;
-  const none = "the connector has no control topic";
+  const topic = page.status?.control_topic && !unsayable(episode);
+  const none = page.status?.control_topic ? unsayable(episode) : "the connector has no control topic, so nothing can be said of alerts here";
   return h("div", { class: "verdicts", role: "group", "aria-label": "what it was" },
     episode.verdict ? h("span", { class: "said" }, VERDICT_NAMES[episode.verdict] || episode.verdict) : null,
     VERDICTS.map(([verdict, name, key, why]) => h("button", {
@@ -51,10 +51,17 @@ export function verdictButtons(episode, page, done) {
       "aria-pressed": String(episode.verdict === verdict),
       onclick: () => judge(episode, verdict, page).then(done),
     }, name)),
-    topic ? null : h("span", { class: "hint" }, `${none}, so nothing can be said of alerts here`));
+    topic ? null : h("span", { class: "hint" }, none));
+}
+
+/** Why nothing can be said of an alert; empty: it can. */
+function unsayable(episode) {
+  if (episode.channels.length) return "only single series have patterns: silence the group, or set a rule for it";
+  return episode.reason === "surprise" ? "" : "it was told for a rule's sake: change the rule instead";
 }
 
 export async function judge(episode, verdict, page) {
+  if (page.status?.control_topic && unsayable(episode)) { page.say(unsayable(episode)); return; }
   const body = { verdict };
   if (verdict === "expected") body.until = new Date(Date.now() + 86400e3).toISOString();
   try {
