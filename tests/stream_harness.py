@@ -39,9 +39,9 @@ from titans_stream.stream.settings import (
     InputConfig,
     OutputConfig,
     StateConfig,
-    SwapConfig,
     WorkerSettings,
 )
+from titans_stream.stream.swap_settings import SwapConfig
 from titans_stream.stream.worker import Worker
 from titans_stream.times import format_timestamp
 

@@ -26,7 +26,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND, format_duration
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
-from titans_stream.job_settings import JobConfig
+from titans_stream.job_settings import POLL_JOB, JobConfig, poll_job
 from titans_stream.notify_settings import NotifyConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
@@ -38,10 +38,10 @@ from titans_stream.stream.settings import (
     InputConfig,
     OutputConfig,
     StateConfig,
-    SwapConfig,
     checked_name,
     control_config,
 )
+from titans_stream.stream.swap_settings import SwapConfig
 from titans_stream.times import load_zone
 from titans_stream.yaml_loading import (
     ConfigError,
@@ -145,7 +145,28 @@ class Connector(BaseModel):
         self._check_topics()
         self._check_forecast()
         self._check_commit_interval()
+        self._check_jobs()
         return self
+
+    @property
+    def names_alias(self) -> bool:
+        """Whether `model` is what an alias names, which can change."""
+        return self.model.startswith("models:") and "@" in self.model
+
+    @property
+    def all_jobs(self) -> dict[str, JobConfig]:
+        """`jobs`, and the worker's own look at the registry where it has one."""
+        own = {POLL_JOB: poll_job(self.swap.poll)} if self.names_alias else {}
+        return {**self.jobs, **own}
+
+    def _check_jobs(self) -> None:
+        if self.swap.webhook is not None and not self.names_alias:
+            raise ValueError("swap.webhook: it needs model: models:/NAME@ALIAS")
+        for name, job in self.jobs.items():
+            if name == POLL_JOB:
+                raise ValueError(f"jobs.{name}: this name is the worker's own")
+            if job.kind == "poll" and not self.names_alias:
+                raise ValueError(f"jobs.{name}: poll needs model: models:/NAME@ALIAS")
 
     def _fill(self, part: str, **values: object) -> None:
         # validation still owns the instance: nobody else has seen it

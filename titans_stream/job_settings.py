@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from titans_stream.durations import DAY, SECOND, Duration
+from titans_stream.durations import DAY, SECOND, Duration, format_duration
 from titans_stream.times import ZoneName
 
 
@@ -20,14 +20,19 @@ def _cron(value: str) -> str:
     return value
 
 
+POLL_JOB = "registry-poll"
+"""The worker's own look at the registry, every `swap.poll`."""
+
+
 class JobConfig(BaseModel):
     """One job and when it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["retrain", "drift"] = Field(
+    kind: Literal["retrain", "drift", "snapshot", "poll"] = Field(
         description="retrain: train on recent history, register a challenger, compare; drift: "
-        "report how well alerts and bands hold"
+        "report how well alerts and bands hold; snapshot: the worker saves the state of all its "
+        "partitions; poll: the worker looks at the registry, beside swap.poll"
     )
     cron: Annotated[str, AfterValidator(_cron)] | None = Field(
         default=None, description="minute, hour, day, month, day of the week"
@@ -59,11 +64,23 @@ class JobConfig(BaseModel):
             raise ValueError("exactly one of cron and interval is needed")
         if self.kind == "retrain" and (self.recipe is None or self.register_as is None):
             raise ValueError("recipe and register: retrain needs both")
-        if self.kind == "drift" and (self.recipe or self.register_as or self.promote):
+        if self.kind != "retrain" and (self.recipe or self.register_as or self.promote):
             raise ValueError("recipe, register and promote belong to retrain")
+        if self.in_worker and self.since is not None:
+            raise ValueError(f"since: a {self.kind} reads no history")
         return self
+
+    @property
+    def in_worker(self) -> bool:
+        """Whether the worker itself does it, not `titans-stream jobs`."""
+        return self.kind in ("snapshot", "poll")
 
     @property
     def history(self) -> int:
         """The history that is read, in nanoseconds."""
         return self.since or (30 * DAY if self.kind == "retrain" else DAY)
+
+
+def poll_job(interval: int) -> JobConfig:
+    """The look at the registry as a job, every `interval` nanoseconds."""
+    return JobConfig.model_validate({"kind": "poll", "interval": format_duration(interval)})

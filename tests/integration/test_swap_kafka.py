@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.lifecycle.conftest import free_port, wait_until_it_answers
+from tests.lifecycle.conftest import MlflowServer, serving
 from tests.stream_harness import Kafka, Setup, eventually
 from tests.swap_scenario import (
     PARTITIONS,
@@ -83,48 +82,12 @@ def test_two_thousand_readings_a_second_do_not_wait_for_a_change(
     assert running.worker.metrics.counts["aborts"] == 0
 
 
-@dataclass
-class Server:
-    """An MLflow server that can be stopped."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port",
-            str(self.port), "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
-            "--artifacts-destination", f"{self.folder}/artifacts", "--workers", "1",
-        ]  # fmt: skip
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        wait_until_it_answers(self.process, self.port, self.folder / "server.log")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=20)
-            self.process = None
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
     folder = tmp_path / "mlflow"
     folder.mkdir()
-    made = Server(folder, free_port())
-    made.start()
-    yield made
-    made.stop()
+    with serving(folder) as made:
+        yield made
 
 
 def put(uri: str, version: str) -> None:
@@ -182,7 +145,7 @@ def on(setup: Setup, version: str, least: int = 0) -> bool:
 
 
 def test_from_promotion_to_swap_outage_and_rollback(
-    setup: Setup, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The registry's own way: promoted, picked up, swapped; down; rolled back."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)

@@ -22,7 +22,8 @@ from titans_stream.cli import main
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.job_settings import JobConfig
 from titans_stream.jobs.records import JobRecords
-from titans_stream.jobs.service import SKIPPED, JobService, next_run, trigger_of
+from titans_stream.jobs.schedule import next_run, trigger_of
+from titans_stream.jobs.service import SKIPPED, JobService
 from titans_stream.lifecycle.lease import LeasedError, lease
 from titans_stream.lifecycle.mlflow_library import MlflowClient
 from titans_stream.lifecycle.tracking import connect
@@ -61,6 +62,8 @@ def test_an_interval_counts_from_the_last_start() -> None:
         ({"kind": "drift", "cron": "daily"}, "no crontab line"),
         ({"kind": "retrain", "interval": "1h"}, "retrain needs both"),
         ({"kind": "drift", "interval": "1h", "promote": True}, "belong to retrain"),
+        ({"kind": "snapshot", "interval": "1h", "recipe": "r.yaml"}, "belong to retrain"),
+        ({"kind": "snapshot", "interval": "1h", "since": "1d"}, "a snapshot reads no history"),
     ],
 )
 def test_settings_that_are_refused(settings: dict[str, object], message: str) -> None:
@@ -154,7 +157,7 @@ def test_a_missed_run_is_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     event = SimpleNamespace(
         code=EVENT_JOB_MISSED, job_id="one", scheduled_run_time=datetime(2026, 1, 1, tzinfo=UTC)
     )
-    service.service._not_run(event)
+    service.service._schedule.not_run(event)
     assert service.records.get("one").missed == 1
     assert service.last[0] == "missed"
     assert "job one is missed: due at 2026-01-01" in caplog.text

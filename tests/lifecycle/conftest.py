@@ -11,6 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -27,31 +30,72 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass
+class MlflowServer:
+    """A server on loopback that can be stopped; its artefacts are proxied.
+
+    `database` is SQLite's in the folder where none is named; `more` are settings of the server.
+    """
+
+    folder: Path
+    database: str = ""
+    more: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        database = self.database or f"sqlite:///{self.folder}/mlflow.db"
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
+            "--port", str(self.port), "--backend-store-uri", database,
+            "--artifacts-destination", f"{self.folder}/artifacts", "--workers", "1",
+        ]  # fmt: skip
+        environment = {
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four processes that nobody uses
+            **self.more,
+        }
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        log = self.folder / "server.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        _wait_until_it_answers(self.process, self.port, log)
+
+    def stop(self) -> None:
+        """Kill it, as a crash would; its database stays."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=60)
+            self.process = None
+
+
+@contextmanager
+def serving(folder: Path, database: str = "", **more: str) -> Iterator[MlflowServer]:
+    """A server that runs meanwhile."""
+    server = MlflowServer(folder, database, more)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server on loopback; its database is SQLite, its artefacts are proxied."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination", f"{folder}/artifacts", "--workers", "1",
-    ]  # fmt: skip
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            wait_until_it_answers(server, port, folder / "server.log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(server.pid, signal.SIGKILL)  # its database goes with the folder
-            server.wait(timeout=20)
+    """The address of a server with a SQLite database."""
+    with serving(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server.uri
 
 
-def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: os.PathLike) -> None:
+def _wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: os.PathLike) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.poll() is None:
         try:

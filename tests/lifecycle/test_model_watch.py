@@ -53,11 +53,11 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_what_is_new_is_offered_once(registry: Registry, tmp_path: Path) -> None:
     offered: list[str] = []
     cache = ModelCache(tmp_path)
-    watch = ModelWatch(URI, "1", 1.0, cache, lambda model: offered.append(model.ref.version))
-    watch.look()
+    watch = ModelWatch(URI, "1", cache, lambda model: offered.append(model.ref.version))
+    assert watch.look() == "pumps version 1 is champion"
     assert offered == []
     registry.version = "2"
-    watch.look()
+    assert watch.look() == "pumps version 2 is champion now"
     watch.look()
     assert offered == ["2"]
     kept = cache.latest("pumps", "champion")
@@ -73,12 +73,13 @@ def test_an_outage_is_told_once_and_changes_nothing(
 ) -> None:
     offered: list[str] = []
     watch = ModelWatch(
-        URI, "1", 1.0, ModelCache(tmp_path), lambda model: offered.append(model.ref.version)
+        URI, "1", ModelCache(tmp_path), lambda model: offered.append(model.ref.version)
     )
     registry.version, registry.down = "2", True
     with caplog.at_level("INFO"):
-        watch.look()
-        watch.look()
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                watch.look()
         assert watch.down
         registry.down = False
         watch.look()
@@ -94,9 +95,11 @@ def test_a_bad_model_is_refused_and_the_next_one_taken(
     registry.models["2"] = make_model(ModelRef("pumps", "2"), wild, {})
     offered: list[str] = []
     cache = ModelCache(tmp_path)
-    watch = ModelWatch(URI, "1", 1.0, cache, lambda model: offered.append(model.ref.version))
+    watch = ModelWatch(URI, "1", cache, lambda model: offered.append(model.ref.version))
     registry.version = "9"
-    watch.look()
+    with pytest.raises(ValueError, match="pumps version 9 is refused"):
+        watch.look()
+    assert watch.look() == "pumps version 9 is champion, refused here"
     assert "model pumps/9 is refused, the old one goes on" in caplog.text
     registry.version = "3"
     watch.look()

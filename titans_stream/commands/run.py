@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.commands.reloading import Reloading
     from titans_stream.commands.serving import serve_worker
     from titans_stream.commands.swapping import swapping_engine
+    from titans_stream.commands.worker_jobs import worker_jobs
     from titans_stream.engine.build import compile_kernels
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.lifecycle.model_cache import ModelCache
@@ -100,13 +101,13 @@ def run(args: argparse.Namespace) -> int:
     # second, now and then, with MLflow in the process
     gc.collect()
     gc.freeze()
-    switch.watch()
     reloading = Reloading(args.connector, connector, switch.reload, worker.metrics)
     reloading.start(args.watch)
     with ExitStack() as stack:
         stack.callback(switch.stop)
         stack.callback(reloading.stop)
         serve_worker(stack, connector, args.http_port, worker, pulse)
+        stack.enter_context(worker_jobs(connector, worker, switch))
         try:
             run_until_signalled(worker)
         except FatalError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.memories import connector_engine
-from titans_stream.durations import SECOND
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.lifecycle.loading import parse_registered
 from titans_stream.lifecycle.model_watch import ModelWatch, load_version
@@ -27,10 +26,7 @@ class Swapping:
         self.engine = SwitchEngine(first, self._resolve)
         self._watch: ModelWatch | None = None
         if connector.model.startswith("models:") and parse_registered(connector.model)[1]:
-            seconds = connector.swap.poll / SECOND
-            self._watch = ModelWatch(
-                connector.model, first.ref.version, seconds, cache, self._offer
-            )
+            self._watch = ModelWatch(connector.model, first.ref.version, cache, self._offer)
 
     def reload(self, connector: Connector) -> None:
         """Go on with a connector's rules and budgets, from the next turn of the loop on."""
@@ -42,10 +38,10 @@ class Swapping:
 
         self.engine.offer_change(change)
 
-    def watch(self) -> None:
-        """Begin to look at the registry, where the connector names an alias."""
-        if self._watch is not None:
-            self._watch.start()
+    def look(self) -> str:
+        """Look at the registry now, as `ModelWatch.look`; the connector names an alias."""
+        assert self._watch is not None
+        return self._watch.look()
 
     def stop(self) -> None:
         """Look no more."""

@@ -9,6 +9,7 @@ Interrupted with Ctrl-C or by the machine, the same command goes on after the la
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.config import load_recipe
 
     recipe = load_recipe(args.recipe)
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise ValueError("WORLD_SIZE: training is one process; start it without torchrun")
     if args.connector is not None or args.since is not None:
         from titans_stream.lifecycle.topic_data import with_history
 

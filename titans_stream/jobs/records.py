@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ class JobRecords:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "jobs"
+        self._lock = threading.Lock()
 
     def get(self, name: str) -> JobRecord:
         """A job's record; an empty one where there is none that can be read."""
@@ -43,27 +45,34 @@ class JobRecords:
 
     def started(self, name: str) -> None:
         """A run begins."""
-        record = self.get(name)
-        self._put(name, replace(record, started=_now(), ended="", outcome="running", detail="",
-                                runs=record.runs + 1))  # fmt: skip
+        with self._lock:
+            record = self.get(name)
+            self._put(name, replace(record, started=_now(), ended="", outcome="running", detail="",
+                                    runs=record.runs + 1))  # fmt: skip
 
     def ended(self, name: str, outcome: str, detail: str) -> None:
         """A run is over."""
-        record = self.get(name)
-        self._put(name, replace(record, ended=_now(), outcome=outcome, detail=detail,
-                                failures=record.failures + (outcome == "failed")))  # fmt: skip
+        with self._lock:
+            record = self.get(name)
+            self._put(name, replace(record, ended=_now(), outcome=outcome, detail=detail,
+                                    failures=record.failures + (outcome == "failed")))  # fmt: skip
 
     def not_run(self, name: str, outcome: str, detail: str) -> None:
         """A run was due and did not begin; one that is under way stays as it is."""
-        record = self.get(name)
-        counted = replace(
-            record,
-            missed=record.missed + (outcome == "missed"),
-            skipped=record.skipped + (outcome == "skipped"),
-        )
-        if record.outcome != "running":
-            counted = replace(counted, ended=_now(), outcome=outcome, detail=detail)
-        self._put(name, counted)
+        with self._lock:
+            record = self.get(name)
+            counted = replace(
+                record,
+                missed=record.missed + (outcome == "missed"),
+                skipped=record.skipped + (outcome == "skipped"),
+            )
+            if record.outcome != "running":
+                counted = replace(counted, ended=_now(), outcome=outcome, detail=detail)
+            self._put(name, counted)
+
+    def request(self, name: str) -> Path:
+        """The file by which a run of a worker's own job is asked for."""
+        return self._folder / f"{name}.run"
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"

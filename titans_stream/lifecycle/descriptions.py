@@ -24,7 +24,7 @@ def run_text(
             "",
             *_data_lines(datasets),
             "",
-            _table({**metrics, **measured}),
+            _list({**metrics, **measured}),
             "",
             "`engine_*`: the service's own engine over the validation series. Pictures of them are "
             "among the artefacts, under `figures/`.",
@@ -45,7 +45,7 @@ def model_text(
             "",
             *_data_lines(datasets),
             "",
-            _table(metrics),
+            _list(metrics),
         ]
     )
 
@@ -61,6 +61,6 @@ def _data_lines(datasets: Mapping[str, DatasetRecord]) -> list[str]:
     return lines
 
 
-def _table(metrics: Mapping[str, float]) -> str:
-    rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
-    return "\n".join(["| metric | value |", "|---|---|", *rows])
+def _list(metrics: Mapping[str, float]) -> str:
+    # MLflow's pages show tables without room between the columns
+    return "\n".join(f"- {name}: {value:.4g}" for name, value in metrics.items())

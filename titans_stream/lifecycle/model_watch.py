@@ -1,9 +1,8 @@
-"""Looks at the registry in the background, and offers a worker what an alias names next."""
+"""Looks at the registry, and offers a worker what an alias names next."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -74,7 +73,7 @@ def check_served(model: Model) -> None:
 
 
 class ModelWatch:
-    """A thread that calls `offer` with each model that is new behind an alias.
+    """Calls `offer` with each model that is new behind an alias, when it is told to look.
 
     `version` is the one in use. A model that cannot be loaded or is no use is told once and not
     tried again; a registry that does not answer is told when it begins and when it ends.
@@ -84,7 +83,6 @@ class ModelWatch:
         self,
         uri: str,
         version: str,
-        seconds: float,
         cache: ModelCache,
         offer: Callable[[Model], None],
     ) -> None:
@@ -93,24 +91,22 @@ class ModelWatch:
             raise ValueError(f"model {uri}: only what an alias names can change")
         self._alias = alias
         self._version = version
-        self._seconds = seconds
         self._cache = cache
         self._offer = offer
-        self._stop = threading.Event()
+        self._stopped = False
+        self._refused = ""
         self.down = False
         """Whether the registry did not answer when it was last asked."""
-        self._thread = threading.Thread(target=self._run, name="model-watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
 
     def stop(self) -> None:
         """End; an answer that is waited for is not taken any more."""
-        self._stop.set()
+        self._stopped = True
 
-    def look(self) -> None:
-        """Ask the registry once; offer what is new."""
+    def look(self) -> str:
+        """Ask the registry once, offer what is new; what came of it, in a line.
+
+        OSError where the registry does not answer, ValueError for a model that is refused.
+        """
         from titans_stream.lifecycle.registry import alias_version
 
         try:
@@ -119,27 +115,26 @@ class ModelWatch:
             if not self.down:
                 log.warning("%s; the model in use goes on", error)
             self.down = True
-            return
+            raise
         if self.down:
             log.info("the registry answers again")
             self.down = False
+        shown = f"{self._name} version {version}"
         if version == self._version:
-            return
+            refused = ", refused here" if version == self._refused else ""
+            return f"{shown} is {self._alias}{refused}"
         try:
             model = load_model(f"models:/{self._name}/{version}")
             check_served(model)
         except OSError as error:
             log.warning("%s; trying again", error)
-            return
+            raise
         except ValueError as error:
             log.error("model %s/%s is refused, the old one goes on: %s", self._name, version, error)
-            self._version = version
-            return
+            self._version = self._refused = version
+            raise ValueError(f"{shown} is refused: {error}") from error
         self._cache.keep(model, self._alias)
         self._version = version
-        if not self._stop.is_set():
+        if not self._stopped:
             self._offer(model)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            self.look()
+        return f"{shown} is {self._alias} now"

@@ -37,6 +37,7 @@ from titans_stream.stream.recovery import (
     with_life,
 )
 from titans_stream.stream.settings import InputConfig
+from titans_stream.stream.snapshot_wishes import SnapshotWishes
 from titans_stream.stream.starts import Starts
 from titans_stream.stream.switch import SwitchEngine
 
@@ -76,6 +77,7 @@ class Assignment:
         number: Callable[[TopicPartition], int] = attrgetter("partition"),
         own_times: OwnTimes | None = None,
         control: Controller | None = None,
+        wishes: SnapshotWishes | None = None,
     ) -> None:
         self._consumer = consumer
         self._engine = engine
@@ -85,6 +87,7 @@ class Assignment:
         self._metrics = metrics
         self._number = number
         self._control = control
+        self._wishes = SnapshotWishes() if wishes is None else wishes
         self._starts = Starts(consumer, config, own_times)
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
@@ -365,10 +368,15 @@ class Assignment:
 
     def snapshot_next_due(self) -> None:
         """Snapshot the one partition that waits longest for it, if one is due."""
-        now = time.monotonic()
+        now, counts = time.monotonic(), self._metrics.counts
+        if self._wishes.take(counts):
+            for progress in self.progress.values():
+                progress.snapshot_due = min(progress.snapshot_due, now)
         due = [p for p in self.progress.values() if p.snapshot_due <= now and p.settled]
         if due:
             self._snapshot(min(due, key=lambda progress: progress.snapshot_due))
+        if all(progress.snapshot_due > now for progress in self.progress.values()):
+            self._wishes.done(counts)
 
     def snapshot_all(self, deadline: Deadline) -> None:
         """Snapshot all partitions, as far as time allows; the others replay a little more."""

@@ -20,6 +20,7 @@ from pydantic import (
 from titans_stream.durations import DAY, MILLISECOND, SECOND, Duration, format_duration
 from titans_stream.stream.codec.fields import parse_path
 from titans_stream.stream.codec.series_template import SeriesTemplate
+from titans_stream.stream.swap_settings import SwapConfig
 from titans_stream.times import ClockReset, Timestamp, ZoneName, parse_timestamp
 
 ValueType = Literal["number", "boolean", "state"]
@@ -361,27 +362,6 @@ class StateConfig(BaseModel):
         default=60 * SECOND, gt=0, description="time between snapshots of a partition"
     )
     keep: int = Field(default=3, ge=1, le=100, description="snapshots kept per partition")
-
-
-class SwapConfig(BaseModel):
-    """How a running worker changes to a new version of a model that it names by an alias."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    poll: Annotated[Duration, Field(ge=SECOND, le=60 * SECOND)] = Field(
-        default=30 * SECOND, description="time between two looks at the registry, at most 1m"
-    )
-    warm_up: Duration = Field(
-        default=7 * DAY, description="history that the new model learns from beside the running one"
-    )
-    most_messages: int = Field(
-        default=200_000, ge=0, description="most messages of it, by partition"
-    )
-    most_alerts_per_1000: float = Field(
-        default=20.0,
-        gt=0,
-        description="a model that opens more alerts per 1000 messages of its warm-up is refused",
-    )
 
 
 class ControlConfig(BaseModel):

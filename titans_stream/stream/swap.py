@@ -48,8 +48,8 @@ from titans_stream.stream.recovery import (
     load_of_life,
     stored_state,
 )
-from titans_stream.stream.settings import SwapConfig
 from titans_stream.stream.swap_reader import History
+from titans_stream.stream.swap_settings import SwapConfig
 from titans_stream.stream.switch import Candidate, SwitchEngine
 
 log = logging.getLogger(__name__)

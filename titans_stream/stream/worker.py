@@ -37,6 +37,7 @@ from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore, StoredSnapshot
 from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
 from titans_stream.stream.silence import Silence, SilenceThread
+from titans_stream.stream.snapshot_wishes import SnapshotWishes
 from titans_stream.stream.swap import Swapper
 from titans_stream.stream.swap_reader import FETCH_BYTES, History
 from titans_stream.stream.switch import Candidate, SwitchEngine
@@ -95,6 +96,7 @@ class Worker:
         self._clients = clients
         self._engine = engine
         self._snapshots = snapshots
+        self._wishes = SnapshotWishes()
         self._settings = settings
         self.model = model
         self._commit_timeout = commit_timeout
@@ -112,6 +114,10 @@ class Worker:
     def stop(self) -> None:
         """Ask the worker to end; safe from any thread and from signal handlers."""
         self._signals.stop.set()
+
+    def snapshot(self, seconds: float) -> int:
+        """As `SnapshotWishes.ask`."""
+        return self._wishes.ask(seconds)
 
     def run(self) -> None:
         """Work until `stop`, then finish, commit, snapshot and leave the group.
@@ -163,6 +169,7 @@ class Worker:
             numbers.number,
             OwnTimes(lambda: self._clients.consumer(None), codec),
             control,
+            self._wishes,
         )
         silence = SilenceThread(
             Silence(self._clients.servers, consumer.answered), self._signals.stop
