@@ -23,6 +23,7 @@ from tests.engine.streams import (
     run,
     same_scores,
 )
+from titans_stream.engine.familiar import COURSES
 from titans_stream.records import Results
 
 relaxed = settings(
@@ -154,9 +155,14 @@ def test_state_has_a_constant_size() -> None:
     for first in range(0, len(stream), 1500):
         run(one, stream.slice(first, first + 1500), [])
         sizes.append({name: array.nbytes for name, array in one.snapshot(0).arrays.items()})
+    courses = [name for name in sizes[-1] if name.startswith("course_")]
+    assert max(size["course_series"] for size in sizes) <= 2 * COURSES * np.int64().nbytes
+    for size in sizes:
+        for name in courses:
+            del size[name]
     assert all(size == sizes[0] for size in sizes)
-    assert sum(sizes[0].values()) / 2 <= 40_960
-    assert one.state_bytes <= 40_960
+    assert sum(sizes[0].values()) / 2 <= 36_864
+    assert one.state_bytes <= 36_864
 
 
 def test_partitions_are_apart_and_can_be_released() -> None:
