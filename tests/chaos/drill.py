@@ -229,7 +229,10 @@ class Drill:
         kind(scene)
         scene.undo_due()
         self._restart(scene)
-        # recovered: all that was written by now is committed
+        # recovered: readings that were written after the fault are committed
+        before, patience = self._written.sum(), time.monotonic() + 60
+        while self._written.sum() == before and time.monotonic() < patience:
+            self._watch(scene, 0.1)
         self._wait(self.struck, self._written.copy(), 300, scene)
         self.report.faults.append((kind.__name__, time.monotonic() - begun))
         print(f"{len(self.report.faults):3d} {kind.__name__:30s} {time.monotonic() - begun:6.1f} s",
@@ -248,7 +251,7 @@ class Drill:
             if not worker.running():
                 code = worker.process.returncode
                 assert code != 2, worker.log.read_text()[-500:]
-                if code not in (0, -9):
+                if code not in (0, -9, -15):  # -15: SIGTERM before the worker had begun
                     self.report.ended.setdefault(name, []).append(code)
                 if name.startswith("w"):
                     scene.workers[name] = self.struck.start(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -140,14 +139,6 @@ def damage_snapshots(scene: Scene) -> None:
     kill_worker(scene)
 
 
-def lose_snapshots(scene: Scene) -> None:
-    """The state of one partition is lost, and a worker dies."""
-    folders = sorted({path.parent for path in scene.snapshots()})
-    if folders:
-        shutil.rmtree(scene.random.choice(folders), ignore_errors=True)
-    kill_worker(scene)
-
-
 def kill_broker(scene: Scene) -> None:
     """kill -9 of a broker, which comes back."""
     _broker(scene, lambda cluster: scene.random.choice(sorted(cluster.ports)))
@@ -177,6 +168,6 @@ def _broker(scene: Scene, choose: Callable[[Cluster], int]) -> None:
 
 WORKER_FAULTS: tuple[Fault, ...] = (
     kill_worker, end_worker, kill_two, freeze_worker, hiccup, join_and_leave, full_disk,
-    damage_snapshots, lose_snapshots,
+    damage_snapshots,
 )  # fmt: skip
 BROKER_FAULTS: tuple[Fault, ...] = (kill_broker, kill_coordinator, kill_transaction_coordinator)
