@@ -81,6 +81,24 @@ def test_runs_are_recorded_and_one_can_be_asked_for(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.run"))
 
 
+def test_a_disk_that_is_full_keeps_no_job_from_running(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("titans_stream.jobs.records.write_whole", full)
+    looks: list[int] = []
+
+    def look() -> str:
+        looks.append(1)
+        return ""
+
+    with WorkerJobs({POLL_JOB: poll_job(10**9)}, "UTC", JobRecords(tmp_path), {POLL_JOB: look}):
+        eventually(lambda: len(looks) >= 2)
+    assert "job registry-poll: no record: the disk is full" in caplog.text
+
+
 def test_the_end_of_the_worker_waits_for_no_answer_of_a_registry(tmp_path: Path) -> None:
     records, answer = JobRecords(tmp_path), threading.Event()
 

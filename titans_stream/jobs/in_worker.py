@@ -71,7 +71,7 @@ class WorkerJobs:
 
     def _run(self, name: str) -> None:
         self._records.started(name)
-        outcome, detail = "stopped", ""
+        outcome, detail = "failed", "an error of the program, see the log"
 
         def work() -> None:
             nonlocal outcome, detail
@@ -85,6 +85,8 @@ class WorkerJobs:
         thread.start()
         while thread.is_alive() and not self._stop.is_set():
             thread.join(_POLL_SECONDS)
+        if thread.is_alive():
+            outcome, detail = "stopped", ""
         self._records.ended(name, outcome, detail)
         level = logging.ERROR if outcome == "failed" else logging.INFO
         log.log(logging.DEBUG if name in self._quiet else level, "job %s %s: %s", name, outcome,

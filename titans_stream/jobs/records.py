@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from titans_stream.times import format_timestamp
 from titans_stream.whole_files import write_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,11 @@ class JobRecords:
         return self._folder / f"{name}.json"
 
     def _put(self, name: str, record: JobRecord) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path(name), (json.dumps(asdict(record), indent=2) + "\n").encode())
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path(name), (json.dumps(asdict(record), indent=2) + "\n").encode())
+        except OSError as error:  # a full disk keeps no job from running
+            log.warning("job %s: no record: %s", name, error)
 
 
 def _now() -> str:
