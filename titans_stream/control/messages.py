@@ -188,7 +188,7 @@ def message_of(fields: dict[str, Any]) -> Message:
 
 
 def _problem(error: Any) -> str:
-    names = [str(part) for part in error["loc"] if part not in ACTIONS]
+    names = [str(part) for part in error["loc"]][1:]  # the first one is the action
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "extra_forbidden":
         text = "unknown field"

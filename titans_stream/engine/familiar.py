@@ -33,6 +33,10 @@ OFF_NORMAL = 0.5
 """and this part of the half width of the band of normal values."""
 LONGER = 1.5
 """An episode may last so many times as long."""
+SHIFT = 8.0
+SHIFTED = 0.25
+"""Readings, and part of the pattern's, by which an episode may run ahead or behind: the next one
+of a kind seldom opens at the same point of its course."""
 RARER = 1.0
 """Decades by which it may be rarer."""
 SILENT = 1e300
@@ -79,8 +83,9 @@ class Course:
 
     def has(self, number: int, deviation: float) -> bool:
         """Whether the `number`-th reading of an episode, from 0, may be so far from normal."""
-        k = min(number // self.stride, len(self.low) - 1)
-        near = slice(max(0, k - 1), k + 2)
+        shift = SHIFT + SHIFTED * self.readings
+        first = min(int(max(0.0, number - shift)) // self.stride, len(self.low) - 1)
+        near = slice(first, int(number + shift) // self.stride + 1)
         largest = max(*self.high, *(-low for low in self.low), 0.0)
         room = LARGER * largest + OFF_NORMAL * self.width
         return min(self.low[near]) - room <= deviation <= max(self.high[near]) + room
@@ -118,7 +123,7 @@ class Pattern:
         if self.until:
             if time >= self.until:
                 return False
-        elif number >= LONGER * course.readings:
+        elif number >= LONGER * course.readings + SHIFT:
             return False
         rarer = not math.isnan(course.rarity) and rarity > course.rarity + RARER
         return _kind(what) == _kind(course.what) and not rarer and course.has(number, deviation)
