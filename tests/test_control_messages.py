@@ -69,7 +69,7 @@ def test_a_message_is_read_as_it_was_written(name: str) -> None:
 
 @pytest.mark.parametrize(("fields", "problem"), BAD, ids=lambda x: str(x)[:40])
 def test_what_is_wrong_is_named(fields: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         read(b"x", json.dumps(fields).encode())
     assert str(error.value).startswith(problem)
     assert "Traceback" not in str(error.value)
@@ -107,7 +107,7 @@ def test_a_journal_entry_is_read_as_it_was_written(order: Order | None) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b'{"number": 1}', b"null"])
 def test_what_is_no_entry_is_refused(value: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Entry.decode(b'["in", 3, "r"]', value)
 
 

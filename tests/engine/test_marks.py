@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from titans_stream.control.messages import message_of, text_of
+from titans_stream.detection import watch
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.familiar import CELLS, Course
+from titans_stream.engine.familiar import CELLS, Course, Pattern
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.records import Alert, Order, Readings
 from titans_stream.times import format_timestamp
@@ -103,13 +104,21 @@ def test_the_same_is_not_told_again_and_a_larger_one_is(kind: str) -> None:
     assert told[True, 2.5] == told[False, 2.5] == len(SEEDS)
 
 
-def test_another_course_of_about_the_same_size_is_told() -> None:
-    lasting = values(0, "spike", 2.0, "step")
-    other_side = values(0, "step", -1.0)
-    for data in (lasting, other_side):
-        found = opened(feed(marked(data), data, SECOND, LAST), SECOND)
-        assert found
-        assert found[0].adjusted_by == ["m"]
+def test_another_course_does_not_fit() -> None:
+    course = Course(0, 0, float(watch.VALUE), 2.0)
+    for k in range(30):
+        course.take(k, 1.0 if k < 10 else 0.0, 0.2)
+    fits = Pattern("m", course).has
+    assert fits(0, 5, 1.2, watch.BIG, 2.9)
+    assert not fits(0, 5, 1.5, watch.BIG, 2.9), "larger"
+    assert not fits(0, 5, -0.8, watch.VALUE, 2.0), "on the other side"
+    assert not fits(0, 29, 1.0, watch.VALUE, 2.0), "later"
+    assert not fits(0, 60, 0.0, watch.VALUE, 2.0), "longer"
+    assert not fits(0, 5, 1.0, watch.VALUE, 3.5), "rarer"
+    assert not fits(0, 5, 0.0, watch.DWELL, 2.0), "of another kind"
+    expected = Pattern("m", course, until=100).has
+    assert expected(99, 500, 0.1, watch.VALUE, 2.0)
+    assert not expected(100, 5, 0.1, watch.VALUE, 2.0)
 
 
 def test_a_mark_is_undone() -> None:
