@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ MOST_READINGS = 50_000
 """Readings of one run; more are refused."""
 _CHUNK = 1_000
 """Readings of one call of the engine: between two of them other requests have their turn."""
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +69,11 @@ def run(
         model,
         EngineSetup(connector.engine, alerts or connector.alerts, topic=connector.input.topic),
     )
-    with _ONE_AT_A_TIME:
-        found = [
-            engine.process(readings.take(np.arange(at, min(at + _CHUNK, len(readings)))))
-            for at in range(0, len(readings), _CHUNK)
-        ]
-        found.append(engine.flush())
+    found = [
+        engine.process(readings.take(np.arange(at, min(at + _CHUNK, len(readings)))))
+        for at in range(0, len(readings), _CHUNK)
+    ]
+    found.append(engine.flush())
     told = [alert for one in found for alert in one.alerts]
     return Outcome(told, concatenate(Scores, [one.scores for one in found]))
 

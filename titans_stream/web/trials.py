@@ -39,6 +39,8 @@ class Trials:
         self._load = load
         self._model: Model | None = None
         self._loading = threading.Lock()
+        self._running = threading.Lock()
+        """One run of the engine at a time."""
 
     def what_if(self, request: WhatIfRequest) -> dict[str, Any]:
         """The kept history of a series or group under the present rules and changed ones.
@@ -54,8 +56,9 @@ class Trials:
         rule = SeriesRule(series=exactly(name), **change)
         after = with_rule(connector.alerts, rule)
         times = [one.time for one in courses]
-        now = run_courses(connector, model, courses, group)
-        then = run_courses(connector, model, courses, group, after)
+        with self._running:
+            now = run_courses(connector, model, courses, group)
+            then = run_courses(connector, model, courses, group, after)
         stays = pairs(now.episodes, then.episodes)
         return {
             "series_id": name,
@@ -82,7 +85,9 @@ class Trials:
             np.arange(len(given), dtype=np.int64),
             [one.group or "" for one in given] if grouped else None,
         )
-        outcome = run(self._store.connector, self._get_model(), readings)
+        model = self._get_model()
+        with self._running:
+            outcome = run(self._store.connector, model, readings)
         scores = outcome.scores
         return {
             "series": scores.series,

@@ -1,7 +1,7 @@
 // One series, or a group with its channels: history, episodes, forecast, what-if.
 import { get } from "./api.js";
 import { chartOf } from "./chart.js";
-import { h, keyed, show, sparkline } from "./dom.js";
+import { h, show } from "./dom.js";
 import { band, count, number, often, when } from "./format.js";
 import { alertLink, calmly, chip, lasting, overText, seriesLink, severityChip } from "./parts.js";
 import { whatIf } from "./whatif.js";

@@ -1,7 +1,7 @@
 // What other rules would have alerted over the kept history, beside the present ones.
 import { post } from "./api.js";
 import { h, show } from "./dom.js";
-import { count, often, span, when } from "./format.js";
+import { count, span, when } from "./format.js";
 import { chip } from "./parts.js";
 import { times } from "./format.js";
 
