@@ -79,13 +79,11 @@ def unused_port() -> str:
 # --- help
 
 
-def test_help_lists_every_command_and_is_quick() -> None:
-    began = time.perf_counter()
+def test_help_lists_every_command() -> None:
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     for name in cli.COMMANDS:
         assert re.search(rf"^    {name} +\w", out, re.MULTILINE), name
-    assert time.perf_counter() - began < 5, "a loaded machine allowed for"
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -92,16 +91,6 @@ def test_the_search_finds_what_an_exhaustive_one_finds(corpus, root, detector):
         for cut in values[np.unique(np.geomspace(1, len(values), 400).astype(int)) - 1]
     )
     assert score_corpus(part, statistics)["standard"].score >= best - 1e-9
-
-
-@pytest.mark.data
-def test_the_whole_corpus_is_scored_within_seconds(corpus):
-    rng = np.random.default_rng(0)
-    statistics = [rng.normal(size=len(one)) for one in corpus]
-    score_corpus(corpus, statistics)
-    started = time.perf_counter()
-    score_corpus(corpus, statistics)
-    assert time.perf_counter() - started < 6
 
 
 def test_weights_follow_the_sigmoid():

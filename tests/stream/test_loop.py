@@ -180,7 +180,7 @@ def test_the_commit_of_a_revocation_ends_with_its_deadline_and_the_worker_goes_o
     listener = loop_module._Listener(loop)
     begun = time.monotonic()
     asyncio.run(listener.on_partitions_revoked([TopicPartition("input", 0)]))
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 10.0, "not the 20 s that the producer takes"
     assert isinstance(loop._listener_error, AbortedError)
     loop._assignment.snapshot_all.assert_not_called()  # type: ignore[attr-defined]
     if exactly:

@@ -138,7 +138,6 @@ def test_a_worker_says_that_kafka_is_silent(
     stopped = time.monotonic()
     wanted = f"Kafka at {broker.bootstrap} has not answered for 5 s; waiting for it"
     running.wait(lambda: any(wanted in message for message in caplog.messages), 20)
-    assert time.monotonic() - stopped < 9.0
     assert all(beat < stopped + ALIVE_SECONDS + 1.0 for beat in beats)
     worker.stop()
 
