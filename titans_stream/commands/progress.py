@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -15,30 +16,38 @@ _EVERY = 0.1
 
 def told(
     items: Iterable[Item], unit: str, size: Callable[[Item], int], quiet: bool = False
-) -> Iterator[Item]:
+) -> Iterable[Item]:
     """Hand items on; a line of the terminal says how many of `unit` went by, and how fast.
 
-    The line is gone at the end. Nothing is shown where standard error is no terminal.
+    Items that can be had several times still can, each time with such a line, which is gone at
+    the end. Nothing is shown where standard error is no terminal.
     """
-    if quiet or not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    return items if quiet or not sys.stderr.isatty() else _Told(items, unit, size)
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.completed:,.0f} " + unit + ", {task.fields[rate]:,.0f}/s"),
-        TimeElapsedColumn(),
-    )
-    begun = shown = time.monotonic()
-    count = 0
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
-        task = progress.add_task("", total=None, rate=0.0)
-        for item in items:
-            yield item
-            count += size(item)
-            now = time.monotonic()
-            if now - shown >= _EVERY:
-                shown = now
-                progress.update(task, completed=count, rate=count / max(now - begun, 1e-9))
+
+@dataclass(frozen=True, slots=True)
+class _Told(Generic[Item]):
+    items: Iterable[Item]
+    unit: str
+    size: Callable[[Item], int]
+
+    def __iter__(self) -> Iterator[Item]:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.completed:,.0f} " + self.unit + ", {task.fields[rate]:,.0f}/s"),
+            TimeElapsedColumn(),
+        )
+        begun = shown = time.monotonic()
+        count = 0
+        with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+            task = progress.add_task("", total=None, rate=0.0)
+            for item in self.items:
+                yield item
+                count += self.size(item)
+                now = time.monotonic()
+                if now - shown >= _EVERY:
+                    shown = now
+                    progress.update(task, completed=count, rate=count / max(now - begun, 1e-9))
