@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -24,8 +25,13 @@ from titans_stream.stream.control_topic import ControlTopic, make_control_topics
 from titans_stream.stream.group_check import check_group
 from titans_stream.stream.journal import Journal
 from titans_stream.stream.kafka.client import KafkaClients, TopicInfo
-from titans_stream.stream.kafka.deadline import Deadline, call_within
-from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka.deadline import Deadline, Patience, call_within
+from titans_stream.stream.kafka.errors import (
+    ConnectError,
+    FatalError,
+    StoppedError,
+    UnansweredError,
+)
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.loop import Loop
 from titans_stream.stream.messages import RawMessage
@@ -48,6 +54,8 @@ log = logging.getLogger(__name__)
 COMMIT_SECONDS = 5.0
 """A commit takes some tens of milliseconds; longer, and a broker is taken to have failed."""
 _TOPIC_PATIENCE = 5.0
+_ASK_AGAIN = 1.0
+"""Seconds between two checks at the start while a broker is down."""
 _CLOSE_SECONDS = 3.0
 _TRANSACTION_SECONDS = 30.0
 """How long the broker keeps the open transaction of a worker that died, beside two commit
@@ -123,7 +131,8 @@ class Worker:
         """Work until `stop`, then finish, commit, snapshot and leave the group.
 
         ConnectError for what the user has to mend, FatalError for anything after which only a
-        new start helps. Both leave Kafka and the snapshots in a state to recover from.
+        new start helps, also where Kafka does not answer for `delivery.give_up_after`. Both leave
+        Kafka and the snapshots in a state to recover from.
         """
         self._to(WorkerState.CONNECTING)
         try:
@@ -143,11 +152,8 @@ class Worker:
         settings = self._settings
         topics = named_topics(settings.input, settings.output)
         if settings.control is not None:
-            make_control_topics(self._clients, settings.control)
             topics["control.journal"] = settings.control.journal
-        check_topics(self._clients, topics, self._signals.stop)
-        self._check_group()
-        limits = output_limits(self._clients, topics)
+        limits = self._limits(topics)
         output = self._open_output()
         stack.callback(output.close, _CLOSE_SECONDS)
         outbox = Outbox(output, topics, limits, self.model, self.metrics)
@@ -201,6 +207,30 @@ class Worker:
             control,
         )
         return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
+
+    def _limits(self, topics: dict[str, str]) -> dict[str, int]:
+        """As `output_limits`, once topics and group are in order.
+
+        Asks again while a broker does not answer, until `delivery.give_up_after` or the stop.
+        """
+        stop = self._signals.stop
+        patience = Patience(self._settings.delivery.give_up_after / SECOND)
+
+        def check() -> dict[str, int]:
+            if self._settings.control is not None:
+                make_control_topics(self._clients, self._settings.control)
+            check_topics(self._clients, topics, stop)
+            self._check_group()
+            return output_limits(self._clients, topics)
+
+        while True:
+            try:
+                return call_within(math.inf, "check of topics", check, stop)
+            except UnansweredError as error:
+                patience.failed(error)
+                log.warning("waiting for Kafka: %s; trying again in %g s", error, _ASK_AGAIN)
+            if stop.wait(_ASK_AGAIN):
+                raise StoppedError("stopped")
 
     def _check_group(self) -> None:
         input = self._settings.input

@@ -27,6 +27,7 @@ from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import (
     ConnectError,
     StoppedError,
+    UnansweredError,
     UnreachableError,
 )
 from titans_stream.stream.kafka.producer import BoundedProducer
@@ -198,7 +199,8 @@ class KafkaClients:
     def create_topic(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
         """Make a topic, with the brokers' own number of replicas; one that exists stays as it is.
 
-        ConnectError where this user may not, or the brokers refuse it.
+        ConnectError where this user may not, or the brokers refuse it; UnansweredError for what
+        may pass.
         """
         wanted = {name: {"num_partitions": partitions, "configs": dict(settings)}}
         with self._admin() as admin, suppress(kafka_errors.TopicAlreadyExistsError):
@@ -207,7 +209,8 @@ class KafkaClients:
             except kafka_errors.TopicAlreadyExistsError:
                 raise
             except kafka_errors.KafkaError as error:
-                raise ConnectError(f"topic {name} cannot be created: {described(error)}") from error
+                kind = UnansweredError if error.retriable else ConnectError
+                raise kind(f"topic {name} cannot be created: {described(error)}") from error
 
     def topic_names(self) -> list[str]:
         """The names of all topics that this user may see."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from kafka.errors import KafkaError
 
-from titans_stream.stream.kafka.errors import FatalError, LateError
+from titans_stream.stream.kafka.errors import FatalError, LateError, StoppedError
 
 ANSWER_MS = 10_000
 """How long a command waits for an answer of Kafka, in milliseconds."""
@@ -19,6 +19,8 @@ TURN_ANSWER_MS = 3_000
 
 _APART = 60.0
 """Seconds; longer than any pause before the next try."""
+_LOOK = 0.05
+"""Seconds between two looks whether a call that may be stopped is to be."""
 
 Result = TypeVar("Result")
 
@@ -66,10 +68,13 @@ class Patience:
         self._since = self._last = -math.inf
 
 
-def call_within(seconds: float, what: str, call: Callable[[], Result]) -> Result:
+def call_within(
+    seconds: float, what: str, call: Callable[[], Result], stop: threading.Event | None = None
+) -> Result:
     """The result of `call`, or LateError when it takes longer than `seconds`.
 
-    For calls of kafka-python that wait without a limit. A call that is given up stays behind in a
+    StoppedError as soon as `stop`, where given, is set; only then may `seconds` be infinite. For
+    calls of kafka-python that wait without a limit. A call that is given up stays behind in a
     daemon thread, so its client must not be used again.
     """
     results: list[Result] = []
@@ -83,10 +88,17 @@ def call_within(seconds: float, what: str, call: Callable[[], Result]) -> Result
 
     thread = threading.Thread(target=run, name=f"titans-{what}", daemon=True)
     thread.start()
-    thread.join(seconds)
+    if stop is None:
+        thread.join(seconds)
+    else:
+        deadline = Deadline(seconds)
+        while thread.is_alive() and not deadline.expired and not stop.is_set():
+            thread.join(min(_LOOK, deadline.remaining))
     if errors:
         raise errors[0]
     if not results:
+        if stop is not None and stop.is_set():
+            raise StoppedError(f"stopped: {what}")
         if not thread.is_alive():
             raise FatalError(f"{what} failed")
         raise LateError(f"{what} did not end within {seconds:.3g} s; is Kafka reachable?")
