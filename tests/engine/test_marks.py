@@ -13,7 +13,7 @@ from titans_stream.detection import watch
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.familiar import CELLS, Course, Pattern
+from titans_stream.engine.familiar import CELLS, Course, Pattern, Step
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.records import Alert, Order, Readings
 from titans_stream.times import format_timestamp
@@ -108,17 +108,31 @@ def test_another_course_does_not_fit() -> None:
     course = Course(0, 0, float(watch.VALUE), 2.0)
     for k in range(30):
         course.take(k, 1.0 if k < 10 else 0.0, 0.2)
-    fits = Pattern("m", course).has
-    assert fits(0, 5, 1.2, watch.BIG, 2.9)
-    assert not fits(0, 5, 1.5, watch.BIG, 2.9), "larger"
-    assert not fits(0, 5, -0.8, watch.VALUE, 2.0), "on the other side"
-    assert not fits(0, 29, 1.0, watch.VALUE, 2.0), "later"
-    assert not fits(0, 60, 0.0, watch.VALUE, 2.0), "longer"
-    assert not fits(0, 5, 1.0, watch.VALUE, 3.5), "rarer"
-    assert not fits(0, 5, 0.0, watch.DWELL, 2.0), "of another kind"
-    expected = Pattern("m", course, until=100).has
-    assert expected(99, 500, 0.1, watch.VALUE, 2.0)
-    assert not expected(100, 5, 0.1, watch.VALUE, 2.0)
+
+    def fits(
+        number: int, deviation: float, what: int, rarity: float, calm: bool = False,
+        far: int = 0, pattern: Pattern | None = None, time: int = 0,
+    ) -> bool:  # fmt: skip
+        so_far = Course(0, 0, float(what), rarity)
+        for _ in range(far):
+            so_far.take(0, deviation, 0.2)
+        step = Step(time, number, deviation, float(what), rarity, calm)
+        return (pattern or Pattern("m", course)).has(step, so_far)
+
+    assert fits(5, 1.2, watch.BIG, 2.9)
+    assert not fits(5, 1.5, watch.BIG, 2.9), "larger"
+    assert not fits(5, -0.8, watch.VALUE, 2.0), "on the other side"
+    assert not fits(29, 1.0, watch.VALUE, 2.0), "later"
+    assert fits(15, 1.0, watch.VALUE, 2.0, far=14)
+    assert not fits(16, 1.0, watch.VALUE, 2.0, far=15), "far from normal for longer"
+    assert not fits(60, 0.0, watch.VALUE, 2.0), "longer"
+    assert fits(60, 0.0, watch.VALUE, 2.0, calm=True), "only not yet over"
+    assert not fits(60, 0.3, watch.VALUE, 2.0, calm=True), "out of the band"
+    assert not fits(5, 1.0, watch.VALUE, 3.5), "rarer"
+    assert not fits(5, 0.0, watch.DWELL, 2.0), "of another kind"
+    planned = Pattern("m", course, until=100)
+    assert fits(500, 0.1, watch.VALUE, 2.0, pattern=planned, time=99)
+    assert not fits(5, 0.1, watch.VALUE, 2.0, pattern=planned, time=100)
 
 
 def test_a_mark_is_undone() -> None:

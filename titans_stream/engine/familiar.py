@@ -8,14 +8,16 @@ opened and followed in silence; with the first reading that does not it is told,
 then.
 
 No threshold moves: what is larger, lasts longer, is rarer or of another kind is told as ever.
+A course that is marked while its episode is open goes on, but no farther from normal than so far;
+what does is told, and begins a course of its own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,11 +34,16 @@ LARGER = 0.25
 OFF_NORMAL = 0.5
 """and this part of the half width of the band of normal values."""
 LONGER = 1.5
-"""An episode may last so many times as long."""
+"""An episode may last so many times as long, and be far from normal for so many times as long."""
+FAR = 0.5
+"""Of the pattern's largest deviation; and outside the band."""
 SHIFT = 8.0
 SHIFTED = 0.25
 """Readings, and part of the pattern's, by which an episode may run ahead or behind: the next one
 of a kind seldom opens at the same point of its course."""
+SOONER = 12.0
+"""Readings by which one of a kind may be noticed sooner than the pattern was, if that was not
+larger than the band; by the square of band against size, as the delay of a test for a change."""
 RARER = 1.0
 """Decades by which it may be rarer."""
 SILENT = 1e300
@@ -81,13 +88,34 @@ class Course:
         self.last = time
         self.readings += 1
 
+    def largest(self) -> float:
+        """The largest deviation on either side."""
+        return max(0.0, *self.high, *(-low for low in self.low))
+
+    def room(self) -> float:
+        """How much farther from normal a reading may be."""
+        return LARGER * self.largest() + OFF_NORMAL * self.width
+
+    def beyond(self, level: float) -> tuple[int, int]:
+        """How many readings, to whole cells, are below -level, and above level."""
+        below = above = 0
+        for k, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+            count = min(self.stride, self.readings - k * self.stride)
+            below += count * (low < -level)
+            above += count * (high > level)
+        return below, above
+
+    def limits(self) -> tuple[float, float]:
+        """The least and largest deviation of a reading that is no farther from normal."""
+        room = self.room()
+        return min(self.low, default=0.0) - room, max(self.high, default=0.0) + room
+
     def has(self, number: int, deviation: float) -> bool:
         """Whether the `number`-th reading of an episode, from 0, may be so far from normal."""
         shift = SHIFT + SHIFTED * self.readings
         first = min(int(max(0.0, number - shift)) // self.stride, len(self.low) - 1)
         near = slice(first, int(number + shift) // self.stride + 1)
-        largest = max(*self.high, *(-low for low in self.low), 0.0)
-        room = LARGER * largest + OFF_NORMAL * self.width
+        room = self.room()
         return min(self.low[near]) - room <= deviation <= max(self.high[near]) + room
 
     def numbers(self) -> list[float]:
@@ -108,25 +136,62 @@ class Course:
         )
 
 
+class Step(NamedTuple):
+    """A reading of an episode."""
+
+    time: int
+    number: int
+    """From 0."""
+    deviation: float
+    what: float
+    rarity: float
+    """Of the episode's peak."""
+    calm: bool
+    """Nothing about the reading itself is strange."""
+
+
 @dataclass
 class Pattern:
     """A course that is familiar. `order` is the id of the message that says so; `until`: it is
-    expected up to then, however long; 0: a false alarm."""
+    expected up to then, however long; 0: a false alarm. `limits`, of one that was marked while it
+    was open: the least and largest deviation of its readings from then on."""
 
     order: str
     course: Course
     until: int = 0
+    limits: tuple[float, float] | None = None
 
-    def has(self, time: int, number: int, deviation: float, what: float, rarity: float) -> bool:
-        """Whether an episode's reading is as the pattern has it; `what`, `rarity` of its peak."""
+    def has(self, step: Step, so_far: Course | None) -> bool:
+        """Whether an episode's reading is as the pattern has it; `so_far`: those before it."""
         course = self.course
-        if self.until:
-            if time >= self.until:
-                return False
-        elif number >= LONGER * course.readings + SHIFT:
+        if self.until and step.time >= self.until:
             return False
-        rarer = not math.isnan(course.rarity) and rarity > course.rarity + RARER
-        return _kind(what) == _kind(course.what) and not rarer and course.has(number, deviation)
+        if _kind(step.what) != _kind(course.what):
+            return False
+        if so_far is course and self.limits is not None:
+            low, high = self.limits
+            return not low > step.deviation and not high < step.deviation
+        if not self.until:
+            calm = step.calm and abs(step.deviation) <= course.width
+            if step.number >= LONGER * course.readings + SHIFT and not calm:
+                return False
+            if self._outlasts(step.deviation, so_far):
+                return False
+        rarer = not math.isnan(course.rarity) and step.rarity > course.rarity + RARER
+        return not rarer and course.has(step.number, step.deviation)
+
+    def _outlasts(self, deviation: float, so_far: Course | None) -> bool:
+        """Whether an episode is far from normal, on one side, for longer than the pattern may."""
+        course = self.course
+        largest = course.largest()
+        level = max(FAR * largest, course.width)
+        before = (0, 0) if so_far is None else so_far.beyond(level)
+        now = (deviation < -level, deviation > level)
+        sooner = SOONER * min(1.0, course.width / largest) ** 2 if largest > 0.0 else SOONER
+        return any(
+            further and count + 1 > max(1.0, LONGER * usual + sooner)
+            for further, count, usual in zip(now, before, course.beyond(level), strict=True)
+        )
 
 
 def _kind(what: float) -> float:
@@ -179,7 +244,8 @@ class Familiar:
     def mark(self, uid: int, course: Course, order: str, until: int) -> None:
         """A course is a pattern from now on."""
         known = self.of(uid)
-        known.patterns = [*known.patterns, Pattern(order, course, until)][-PATTERNS:]
+        limits = course.limits() if course is known.open else None
+        known.patterns = [*known.patterns, Pattern(order, course, until, limits)][-PATTERNS:]
         self.changed(uid)
 
     def unmark(self, uid: int, order: str) -> None:
@@ -204,6 +270,13 @@ class Familiar:
         known.courses = [*kept[-COURSES + 1 :], known.open]
         return known.open
 
+    def part(self, known: Known) -> None:
+        """The open episode of a series is told after all: what comes is not of its pattern."""
+        if known.open is not None and known.marked(known.open):
+            told = replace(known.open, low=[*known.open.low], high=[*known.open.high])
+            known.courses = [told if each is known.open else each for each in known.courses]
+            known.open = told
+
     def find(self, uid: int) -> Known | None:
         """What is known of a series, if anything."""
         return self._known.get(uid)
@@ -214,8 +287,8 @@ class Familiar:
         """Arrays, and JSON, of series; nothing where nothing is known of them.
 
         A row of the arrays is a course: its series by its place, whether it is open (1), and the
-        numbers. The JSON has the patterns: row, id of the message, until, and whether the row is
-        one of the last courses, too.
+        numbers. The JSON has the patterns: row, id of the message, until, whether the row is one
+        of the last courses, too, and limits.
         """
         place, flags, times, numbers = [], [], [], []
         patterns: list[list[Any]] = []
@@ -236,7 +309,8 @@ class Familiar:
             for pattern in known.patterns:
                 at = next(k for k, course in enumerate(rows) if course is pattern.course)
                 kept = any(pattern.course is course for course in known.courses)
-                patterns.append([first + at, pattern.order, pattern.until, kept])
+                limits = None if pattern.limits is None else [*pattern.limits]
+                patterns.append([first + at, pattern.order, pattern.until, kept, limits])
         if not place:
             return {}, []
         return {
@@ -259,14 +333,15 @@ class Familiar:
         times, flags = arrays["course_times"].tolist(), arrays["course_open"].tolist()
         courses = [Course.of(*each) for each in zip(times, numbers.tolist(), strict=True)]
         of = [int(uids[i]) for i in place.tolist()]
-        gone = {int(row) for row, _, _, kept in patterns if not kept}
+        gone = {int(row) for row, _, _, kept, _ in patterns if not kept}
         for i, (uid, course) in enumerate(zip(of, courses, strict=True)):
             known = self.of(uid)
             if i not in gone:
                 known.courses.append(course)
             if flags[i]:
                 known.open = course
-        for row, order, until, _ in patterns:
+        for row, order, until, _, limits in patterns:
             known = self.of(of[int(row)])
-            known.patterns.append(Pattern(str(order), courses[int(row)], int(until)))
+            within = None if limits is None else (float(limits[0]), float(limits[1]))
+            known.patterns.append(Pattern(str(order), courses[int(row)], int(until), within))
             self._marked.add(of[int(row)])

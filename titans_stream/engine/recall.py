@@ -9,7 +9,7 @@ import numpy as np
 from titans_stream.detection.episodes import EXPIRED, OPENED, RESOLVED
 from titans_stream.detection.judging import Events
 from titans_stream.engine.columns import Columns
-from titans_stream.engine.familiar import SILENT, Course, Familiar, Known
+from titans_stream.engine.familiar import SILENT, Course, Familiar, Step
 from titans_stream.engine.rows import Array
 from titans_stream.records import Float64, Int64, Records
 
@@ -25,38 +25,45 @@ def recall(
     episodes = arrays["episode"]
     for i, uid in enumerate(columns.uid.tolist()):
         known, state = familiar.find(uid), episodes[slots[i]]
-        if known is None or state["open"] != 1.0:
+        if known is None:
             continue
         event = int(written.event[i])
+        if state["open"] != 1.0:
+            if event not in _OVER:
+                known.open = None
+            continue
         silent = is_silent(state)
         if not silent and event != OPENED:
             continue
-        fits = state["violation"] != 1.0 and _fits(
-            known, state, int(columns.timestamp[i]), float(values[i] - written.normal[i, 0])
+        times = arrays["episode_times"][slots[i]]
+        step = Step(
+            int(columns.timestamp[i]), int(state["readings"]) - 1,
+            float(values[i] - written.normal[i, 0]), float(state["what"]), float(state["peak_c"]),
+            bool(state["quiet"] > 0.0),
+        )  # fmt: skip
+        so_far = known.open
+        if so_far is not None and so_far.onset != int(times["onset"]):
+            so_far = None
+        fits = state["violation"] != 1.0 and any(
+            pattern.has(step, so_far) for pattern in known.patterns
         )
         if fits and not silent:
             episodes["known"][slots[i]] = 1.0
             episodes["known_far"][slots[i]] = SILENT
             written.event[i] = written.alert[i] = 0
-            _begin(familiar, uid, state, arrays["episode_times"][slots[i]])
+            _begin(familiar, uid, state, times)
         elif silent and not fits:
+            familiar.part(known)
             episodes["known"][slots[i]] = 0.0
             written.event[i], written.alert[i] = OPENED, 1
 
 
-def is_silent(state: np.void) -> bool:
-    """Whether an episode is open, and silent for a pattern."""
-    return bool(state["open"] == 1.0 and state["known"] == 1.0 and state["known_far"] == SILENT)
-
-
-def _fits(known: Known, state: np.void, time: int, deviation: float) -> bool:
-    number = int(state["readings"]) - 1
-    return any(
-        not pattern.until or time < pattern.until
-        if pattern.course is known.open
-        else pattern.has(time, number, deviation, float(state["what"]), float(state["peak_c"]))
-        for pattern in known.patterns
+def is_silent(state: Records | np.void) -> Array:
+    """Whether an episode, or each of N, is open, and silent for a pattern."""
+    silent: Array = (
+        (state["open"] == 1.0) & (state["known"] == 1.0) & (state["known_far"] == SILENT)
     )
+    return silent
 
 
 def _begin(familiar: Familiar, uid: int, state: np.void, times: np.void) -> Course:

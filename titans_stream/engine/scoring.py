@@ -21,7 +21,7 @@ from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
-from titans_stream.engine.familiar import SILENT, Familiar
+from titans_stream.engine.familiar import Familiar
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
 from titans_stream.engine.frozen import Learned, rounds, settled
 from titans_stream.engine.model import Model
@@ -35,7 +35,7 @@ from titans_stream.engine.order import (
     segments,
 )
 from titans_stream.engine.orders import Held, Orders
-from titans_stream.engine.recall import recall, record
+from titans_stream.engine.recall import is_silent, recall, record
 from titans_stream.engine.rows import Array, Rows, Slots
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
@@ -320,9 +320,7 @@ class Scoring:
             recall(self.familiar, columns, slots, values, written, arrays)
             at = np.flatnonzero(written.event)
             states, times = arrays["episode"][slots[at]], arrays["episode_times"][slots[at]]
-            silent = (arrays["episode"]["known_far"][slots] == SILENT) & (
-                arrays["episode"]["known"][slots] == 1.0
-            )
+            silent = is_silent(arrays["episode"][slots])
         record(self.familiar, columns, values, written, states, times, silent)
         batch.normal[take] = written.normal
         self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])
