@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.lifecycle.conftest import quick_recipe
+from titans_stream.commands.train import print_report
 from titans_stream.durations import DAY
 from titans_stream.forecasting.mal import residual as M
 from titans_stream.forecasting.mal import weights as mal
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi import layout as L
-from titans_stream.lifecycle.accuracy import head_error, mean_head_error
+from titans_stream.lifecycle.accuracy import head_error, mean_head_error, naive_ratio
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.lifecycle.data import load_data
-from titans_stream.lifecycle.forecaster_training import train
+from titans_stream.lifecycle.forecaster_training import NAIVE_RATIO, train
 from titans_stream.lifecycle.head_fitting import fit_heads, period_of, regular_values
 from titans_stream.lifecycle.residual_examples import examples
 from titans_stream.lifecycle.residual_training import (
@@ -26,9 +30,10 @@ from titans_stream.lifecycle.residual_training import (
     mixed,
     train_residual,
 )
+from titans_stream.lifecycle.runs import TrainingReport
 from titans_stream.lifecycle.series import Series
 from titans_stream.recipe_settings import DataConfig, ResidualConfig, TrainingConfig
-from titans_stream.records import Float64
+from titans_stream.records import Float64, Int64
 
 HOUR = DAY // 24
 
@@ -105,6 +110,53 @@ def test_fitted_heads_beat_plain_ones(days: list[Series]) -> None:
     assert head_error(days[5], {**plain, **fit.weights}) < 0.35
 
 
+def test_many_steps_are_compared_with_the_best_naive_forecast(
+    days: list[Series], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied(lag: int | None) -> Callable[..., tuple[None, SimpleNamespace]]:
+        def run(
+            one: Series, weights: object, origins: Int64, steps: int, options: object = None
+        ) -> tuple[None, SimpleNamespace]:
+            ahead = np.arange(1, steps + 1)
+            back = ahead if lag is None else lag * -(-ahead // lag)
+            return None, SimpleNamespace(median=one.value[origins[:, None] + ahead - back])
+
+        return run
+
+    def ratio(one: Series, lag: int | None) -> float:
+        monkeypatch.setattr("titans_stream.lifecycle.accuracy.run_forecaster", copied(lag))
+        return naive_ratio(one, {})
+
+    assert ratio(days[0], 24) == 1.0 < ratio(days[0], 168) < ratio(days[0], None)
+    hours = np.arange(24 * 90)
+    noise = 0.1 * np.random.default_rng(0).normal(size=len(hours))
+    weekly = hourly(np.sin(2 * np.pi * hours / 168) + noise)
+    assert ratio(weekly, 168) == 1.0 < ratio(weekly, 24)
+    rising = hourly(np.arange(600.0))
+    assert ratio(rising, None) == 1.0 < ratio(rising, 24)
+    assert np.isnan(ratio(hourly(np.ones(3_000)), None))
+    assert np.isnan(ratio(hourly(noisy_day(0, count=100)), None))
+
+
+def test_training_tells_what_forecasts_of_series_that_were_read_are_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hours = np.datetime64("2026-01-01T00:00") + np.arange(24 * 60) * np.timedelta64(1, "h")
+    value = noisy_day(1, count=len(hours), memory=0.3)
+    lines = [f"{hour},{each:.6f}" for hour, each in zip(hours, value, strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["time,level", *lines]) + "\n")
+    read = {"files": [str(tmp_path / "own.csv")], "timestamp": "time", "length": 96}
+    quick = {"epochs": 1, "batch": 16, "unroll": 96}
+    trained = train(quick_recipe(data={"csv": read}, training=quick))
+    assert trained.heads is not None
+    assert 0.5 < trained.heads.metrics[NAIVE_RATIO] < 1.0, "a day's copy has its noise twice"
+    assert trained.model.card["metrics"][NAIVE_RATIO] == trained.heads.metrics[NAIVE_RATIO]
+    for metrics in (trained.heads.metrics, {}):
+        print_report(TrainingReport("r", "u", "e", "m", "i", metrics, "epoch 1 of 1", 1.0, None))
+    told = f"your data, 96 steps ahead: error {trained.heads.metrics[NAIVE_RATIO]:.3f} of that of"
+    assert capsys.readouterr().out.count(told) == 1
+
+
 def test_short_series_leave_plain_weights() -> None:
     fit = fit_heads([hourly(noisy_day(0, count=100))])
     plain = multi_step.plain_weights()
@@ -129,6 +181,7 @@ def test_a_recipe_fits_them(tmp_path: object) -> None:
     trained = train(recipe, on_step=lambda step: seen.append(step.validation_loss))
     assert trained.heads is not None
     assert not seen
+    assert NAIVE_RATIO not in trained.heads.metrics, "no series was read"
     ratio = trained.heads.metrics["long_validation_mse_ratio"]
     assert ratio < 0.6
     assert trained.model.card["metrics"]["long_validation_mse_ratio"] == ratio

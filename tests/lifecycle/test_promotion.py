@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from titans_stream.lifecycle.registry import Source, register
 from titans_stream.lifecycle.series import Series
 from titans_stream.lifecycle.tracking import connect
 from titans_stream.recipe_settings import CsvData
-from titans_stream.records import ModelRef
+from titans_stream.records import Int64, ModelRef
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -39,6 +40,7 @@ def made(count: int, loss: float, alerts: float = 1.0, series: int = 4) -> Backt
         np.full(count, 0.8),
         np.full(count, 0.95),
         np.full(count, alerts),
+        np.full(count, 0.9),
         np.full(count, 250.0),
     )
 
@@ -116,6 +118,17 @@ def test_a_first_model_has_to_beat_the_base_model_and_repeating_the_last_value()
     assert failed == ["mae_ratio 1.01, at most 1.0"]
 
 
+def test_a_forecaster_that_loses_to_the_last_value_over_many_steps_is_refused() -> None:
+    champion, challenger = made(40, 0.3), made(40, 0.29)
+    for long, told in ((1.01, "long_mae_ratio 1.01, at most 1.0"),
+                       (np.nan, "long_mae_ratio: not measured")):  # fmt: skip
+        loses = replace(challenger, long=np.full(40, long))
+        for first in (False, True):
+            verdicts = judge(PromotionPolicy(), compare(champion, loses), first=first)
+            assert [v.text for v in verdicts if not v.passed] == [told]
+    assert all(v.passed for v in judge(PromotionPolicy(), compare(champion, challenger)))
+
+
 def test_the_policy_of_the_repository_is_the_built_in_one() -> None:
     assert load_settings(PromotionPolicy, REPO / "mlflow" / "promotion.yaml") == PromotionPolicy()
     for wrong in ({"metric": "loss", "at_most": 1}, {"metric": "coverage"},
@@ -143,12 +156,40 @@ def test_a_backtest_measures_what_the_engine_says(tmp_path: Path) -> None:
     found = backtest(base_model(), series).measures()
     assert 0.93 < found["coverage"] < 0.99
     assert 0.5 < found["mae_ratio"] < 1.0
+    assert 0.2 < found["long_mae_ratio"] < 0.8
     assert found == backtest(base_model(), series).measures()
     walk = np.cumsum(np.random.default_rng(1).normal(size=2000))
     times = np.arange(2000) * 300 * 10**9
     still = Series("w", "csv", walk, times, np.zeros((2000, 10)), LocalTime("UTC").seconds(times))
     measured = backtest(base_model(), [still]).measures()
     assert measured["mae_ratio"] == pytest.approx(1.0, abs=0.05), "nothing beats the last value"
+
+
+@pytest.mark.parametrize(("share", "ratio"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
+def test_many_steps_are_measured_against_the_last_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, ratio: float
+) -> None:
+    """A forecast that goes `share` of the way from the last value to what comes."""
+
+    def told(
+        one: Series, weights: object, origins: Int64, steps: int, options: object = None
+    ) -> tuple[None, SimpleNamespace]:
+        last = one.value[origins, None]
+        ahead = one.value[origins[:, None] + np.arange(1, steps + 1)]
+        return None, SimpleNamespace(median=last + share * (ahead - last))
+
+    monkeypatch.setattr("titans_stream.lifecycle.accuracy.run_forecaster", told)
+    config = CsvData(files=(str(rows(tmp_path / "rows.csv")),), timestamp="time")
+    series = list(csv_series(config))
+    found = backtest(base_model(), series)
+    assert found.measures()["long_mae_ratio"] == pytest.approx(ratio, abs=0.1)
+    known = np.isfinite(found.long)
+    assert known.tolist() == 2 * (4 * [False] + 4 * [True]), "the first half is learned from"
+    still = replace(series[0], value=np.full(2000, 7.0))
+    assert np.isnan(backtest(base_model(), [still]).measures()["long_mae_ratio"])
+    short = Series("short", "csv", *(part[:190] for part in (
+        series[0].value, series[0].timestamp, series[0].calendar, series[0].seconds)))  # fmt: skip
+    assert np.isnan(backtest(base_model(), [short]).measures()["long_mae_ratio"])
 
 
 def put(uri: str, name: str, model: Model) -> str:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         args.tracking_uri,
         lambda progress: say(progress.summary + clock.left(progress)),
     )
-    _print_report(report)
+    print_report(report)
     for account in report.accounts:
         note(f"data {account}")
     return account_for_files(
@@ -83,9 +83,15 @@ class _Clock:
         return f"  at most {seconds // 60}:{seconds % 60:02d} left" if seconds else ""
 
 
-def _print_report(report: TrainingReport) -> None:
+def print_report(report: TrainingReport) -> None:
+    """Say what a training run made."""
     say(f"run {report.run_id} of experiment {report.experiment} at {report.tracking_uri}")
     say(f"chosen: {report.chosen}, in {report.seconds:.1f} s; the model: {report.model_uri}")
+    if report.naive_ratio is not None:
+        say(
+            f"your data, 96 steps ahead: error {report.naive_ratio:.3f} of that of the best of the "
+            "last value, the day and the week before"
+        )
     if report.registered is not None:
         aliases = "".join(f", alias {alias}" for alias in report.registered.aliases)
         say(f"registered: {report.registered.uri}{aliases}")

@@ -18,6 +18,7 @@ from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.one_step.layout import BAND_LEVEL
+from titans_stream.lifecycle.accuracy import LEAST_CHANGE, many_steps
 from titans_stream.lifecycle.series import Series
 from titans_stream.records import Alert, Float64, Readings, Scores, concatenate
 from titans_stream.times import parse_timestamp
@@ -26,7 +27,10 @@ BLOCK = 250
 """Readings of a block."""
 LEVELS = (0.5, (1 - BAND_LEVEL) / 2, (1 + BAND_LEVEL) / 2)
 """The quantiles that expected, lower and upper are."""
-MEASURES = ("quantile_loss", "mae_ratio", "coverage", "alerts_per_1000")
+MEASURES = ("quantile_loss", "mae_ratio", "coverage", "alerts_per_1000", "long_mae_ratio")
+LONG_SHARE = 0.5
+"""The last part of each series, from whose readings many steps are forecast; before it, the
+memory learns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,9 @@ class Backtest:
 
     `loss`: mean quantile loss of expected value and band over the mean absolute change of the
     series. `error`: mean absolute error over the same. `inside`: share of readings in the band.
-    `alerts` per 1,000 readings. A block without forecasts has NaN in the first three.
+    `alerts` per 1,000 readings. `long`: mean absolute error of forecasts of many steps that are
+    made in the block over the series' error of repeating the last value. A block without forecasts
+    has NaN.
     """
 
     series: list[str]
@@ -58,13 +64,15 @@ class Backtest:
     error: Float64
     inside: Float64
     alerts: Float64
+    long: Float64
     weight: Float64
     """Readings of each block."""
     episodes: list[Episode] = field(default_factory=list)
 
     def by_block(self) -> dict[str, Float64]:
         """The measures by name, by block."""
-        return dict(zip(MEASURES, (self.loss, self.error, self.inside, self.alerts), strict=True))
+        columns = (self.loss, self.error, self.inside, self.alerts, self.long)
+        return dict(zip(MEASURES, columns, strict=True))
 
     def measures(self) -> dict[str, float]:
         """The measures by name, means over the readings; NaN where there are none."""
@@ -86,15 +94,20 @@ def backtest(
 ) -> Backtest:
     """Score `series`, each from an empty memory."""
     blocks: list[tuple[str, float, float, float, float, int]] = []
+    long: list[Float64] = []
     episodes: list[Episode] = []
     for one in series:
         scores, found = _scored(model, one, engine or EngineConfig(), alerts or AlertConfig())
         episodes.extend(found)
-        blocks.extend(_blocks(one, scores))
+        mine = _blocks(one, scores)
+        blocks.extend(mine)
+        long.append(_long(model, one, len(mine)))
     loss, error, inside, rate, weight = (
         np.array([block[i] for block in blocks], np.float64) for i in range(1, 6)
     )
-    return Backtest([block[0] for block in blocks], loss, error, inside, rate, weight, episodes)
+    names = [block[0] for block in blocks]
+    many = np.concatenate(long) if long else np.zeros(0)
+    return Backtest(names, loss, error, inside, rate, many, weight, episodes)
 
 
 def _scored(
@@ -145,3 +158,22 @@ def _blocks(one: Series, scores: Scores) -> list[tuple[str, float, float, float,
         alerts = 1000.0 * float(scores.onset[rows].sum()) / n
         found.append((one.name, means[0], means[1], means[2], alerts, n))
     return found
+
+
+def _long(model: Model, one: Series, blocks: int) -> Float64:
+    """`Backtest.long` of a series' blocks."""
+    ratios = np.full(blocks, np.nan)
+    found = many_steps(one, model.weights, LONG_SHARE)
+    known = np.zeros(0, np.bool_) if found is None else np.isfinite(found.true)
+    if found is None or not known.any() or not blocks:
+        return ratios
+    repeated = np.abs(found.true - found.repeated)[known]
+    if not np.square(repeated).mean() > LEAST_CHANGE:
+        return ratios
+    error = np.abs(found.true - found.median)
+    block = np.minimum(found.origins // BLOCK, blocks - 1)
+    for number in np.unique(block):
+        rows = block == number
+        if known[rows].any():
+            ratios[number] = error[rows][known[rows]].mean() / repeated.mean()
+    return ratios

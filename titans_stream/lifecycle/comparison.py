@@ -13,7 +13,7 @@ from titans_stream.records import Float64
 DRAWS = 2_000
 MANY_SERIES = 10
 """With so many series they are drawn; with fewer, blocks of readings."""
-LOWER_IS_BETTER = ("quantile_loss", "mae_ratio", "alerts_per_1000")
+LOWER_IS_BETTER = ("quantile_loss", "mae_ratio", "alerts_per_1000", "long_mae_ratio")
 
 
 @dataclass(frozen=True, slots=True)

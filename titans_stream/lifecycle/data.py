@@ -25,7 +25,7 @@ from titans_stream.files.csv_readings import ReadingsOfCsv
 from titans_stream.files.dialect import Dialect
 from titans_stream.files.remarks import log_remarks
 from titans_stream.lifecycle.series import Series, make_series
-from titans_stream.lifecycle.topic_data import topic_series
+from titans_stream.lifecycle.topic_data import TOPIC_FAMILY, topic_series
 from titans_stream.recipe_settings import CsvData, DataConfig, SyntheticData
 from titans_stream.records import Float64, Int64
 from titans_stream.synthetic import HELD_OUT, SyntheticSeries, generate
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 SHORTEST = 64
 """A series or piece with fewer readings is left out."""
 CSV_FAMILY = "csv"
+READ_FAMILIES = (CSV_FAMILY, TOPIC_FAMILY)
 LONG_SEEDS = 1_000_000
 """Between the seeds of the series and those of the long ones."""
 
@@ -63,6 +64,11 @@ class TrainingData:
             self.training, self.validation, self.held_out,
             self.whole, self.whole_validation, self.whole_held_out,
         )  # fmt: skip
+
+    @property
+    def own_validation(self) -> list[Series]:
+        """Those of `whole_validation` that were read, none made."""
+        return [one for one in self.whole_validation if one.family in READ_FAMILIES]
 
     @property
     def fingerprint(self) -> str:

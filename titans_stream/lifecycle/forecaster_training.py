@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from titans_stream.config import Recipe
 from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.forecasting.multi.forecaster import ForecastOptions
@@ -21,6 +23,7 @@ from titans_stream.lifecycle.accuracy import (
     by_family,
     forecast,
     mean_head_error,
+    naive_ratio,
 )
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.lifecycle.checkpoint import Checkpoint
@@ -32,6 +35,9 @@ from titans_stream.records import Float64, ModelRef
 
 ONE_STEP = tuple(forecasting_layout.weight_shapes())
 """The weights that gradient descent trains."""
+NAIVE_RATIO = "long_validation_naive_ratio"
+"""The metric of the series that were read, none made: absolute error of 96 steps over that of each
+series' best naive forecast, mean over the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Heads:
 
     fit: HeadFit
     metrics: Mapping[str, float]
-    """Mean squared error of 96 steps over that of repeating the last value."""
+    """Mean squared error of 96 steps over that of repeating the last value; `NAIVE_RATIO`."""
     families: Mapping[str, float]
     """The same by family."""
 
@@ -165,6 +171,9 @@ def _measured(
             whole = mean_head_error(series, weights, ForecastOptions(mal=True))
             metrics[f"long_{name}_mse_ratio"] = whole
             metrics[f"long_{name}_linear_mse_ratio"] = linear
+    ratios = np.array([naive_ratio(one, weights) for one in data.own_validation])
+    if np.isfinite(ratios).any():
+        metrics[NAIVE_RATIO] = float(np.nanmean(ratios))
     measured = [*data.whole_validation, *data.whole_held_out]
     return Heads(fit, metrics, by_family(measured, lambda part: mean_head_error(part, weights)))
 

@@ -58,6 +58,7 @@ class PromotionPolicy(BaseModel):
             Gate(metric="quantile_loss", not_worse_than_champion_by=0.0),
             Gate(metric="alerts_per_1000", not_worse_than_champion_by=0.05),
             Gate(metric="mae_ratio", at_most=1.0),
+            Gate(metric="long_mae_ratio", at_most=1.0),
             Gate(metric="coverage", at_least=0.93, at_most=0.98),
         ),
         min_length=1,

@@ -26,7 +26,13 @@ from titans_stream.lifecycle.descriptions import model_text, run_text
 from titans_stream.lifecycle.detector_training import Candidate, TrainedDetector, train_detector
 from titans_stream.lifecycle.environment import environment
 from titans_stream.lifecycle.figures import detector_figure, heads_figure, training_figure
-from titans_stream.lifecycle.forecaster_training import Epoch, Heads, metrics_of, train
+from titans_stream.lifecycle.forecaster_training import (
+    NAIVE_RATIO,
+    Epoch,
+    Heads,
+    metrics_of,
+    train,
+)
 from titans_stream.lifecycle.recording import NOTE, LoggedModel, RunRecorder
 from titans_stream.lifecycle.registry import RegisteredVersion, Source, check_model_name, register
 from titans_stream.lifecycle.residual_training import ResidualStep
@@ -57,6 +63,11 @@ class TrainingReport:
     registered: RegisteredVersion | None
     accounts: Sequence[FileAccount] = ()
     """What became of the values of each file that was learned from."""
+
+    @property
+    def naive_ratio(self) -> float | None:
+        """Error of forecasts of many steps of the user's own series; see `NAIVE_RATIO`."""
+        return self.metrics.get(NAIVE_RATIO)
 
 
 def run_training(
