@@ -231,7 +231,7 @@ def rebase(series: Series, unit: float) -> None:
         move(series.memory[i], mean, ratio)
         move(series.twins[0, i], mean, ratio)
         move(series.twins[1, i], mean, ratio)
-    for copy in range(3):
+    for copy in range(series.longer.shape[0]):
         move(series.longer[copy], mean, ratio)
     move(series.ring, mean, ratio)
     series.values.usual *= ratio
