@@ -21,6 +21,7 @@ BASE = {
     "log_output",
     "jit_cuda",
     "calendar_features",
+    "special_days",
     "__init__",
     "synthetic",
     "whole_files",

@@ -160,7 +160,7 @@ def test_the_documentation_of_connectors_is_complete() -> None:
         assert f"## `{section}`" in text
         kind = Connector.model_fields[section].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            for setting in kind.model_fields:
+            for setting in kind.model_json_schema(by_alias=False)["properties"]:
                 assert f"| `{setting}` |" in text, f"{section}.{setting}"
     for setting in ForecastConfig.model_fields:
         assert f"| `{setting}` |" in text, f"forecast.{setting}"

@@ -31,6 +31,7 @@ from titans_stream.notify_settings import NotifyConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
 from titans_stream.service_settings import HttpConfig
+from titans_stream.special_days import CalendarConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
     ControlConfig,
@@ -98,6 +99,9 @@ class Connector(BaseModel):
     forecast: ForecastConfig | None = Field(
         default=None, description="what is published to output.forecasts; none: no forecasts"
     )
+    calendar: CalendarConfig | None = Field(
+        default=None, description="holidays and other special days: they are judged as Sundays"
+    )
     engine: EngineConfig = Field(default=EngineConfig())
     delivery: DeliveryConfig = Field(default=DeliveryConfig())
     state: StateConfig = Field(default=StateConfig())
@@ -141,6 +145,9 @@ class Connector(BaseModel):
                 self._fill("engine", **{name: getattr(self.input, name)})
         if "no_data_after" not in self.alerts.model_fields_set:
             self._fill("alerts", no_data_after=-1)
+        if self.engine.calendar not in (None, self.calendar):
+            raise ValueError("engine.calendar: calendar stands beside engine, not in it")
+        self._fill("engine", calendar=self.calendar)
         load_zone(self.engine.timezone)
         self._check_topics()
         self._check_forecast()

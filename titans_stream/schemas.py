@@ -136,6 +136,8 @@ def _config_schema(kind: type[BaseModel], name: str) -> dict[str, Any]:
         properties = (schema if model is kind else schema["$defs"][model.__name__])["properties"]
         for field_name, field in model.model_fields.items():
             key = field.alias or field_name
+            if key not in properties:  # a field that files do not have
+                continue
             if "default" in properties[key]:
                 properties[key]["default"] = _written_default(field)
             properties[key] = _with_reference(properties[key])

@@ -67,6 +67,7 @@ from titans_stream.records import (
     Source,
     Status,
 )
+from titans_stream.special_days import NO_SPECIAL_DAYS, as_sundays
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class Scoring:
         self._context = context
         self._orders = context.orders
         self._local_time = LocalTime(config.timezone)
+        self._special_days = config.calendar.table() if config.calendar else NO_SPECIAL_DAYS
         self._settings = alert_settings(alerts)
         self.limits = order_settings(config)
         self._detector = detector or Detector(model.weights)
@@ -143,8 +145,9 @@ class Scoring:
                 self._local_time.seconds if context.calendar else None,
             )  # fmt: skip
         self.home = self.slots.home = YoungHome(
-            self.slots, self.young, self._detector, self._forecaster, self.forecasts, self.seconds
-        )
+            self.slots, self.young, self._detector, self._forecaster, self.forecasts,
+            self.seconds, self.as_judged,
+        )  # fmt: skip
 
     def change_settings(self, alerts: AlertConfig) -> None:
         """Go on with other settings that all series share."""
@@ -292,7 +295,7 @@ class Scoring:
         n = len(take)
         columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
         values = bounded(columns.value)
-        seconds = self.seconds(columns.timestamp)
+        seconds = self.as_judged(self.seconds(columns.timestamp))
         calendar = calendar_features(seconds)
         arrays = self.slots.arrays
         statistic, channels, joint = self._detector.run(arrays, slots, values, calendar)
@@ -335,6 +338,10 @@ class Scoring:
         at = np.flatnonzero(written.event)
         found = self.alerts_of(columns.take(at), written.event[at], states, times)
         return list(zip(take[at].tolist(), found, strict=True))
+
+    def as_judged(self, seconds: Float64) -> Float64:
+        """Local times by which readings are judged: a special day is taken for a Sunday."""
+        return as_sundays(seconds, self._special_days)
 
     def seconds(self, times: Int64) -> Float64:
         """Local time, NaN where timestamps carry no time of day."""

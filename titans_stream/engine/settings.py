@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from titans_stream.durations import DAY, Duration
+from titans_stream.special_days import CalendarConfig
 from titans_stream.times import ClockReset
 
 Duplicates = Literal["keep-order", "drop", "keep-last", "spread"]
@@ -59,3 +61,6 @@ class EngineConfig(BaseModel):
         "starts anew (event time)",
     )
     timezone: str = Field(default="UTC", description="IANA name; sets the time of day")
+    calendar: SkipJsonSchema[CalendarConfig | None] = Field(
+        default=None, description="special days; a connector's stand beside its engine"
+    )

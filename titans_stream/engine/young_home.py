@@ -26,7 +26,8 @@ YOUNG_RESIDENT = 4_096
 class YoungHome:
     """Implements `rows.Home` for young series. `seconds` gives local time.
 
-    `forecasts` None: there are no forecasts of many steps.
+    `as_judged` turns it into that by which readings are judged; `forecasts` None: there are no
+    forecasts of many steps.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class YoungHome:
         forecaster: OneStepForecaster,
         forecasts: SeriesForecasts | None,
         seconds: Callable[[Int64], Float64],
+        as_judged: Callable[[Float64], Float64],
     ) -> None:
         self.slots = slots
         self.young = young
@@ -44,6 +46,7 @@ class YoungHome:
         self._detector = detector
         self._forecaster = forecaster
         self._seconds = seconds
+        self._as_judged = as_judged
 
     def vacate(self) -> None:
         """Leave no more than YOUNG_RESIDENT young series in slots: those with most readings."""
@@ -84,11 +87,12 @@ class YoungHome:
                 columns, slots[kept.row], status, kept.pace, kept.rank, seconds, arrays
             )
         at, values = slots[kept.row[~missing]], bounded(kept.value[~missing])
-        calendar = calendar_features(seconds[~missing])
+        judged = self._as_judged(seconds[~missing])
+        calendar = calendar_features(judged)
         self._detector.run(arrays, at, values, calendar)
         self._forecaster.run(arrays, at, values, calendar)
         times, paces = kept.time[~missing], kept.pace[~missing]
-        judging.replay(at, times, seconds[~missing], values, paces, watches_of(arrays))
+        judging.replay(at, times, judged, values, paces, watches_of(arrays))
 
     def bring_home(self, uids: Int64) -> None:
         """Bring the rows of young series up to date, whether they are in slots or not."""
