@@ -86,7 +86,7 @@ def test_run_and_version_say_what_they_are(report: TrainingReport, client: Mlflo
     assert run.data.tags["mlflow.source.name"] == "titans-stream train"
     assert any(name.startswith("system/") for name in run.data.metrics)
     version = client.get_model_version(MODEL, "1")
-    assert "| validation_loss |" in version.description
+    assert "- validation_loss: " in version.description
     assert version.tags["recipe"] == "bearing.temperature"
     assert version.source == f"models:/{report.model_id}"
     assert version.run_id == report.run_id

@@ -52,8 +52,10 @@ def test_unrolling_forecasts_what_the_service_forecasts() -> None:
         one = Series("x", "x", value, np.arange(READINGS), calendar()[row].numpy())
         expected = forecast(one, arrays)[1:, 0]
         change = np.diff(value)
-        # a change in deviations is the target, where it is not clipped
+        # a change in deviations is the target, where it is not clipped; before that many readings
+        # the memory's forecast is not published yet
         known = np.isfinite(expected) & (np.abs(target[1:]) < 7.9) & (change != 0.0)
+        known &= inputs.seen[1:, row].numpy() >= layout.MINIMUM_READINGS
         scale = change[known] / target[1:][known]
         ours = value[:-1][known] + forecasts[1:, row].numpy()[known] * scale
         np.testing.assert_allclose(ours, expected[known], rtol=1e-9, atol=1e-9)

@@ -21,6 +21,7 @@ from titans_stream.engine.build import compile_kernels
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.ops.exposition import WorkerCollector, registry_of
 from titans_stream.records import Readings, Results
 
 MINUTE = 60_000
@@ -119,7 +120,8 @@ def test_forecasts_are_published_as_they_are_made(setup: Setup) -> None:
         "p0s0": 5, "p0s1": 5, "p1s0": 5, "p1s1": 5,
     }  # fmt: skip
     assert running.worker.metrics.counts["forecasts"] == 20
-    metrics = generate_latest(running.worker.metrics.registry)
+    worker = running.worker
+    metrics = generate_latest(registry_of([WorkerCollector(worker.metrics, worker.model)]))
     assert b"titans_forecasts_total 20.0" in metrics
 
 
