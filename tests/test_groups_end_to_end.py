@@ -100,7 +100,8 @@ def run_score(
         writer = csv.writer(file)
         writer.writerow(["ts", *(prefix + name for name in CHANNELS)])
         writer.writerows([time_of(i), *row] for i, row in enumerate(values().tolist()))
-    command = ["score", str(data), "--out", str(out), "--timestamp", "ts", *arguments]
+    given = ["--timestamp", "ts", "--digits", "all", *arguments]
+    command = ["score", str(data), "--out", str(out), *given]
     assert cli.main(command) == 0
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file)), capsys.readouterr().err.splitlines()[:-1]
@@ -187,7 +188,8 @@ def test_a_file_in_long_format_is_one_asset(
         for i, row in enumerate(values().tolist()):
             writer.writerows([time_of(i), *cell] for cell in zip(CHANNELS, row, strict=True))
     arguments = ["--timestamp", "at", "--series", "channel", "--group", "asset"]
-    command = ["score", str(data), "--out", str(out), *arguments, "--budget", str(BUDGET)]
+    given = [*arguments, "--digits", "all", "--budget", str(BUDGET)]
+    command = ["score", str(data), "--out", str(out), *given]
     assert cli.main(command) == 0
     assert capsys.readouterr().err.splitlines()[:-1] == lines
     assert lines
