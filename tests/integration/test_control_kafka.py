@@ -62,6 +62,8 @@ def test_a_killed_worker_leaves_every_message_at_its_place(
             process = WorkerProcess(setup)
             feed(60)
             eventually(settled, 90)
+        # committed offsets do not tell that the last message is in the journal for readers, too
+        eventually(lambda: journalled(8), 60)
         process.signal(signal.SIGTERM)
         code, log = process.end(40)
         assert code == 0, log
