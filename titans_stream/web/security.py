@@ -96,7 +96,7 @@ class Access:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() == "bearer" and self.is_token(given.strip()):
                 return "token"
-            if hmac.compare_digest(_cookie(headers), self.session):
+            if hmac.compare_digest(_cookie(headers).encode(), self.session.encode()):
                 return "page"
             return None
         return "page" if self.user_header is None else None
