@@ -246,3 +246,11 @@ def read(key: bytes | None, value: bytes | None) -> Order:
             raise ValueError(f"{unknown[0]}: unknown field of {UNDO}; its key names what to undo")
         return Order(name, "")
     return Order(name, text_of(message_of(fields)))
+
+
+def understood(key: bytes | None, value: bytes | None) -> tuple[Order | None, str]:
+    """A record as an order, or None and in one line why it cannot be used."""
+    try:
+        return read(key, value), ""
+    except ValueError as error:
+        return None, str(error).replace("\n", "; ")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from titans_stream.control.messages import Mark, Message, default_id, message_of, read, text_of
+from titans_stream.control.messages import (
+    Mark,
+    Message,
+    default_id,
+    message_of,
+    read,
+    text_of,
+    understood,
+)
 from titans_stream.records import Alert, Order
 from titans_stream.stream.alert_reader import read_alerts
 from titans_stream.stream.control_topic import make_control_topics
@@ -18,12 +25,12 @@ from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.kafka.producer import close_producer
 from titans_stream.stream.kafka.translation import translated, user_error
-from titans_stream.stream.messages import RawMessage, raw_messages
+from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import ControlConfig
+from titans_stream.stream.stretch import read_stretch
 from titans_stream.times import format_timestamp, parse_timestamp
 
 _SECONDS = 10.0
-_POLL_MS = 200
 _MOST = 1_000
 
 
@@ -124,11 +131,7 @@ def standing(clients: KafkaClients, config: ControlConfig) -> list[Standing]:
     found: dict[str, Standing] = {}
     for record in _read_all(clients, config.topic):
         name = (record.key or b"").decode(errors="replace")
-        order, problem = None, ""
-        try:
-            order = read(record.key, record.value)
-        except ValueError as error:
-            problem = str(error).replace("\n", "; ")
+        order, problem = understood(record.key, record.value)
         found.pop(name, None)
         found[name] = Standing(
             name, order, record.timestamp_ms * 1_000_000, (record.partition, record.offset), problem
@@ -154,19 +157,11 @@ def _read_all(clients: KafkaClients, topic: str) -> list[RawMessage]:
     consumer = clients.consumer(None)
     try:
         with translated("control"):
-            consumer.assign(names)
             ends = consumer.end_offsets(names, ANSWER_MS)
-            for name, begin in consumer.beginning_offsets(names, ANSWER_MS).items():
-                consumer.seek(name, begin)
-            deadline = time.monotonic() + _SECONDS
-            while any((consumer.position(name) or 0) < ends[name] for name in names):
-                before = len(found)
-                for records in consumer.poll(_POLL_MS, _MOST).values():
-                    found += raw_messages(records)
-                if len(found) > before:
-                    deadline = time.monotonic() + _SECONDS
-                if time.monotonic() > deadline:
-                    raise ConnectError(f"topic {topic} could not be read in {_SECONDS:g} s")
+            begins = consumer.beginning_offsets(names, ANSWER_MS)
+        for name in names:
+            for messages in read_stretch(consumer, name, begins[name], ends[name], _MOST, _SECONDS):
+                found += messages
     finally:
         consumer.close(False, 1_000)
     return sorted(found, key=lambda record: (record.timestamp_ms, record.partition, record.offset))

@@ -28,12 +28,17 @@ def offset_at(
 
 
 def read_stretch(
-    consumer: Consumer, partition: TopicPartition, begin: int, end: int, most: int
+    consumer: Consumer,
+    partition: TopicPartition,
+    begin: int,
+    end: int,
+    most: int,
+    patience: float = _PATIENCE,
 ) -> Iterator[list[RawMessage]]:
     """The messages from offset `begin` up to and without `end`, at most `most` at a time.
 
-    What every poll brought, now and then nothing. ConnectError where nothing comes for a minute,
-    and what `translated` makes of other errors.
+    What every poll brought, now and then nothing. ConnectError where nothing comes for `patience`
+    seconds, and what `translated` makes of other errors.
     """
     with translated("read"):
         consumer.assign([partition])
@@ -47,7 +52,7 @@ def read_stretch(
         now = consumer.position(partition)
         if now is not None and now > position:
             position, heard = now, time.monotonic()
-        elif time.monotonic() - heard > _PATIENCE:
+        elif time.monotonic() - heard > patience:
             raise ConnectError(
                 f"topic {partition.topic} partition {partition.partition}: nothing came after "
                 f"offset {position}"
