@@ -11,12 +11,12 @@ import base64
 import hashlib
 import hmac
 import logging
-import threading
 import time
 from collections.abc import Callable
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import Self
+
+from titans_stream.ops.listening import Handler, Listener
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def signed(secret: str, headers: Message[str, str], body: bytes, now: float) -> 
     return hmac.compare_digest(expected, headers.get("X-MLflow-Signature", "").encode())
 
 
-class RegistryWebhook:
+class RegistryWebhook(Listener):
     """Listens until the block ends; `wake` is called for each notification that is signed.
 
     `port` 0 takes any that is free. ValueError where the address cannot be used.
@@ -47,40 +47,29 @@ class RegistryWebhook:
 
     def __init__(self, host: str, port: int, secret: str, wake: Callable[[], None]) -> None:
         try:
-            self._server = HTTPServer((host, port), _handler(secret, wake))
+            super().__init__(host, port, _handler(secret, wake))
         except OSError as error:
             raise ValueError(
                 f"swap.webhook: {host} port {port}: cannot listen: {error.strerror or error}"
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="webhook",
-            daemon=True,
-        )  # fmt: skip
+        self._host = host
 
     @property
     def address(self) -> str:
         """Where notifications are to be sent."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}{PATH}"
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}{PATH}"
 
-    def __enter__(self) -> RegistryWebhook:
-        self._thread.start()
+    def __enter__(self) -> Self:
+        super().__enter__()
         log.info("notifications of the registry are taken at %s", self.address)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
-
-def _handler(secret: str, wake: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(secret: str, wake: Callable[[], None]) -> type[Handler]:
+    class Taking(Handler):
         timeout = _PATIENCE
-        server_version = "titans-stream"
-        sys_version = ""
 
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802
             length = self.headers.get("Content-Length", "")
             if self.path != PATH:
                 self.send_error(404)
@@ -99,7 +88,4 @@ def _handler(secret: str, wake: Callable[[], None]) -> type[BaseHTTPRequestHandl
                 self.send_response(204)
                 self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:
-            log.debug("%s: " + format, self.client_address[0], *args)
-
-    return Handler
+    return Taking
