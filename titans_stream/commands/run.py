@@ -14,8 +14,13 @@ import logging
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from titans_stream.commands.page_beside import add_page, page_beside
 from titans_stream.commands.serving import add_http_port
+
+if TYPE_CHECKING:
+    from titans_stream.config import Connector
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +32,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true", help="take changed rules and budgets when the file changes"
     )
     add_http_port(parser)
+    add_page(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build engine and worker, and work."""
+    """Work, with the page beside it if that is wanted."""
     from titans_stream.config import load_connector
 
     connector = load_connector(args.connector)
+    with page_beside(args):
+        return _work(args, connector)
 
+
+def _work(args: argparse.Namespace, connector: Connector) -> int:
+    """Build engine and worker, and work."""
     from titans_stream.commands.memories import (
         connector_engine,
         connector_snapshots,

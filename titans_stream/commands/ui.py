@@ -12,7 +12,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands.broker import port_number
 from titans_stream.commands.outputs import say
+from titans_stream.commands.page_beside import NEEDED, PORT
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
@@ -23,14 +25,15 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "TITANS_UI_TOKEN"  # noqa: S105 - the name of a variable
 PATIENCE = 10.0
 """Seconds after which a broker that does not answer is named; it is asked again."""
-_EXTRA = "the page needs more packages: pip install 'titans-stream[ui]'"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("connector", metavar="CONNECTOR.yaml", type=Path)
     parser.add_argument("--host", default="127.0.0.1", help="address; default: this machine only")
-    parser.add_argument("--port", type=_port, default=8765, help="default 8765; 0: a free one")
+    parser.add_argument(
+        "--port", type=port_number, default=PORT, help=f"default {PORT}; 0: a free one"
+    )
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
@@ -79,12 +82,6 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"a port is needed, not {text!r}")
-    return int(text)
-
-
 def _count(text: str) -> int:
     if not text.isdecimal() or not 32 <= int(text) <= 10**9:
         raise argparse.ArgumentTypeError(f"a number from 32 on is needed, not {text!r}")
@@ -100,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from titans_stream.web.server import serve
     except ModuleNotFoundError as error:
-        raise ValueError(f"{_EXTRA} (there is no {error.name})") from error
+        raise ValueError(f"{NEEDED} (there is no {error.name})") from error
 
     access = _access(args)
     service = build_service(args, connector)
