@@ -90,6 +90,7 @@ ALLOWED: dict[str, set[str]] = {
         "stream",
         "config",
         "notify_settings",
+        "service_settings",
     },
 }
 PURE = {"memory", "titans", "detection", "forecasting", "engine"}

@@ -30,7 +30,7 @@ from titans_stream.job_settings import POLL_JOB, JobConfig, poll_job
 from titans_stream.notify_settings import NotifyConfig
 from titans_stream.printable import redacted
 from titans_stream.recipe_settings import DataConfig, TrackingConfig, TrainingConfig
-from titans_stream.service_settings import HttpConfig
+from titans_stream.service_settings import HttpConfig, TracesConfig
 from titans_stream.special_days import CalendarConfig
 from titans_stream.stream.kafka.settings import KafkaConfig
 from titans_stream.stream.settings import (
@@ -122,6 +122,10 @@ class Connector(BaseModel):
 
     http: HttpConfig = Field(
         default=HttpConfig(), description="what a worker serves of its own work over HTTP"
+    )
+
+    traces: TracesConfig | None = Field(
+        default=None, description="OpenTelemetry traces of a worker's work; none: none are made"
     )
 
     notify: NotifyConfig = Field(

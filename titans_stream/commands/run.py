@@ -52,7 +52,7 @@ def _work(args: argparse.Namespace, connector: Connector) -> int:
         lost_memories,
     )
     from titans_stream.commands.reloading import Reloading
-    from titans_stream.commands.serving import serve_worker
+    from titans_stream.commands.serving import serve_worker, worker_metrics
     from titans_stream.commands.swapping import swapping_engine
     from titans_stream.commands.worker_jobs import worker_jobs
     from titans_stream.engine.build import compile_kernels
@@ -92,29 +92,30 @@ def _work(args: argparse.Namespace, connector: Connector) -> int:
         log.warning("%s", lost)
     stop = threading.Event()
     pulse = Pulse(health_file())
-    worker = Worker(
-        KafkaClients(connector.kafka, stop=stop),
-        switch.engine,
-        snapshots,
-        WorkerSettings(
-            connector.input,
-            connector.output,
-            connector.delivery,
-            connector.state,
-            connector.swap,
-            connector.control,
-        ),
-        model.ref,
-        stop=stop,
-        heartbeat=pulse,
-    )
-    # what is loaded by now stays: searching it for garbage would hold the loop up for tenths of a
-    # second, now and then, with MLflow in the process
-    gc.collect()
-    gc.freeze()
-    reloading = Reloading(args.connector, connector, switch.reload, worker.metrics)
-    reloading.start(args.watch)
     with ExitStack() as stack:
+        worker = Worker(
+            KafkaClients(connector.kafka, stop=stop),
+            switch.engine,
+            snapshots,
+            WorkerSettings(
+                connector.input,
+                connector.output,
+                connector.delivery,
+                connector.state,
+                connector.swap,
+                connector.control,
+            ),
+            model.ref,
+            stop=stop,
+            heartbeat=pulse,
+            metrics=worker_metrics(stack, connector),
+        )
+        # what is loaded by now stays: searching it for garbage would hold the loop up for tenths
+        # of a second, now and then, with MLflow in the process
+        gc.collect()
+        gc.freeze()
+        reloading = Reloading(args.connector, connector, switch.reload, worker.metrics)
+        reloading.start(args.watch)
         stack.callback(switch.stop)
         stack.callback(reloading.stop)
         serve_worker(stack, connector, args.http_port, worker, pulse)

@@ -1,4 +1,4 @@
-"""What `run` and `jobs --serve` serve over HTTP, where the connector or an option names a port."""
+"""What `run` and `jobs --serve` tell of their work: over HTTP, and as traces."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from titans_stream.config import Connector
     from titans_stream.ops.health import Pulse
     from titans_stream.ops.http import Answer, Probes
+    from titans_stream.stream.metrics import Metrics
     from titans_stream.stream.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,26 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     log.info("serving http://%s:%d/metrics", shown, server.port)
     return server.port
+
+
+def worker_metrics(stack: ExitStack, connector: Connector) -> Metrics:
+    """A worker's metrics; traced until `stack` is left, where the connector has `traces`.
+
+    ValueError where packages for that are missing.
+    """
+    from titans_stream.stream.metrics import Metrics
+
+    if connector.traces is None:
+        return Metrics()
+    try:
+        from titans_stream.ops.tracing import traced_metrics
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "traces: more packages are needed: pip install 'titans-stream[otel]' "
+            f"(there is no {error.name})"
+        ) from error
+    log.info("traces go to %s", connector.traces.endpoint)
+    return stack.enter_context(traced_metrics(connector.name, connector.traces))
 
 
 def serve_worker(

@@ -209,8 +209,7 @@ class Loop:
                 raise
             raise FatalError(f"poll: an answer of Kafka cannot be read: {error!r}") from error
         finally:
-            stage = "receive" if polled else "idle"
-            self._metrics.seconds[stage] += time.perf_counter() - begun
+            self._metrics.polled(begun, sum(map(len, polled.values())))
         held = self._assignment.progress.keys() - self._assignment.new
         return {partition: records for partition, records in polled.items() if partition in held}
 

@@ -131,6 +131,10 @@ class Metrics:
             if stage in self.durations:
                 self.durations[stage].observe(seconds)
 
+    def polled(self, begun: float, messages: int) -> None:
+        """A poll that began at `begun`, on the clock `time.perf_counter`, gave so many messages."""
+        self.seconds["receive" if messages else "idle"] += time.perf_counter() - begun
+
     def took(self, scores: Scores) -> None:
         """Count live readings by status, and note the newest of their times."""
         if len(scores):

@@ -98,6 +98,7 @@ class Worker:
         stop: threading.Event | None = None,
         commit_timeout: float = COMMIT_SECONDS,
         heartbeat: Callable[[], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         if not settings.input.group_id:
             raise ValueError("input.group_id: a consumer group is needed")
@@ -110,7 +111,7 @@ class Worker:
         self._commit_timeout = commit_timeout
         stop = stop if stop is not None else threading.Event()
         self._signals = Signals(stop, heartbeat=heartbeat)
-        self.metrics = Metrics()
+        self.metrics = Metrics() if metrics is None else metrics
         self.state = WorkerState.CREATED
         self.ready = self._signals.ready
         """Set as soon as partitions are assigned and recovered for the first time."""
