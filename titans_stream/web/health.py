@@ -1,10 +1,11 @@
-"""What can be seen of the worker from outside: its lag, its snapshots."""
+"""What can be seen of the workers from outside: their lag, their group, their snapshots."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from titans_stream.config import Connector
@@ -13,12 +14,65 @@ from titans_stream.printable import redacted
 from titans_stream.stream.inspect import PartitionReport, input_partitions
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
-from titans_stream.times import parse_timestamp
+from titans_stream.stream.kafka.groups import GroupMember, GroupUse
+from titans_stream.times import format_timestamp, parse_timestamp
 
 log = logging.getLogger(__name__)
 
 _EVERY = 10.0
 """Seconds between two questions."""
+
+
+@dataclass
+class GroupHistory:
+    """Who has which partitions, and how often that was seen to change.
+
+    Looks are seconds apart: rebalances between two of them are one, and one that leaves everything
+    as it was is not seen.
+    """
+
+    use: GroupUse | None = None
+    """As of the last look that saw no rebalance under way."""
+    changes: int = 0
+    changed: int = 0
+    """When the last one was seen, UTC ns; 0: none was."""
+    since: int = field(default_factory=time.time_ns)
+
+    def look(self, use: GroupUse) -> None:
+        """Take what the broker tells now."""
+        if not use.settled:
+            return
+        if self.use is not None and _shares(use.members) != _shares(self.use.members):
+            self.changes += 1
+            self.changed = time.time_ns()
+        self.use = use
+
+    def view(self) -> dict[str, Any]:
+        """For the API."""
+        use = self.use
+        return {
+            "state": "" if use is None else use.state,
+            "members": []
+            if use is None
+            else [
+                {"client": one.client, "host": one.host, "partitions": _by_topic(one)}
+                for one in sorted(use.members, key=lambda one: one.id)
+            ],
+            "rebalances": self.changes,
+            "last_rebalance": format_timestamp(self.changed) if self.changed else None,
+            "watched_since": format_timestamp(self.since),
+        }
+
+
+def _shares(members: tuple[GroupMember, ...]) -> set[tuple[str, Any]]:
+    return {(one.id, tuple(sorted(one.partitions))) for one in members}
+
+
+def _by_topic(member: GroupMember) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for topic, number in sorted(member.partitions):
+        found.setdefault(topic, []).append(number)
+    return found
 
 
 class LagWatch:
@@ -31,6 +85,7 @@ class LagWatch:
         self._thread = threading.Thread(target=self._run, name="page-lag", daemon=True)
         self.problem = "not asked yet"
         self.partitions: tuple[PartitionReport, ...] = ()
+        self.group = GroupHistory()
 
     def start(self) -> None:
         """Begin to ask."""
@@ -57,6 +112,7 @@ class LagWatch:
         while not self._stop.is_set():
             try:
                 self.partitions = input_partitions(self._clients, self._input)
+                self.group.look(self._clients.group_use(self._input.group_id))
                 self.problem = "" if self.partitions else "the input topic does not exist yet"
             except StoppedError:
                 return

@@ -313,6 +313,24 @@ class PartitionLag(BaseModel):
     lag: int | None
 
 
+class Worker(BaseModel):
+    """A member of the connector's consumer group."""
+
+    client: str
+    host: str
+    partitions: dict[str, list[int]] = Field(description="those that it has, by topic")
+
+
+class Group(BaseModel):
+    """The workers, and how their partitions moved while this page watched."""
+
+    state: str = Field(description="Kafka's word: Stable, Empty, ...; empty where it is not told")
+    members: list[Worker]
+    rebalances: int = Field(description="changes of who has which partitions, as far as seen")
+    last_rebalance: str | None
+    watched_since: str
+
+
 class SnapshotView(BaseModel):
     """The newest snapshot of a partition."""
 
@@ -331,6 +349,7 @@ class Health(BaseModel):
     status: Status
     lag: list[PartitionLag]
     lag_problem: str
+    group: Group
     snapshots: list[SnapshotView]
     snapshots_problem: str
     period_days: float = Field(description="days that the kept episodes and readings cover")

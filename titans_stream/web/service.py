@@ -103,6 +103,7 @@ class Service:
             "status": self.views.status(),
             "lag": self._lag.view(),
             "lag_problem": self._lag.problem,
+            "group": self._lag.group.view(),
             "snapshots": found,
             "snapshots_problem": problem,
             **self.views.budget(),

@@ -30,6 +30,7 @@ from titans_stream.stream.kafka.errors import (
     UnansweredError,
     UnreachableError,
 )
+from titans_stream.stream.kafka.groups import GroupUse, describe_group
 from titans_stream.stream.kafka.producer import BoundedProducer
 from titans_stream.stream.kafka.protocols import Consumer, Producer
 from titans_stream.stream.kafka.settings import ClientKind, KafkaConfig
@@ -56,17 +57,6 @@ that comes back is taken up within a second. kafka-python waits for `retry_backo
 into each transaction and group, even without errors."""
 
 Client = TypeVar("Client")
-
-
-@dataclass(frozen=True, slots=True)
-class GroupUse:
-    """What a consumer group is used for: the topics that each member subscribes to, and those for
-    which it has committed offsets. `settled`: no rebalance is under way, in which members do not
-    tell their topics."""
-
-    subscriptions: tuple[frozenset[str], ...]
-    committed: frozenset[str]
-    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,24 +209,8 @@ class KafkaClients:
 
     def group_use(self, group_id: str) -> GroupUse:
         """What a group is used for, as far as the broker tells this user."""
-        subscriptions: list[frozenset[str]] = []
-        committed: set[str] = set()
-        settled = True
         with self._admin() as admin:
-            with suppress(kafka_errors.KafkaError):
-                group = admin.describe_groups([group_id])[group_id]
-                settled = "Rebalance" not in str(group.get("group_state"))
-                for member in group.get("members", ()):
-                    metadata = member.get("member_metadata")
-                    if isinstance(metadata, dict) and metadata.get("topics"):
-                        subscriptions.append(frozenset(metadata["topics"]))
-            with suppress(kafka_errors.KafkaError):
-                for partition, found in admin.list_group_offsets({group_id: None})[
-                    group_id
-                ].items():
-                    if found.offset >= 0:
-                        committed.add(partition.topic)
-        return GroupUse(tuple(subscriptions), frozenset(committed), settled)
+            return describe_group(admin, group_id)
 
     def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """Bytes of the largest message that producer and topic take, by topic."""
