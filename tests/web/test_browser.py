@@ -210,6 +210,24 @@ def test_what_if_shows_alerts_before_and_after_and_gives_the_rule(
     assert page.get_by_label("Least deviation", exact=True).input_value() == "50"
 
 
+def test_the_surprise_is_taken_apart_by_channels(page: Any) -> None:
+    page.goto(f"/series/view?id={OIL}")
+    page.get_by_role("button", name="Show the channels").click()
+    page.wait_for_selector("table.made-of tbody tr")
+    assert page.locator("table.made-of tbody tr").count() == 12
+    assert page.locator("table.made-of tr.cause").count() == 1
+    until(page, "location.search.includes('made=1')")
+    inked = """() => [...document.querySelectorAll('table.made-of canvas')].some((one) =>
+        one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some((x) => x > 0))"""
+    until(page, f"({inked})()")
+    page.reload()
+    page.wait_for_selector("table.made-of tbody tr")
+    page.goto("/")
+    page.wait_for_selector("aside .sentence")
+    page.locator("aside").get_by_role("button", name="Show the channels").click()
+    page.wait_for_selector("aside table.made-of tr.cause")
+
+
 def test_news_come_by_themselves(browser: Any, tmp_path: Path) -> None:
     one = plant(tmp_path)
     with served(one) as site:

@@ -38,7 +38,7 @@ def call(tmp_path: Path, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
                 assert all(tool.annotations.read_only_hint for tool in tools.values())
                 assert set(tools) == {
                     "check_connector", "status", "open_alerts", "explain_alert", "find_series",
-                    "what_if", "score_sample",
+                    "what_if", "score_sample", "surprise_channels",
                 }  # fmt: skip
                 found = []
                 for name, given in calls:

@@ -24,6 +24,7 @@ Text = Annotated[str, Query(max_length=models.MOST_ID, description="words that t
 SeriesId = Annotated[
     str, Query(min_length=1, max_length=models.MOST_ID, description="id of a series or group")
 ]
+Seconds = Annotated[float | None, Query(ge=0, le=9e9, description="time, seconds since 1970")]
 State = Literal["normal", "learning", "silent", "warning", "critical"]
 assert State.__args__ == STATES  # type: ignore[attr-defined]
 
@@ -121,6 +122,16 @@ def _reading(service: Service) -> APIRouter:
 
 def _working(service: Service, events: Events) -> APIRouter:
     router = APIRouter()
+
+    @router.get("/channels", responses=_answers(models.SurpriseChannels), tags=["engine"])
+    def channels(
+        series: SeriesId,
+        begin: Seconds = None,
+        end: Seconds = None,
+        most: Annotated[int, Query(ge=30, le=10_000)] = 400,
+    ) -> Answer:
+        """What a series' surprise is made of: the detector's channels over the kept history."""
+        return Answer(service.trials.channels(series, begin, end, most))
 
     @router.post("/what-if", responses=_answers(models.WhatIf), tags=["engine"])
     def what_if(request: models.WhatIfRequest) -> Answer:

@@ -173,6 +173,28 @@ class Readings(BaseModel):
     episodes: list[EpisodeView]
 
 
+class SurpriseChannel(BaseModel):
+    """A channel of the detector."""
+
+    name: str
+    meaning: str
+
+
+class SurpriseChannels(BaseModel):
+    """What a series' surprise is made of, by the engine over the kept history.
+
+    Of several readings in a column the highest. A channel's score says how far it is above its own
+    usual; the highest one is the cause that an explanation names.
+    """
+
+    series_id: str
+    channels: list[SurpriseChannel]
+    readings: int = Field(description="those that the engine took")
+    time: list[float]
+    surprise: list[float | None]
+    scores: list[list[float | None]] = Field(description="by channel, each as long as time")
+
+
 class RuleChange(_Taken):
     """Settings of one series to try; what is left out stays as it is."""
 

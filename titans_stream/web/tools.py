@@ -31,6 +31,7 @@ INSTRUCTIONS = (
 )
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=False)
 SeriesId = Annotated[str, Field(min_length=1, max_length=512, description="a series or a group")]
+Seconds = Annotated[float | None, Field(ge=0, le=9e9)]
 Most = Annotated[int, Field(ge=1, le=200, description="most of them")]
 
 
@@ -73,6 +74,13 @@ def build_tools(service: Service, clients: KafkaClients) -> MCPServer:
     def explain_alert(alert_id: str) -> dict[str, Any]:
         """Everything that is known of one alert, open or ended."""
         return _told(lambda: service.views.explain(alert_id))
+
+    @server.tool(annotations=_READS)
+    def surprise_channels(
+        series_id: SeriesId, begin: Seconds = None, end: Seconds = None
+    ) -> dict[str, Any]:
+        """What a series' surprise is made of, between two times in seconds since 1970."""
+        return _told(lambda: service.trials.channels(series_id, begin, end, 100))
 
     @server.tool(annotations=_READS)
     def find_series(

@@ -10,6 +10,7 @@ import numpy as np
 from titans_stream.config import Connector
 from titans_stream.detection.rules import AlertConfig, SeriesRule
 from titans_stream.engine.build import EngineSetup, build_engine
+from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.model import Model
 from titans_stream.records import Alert, Float64, Int64, Readings, Scores, concatenate
 from titans_stream.times import parse_timestamp
@@ -53,7 +54,7 @@ def run_courses(
     alerts: AlertConfig | None = None,
 ) -> Outcome:
     """Score courses by time, at one time in their order; `group`: they are channels of it."""
-    return run(connector, model, _merged(courses, group), alerts)
+    return run(connector, model, readings_of(courses, group), alerts)
 
 
 def run(
@@ -63,12 +64,17 @@ def run(
 
     `alerts` takes the place of the connector's rules. ValueError for more than `MOST_READINGS`.
     """
-    if len(readings) > MOST_READINGS:
-        raise ValueError(f"{len(readings):,} readings are more than {MOST_READINGS:,}")
     engine = build_engine(
         model,
         EngineSetup(connector.engine, alerts or connector.alerts, topic=connector.input.topic),
     )
+    return feed(engine, readings)
+
+
+def feed(engine: StreamEngine, readings: Readings) -> Outcome:
+    """Have an engine take readings to the end. ValueError for more than `MOST_READINGS`."""
+    if len(readings) > MOST_READINGS:
+        raise ValueError(f"{len(readings):,} readings are more than {MOST_READINGS:,}")
     found = [
         engine.process(readings.take(np.arange(at, min(at + _CHUNK, len(readings)))))
         for at in range(0, len(readings), _CHUNK)
@@ -88,7 +94,7 @@ def exactly(series_id: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in series_id)
 
 
-def _merged(courses: Sequence[Course], group: str | None) -> Readings:
+def readings_of(courses: Sequence[Course], group: str | None = None) -> Readings:
     """The readings of all courses by time; at one time in the order of the courses."""
     lengths = [len(one.time) for one in courses]
     owner = np.repeat(np.arange(len(courses)), lengths)

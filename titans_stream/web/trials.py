@@ -14,6 +14,7 @@ from titans_stream.detection.rules import AlertConfig, ResolvedRule, SeriesRule,
 from titans_stream.engine.model import Model
 from titans_stream.records import Alert, Readings, Status
 from titans_stream.times import format_timestamp, format_timestamps, parse_timestamp
+from titans_stream.web.channels import ChannelScores, channel_scores, told_channels
 from titans_stream.web.models import RuleChange, ScoreRequest, WhatIfRequest
 from titans_stream.web.store import Store
 from titans_stream.web.trial import (
@@ -41,6 +42,8 @@ class Trials:
         self._loading = threading.Lock()
         self._running = threading.Lock()
         """One run of the engine at a time."""
+        self._channels: tuple[tuple[str, int, int], ChannelScores] | None = None
+        """Of the series that was asked for last, as long as it was then."""
 
     def what_if(self, request: WhatIfRequest) -> dict[str, Any]:
         """The kept history of a series or group under the present rules and changed ones.
@@ -70,6 +73,46 @@ class Trials:
             "after": _trial(then, after, name, stays, "new"),
             "yaml": rule_yaml(rule, request.rule),
         }
+
+    def channels(
+        self, series_id: str, begin: float | None, end: float | None, most: int
+    ) -> dict[str, Any]:
+        """The detector's channels over the kept history of a series, between two times.
+
+        Times are seconds since 1970. NotFoundError where nothing is kept; ValueError for a group.
+        """
+        course = self._course(series_id)
+        model, key = self._get_model(), (series_id, len(course.time), int(course.time[-1]))
+        with self._running:
+            if self._channels is None or self._channels[0] != key:
+                self._channels = key, channel_scores(self._store.connector, model, course)
+            found = self._channels[1]
+        ends = (
+            _nanoseconds(begin, int(course.time[0])), _nanoseconds(end, int(course.time[-1]))
+        )  # fmt: skip
+        shown = found.between(*ends).thinned(most)
+        return {
+            "series_id": series_id,
+            "channels": told_channels(),
+            "readings": len(found.time),
+            "time": (shown.time / 1e9).tolist(),
+            "surprise": numbers(shown.surprise),
+            "scores": [numbers(column) for column in shown.channels.T],
+        }
+
+    def _course(self, series_id: str) -> Course:
+        """What is kept of one series."""
+        store = self._store
+        with store.reading():
+            if self._views.members(series_id):
+                raise ValueError(f"{series_id!r} is a group: ask for one of its channels")
+            number = store.catalogue.number(series_id)
+            rows = None if number is None else store.history.of(number, MOST_READINGS)
+            if rows is None or not len(rows):
+                raise NotFoundError(
+                    f"no readings of {series_id!r} are kept (is output.scores set?)"
+                )
+            return Course(series_id, rows["time"].copy(), rows["value"].copy())
 
     def score(self, request: ScoreRequest) -> dict[str, Any]:
         """Readings scored by a fresh engine with the connector's settings."""
@@ -130,6 +173,10 @@ class Trials:
         if not courses:
             raise NotFoundError(f"no readings of {name!r} are kept (is output.scores set?)")
         return courses, name if members else None
+
+
+def _nanoseconds(seconds: float | None, otherwise: int) -> int:
+    return otherwise if seconds is None else int(seconds * 1e9)
 
 
 def rule_yaml(rule: SeriesRule, change: RuleChange) -> str:

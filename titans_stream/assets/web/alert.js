@@ -3,6 +3,7 @@ import { get } from "./api.js";
 import { chartOf } from "./chart.js";
 import { h, show } from "./dom.js";
 import { band, number, often, span, when } from "./format.js";
+import { madeOf } from "./madeof.js";
 import { alertLink, calmly, judge, lasting, overText, seriesLink, severityChip, verdictButtons, verdictOfKey } from "./parts.js";
 
 export const name = "alert";
@@ -19,6 +20,7 @@ export async function open(main, page, signal) {
 export function detail(root, id, page, signal, heading) {
   let told = null;
   let chart = null;
+  let made = null;
   let closed = false;
   const body = h("div", { class: "alert-detail" });
   root.append(body);
@@ -35,7 +37,10 @@ export function detail(root, id, page, signal, heading) {
     const a = told.alert;
     const driving = a.channels.length ? a.channels[0].series_id : a.series_id;
     const place = h("div", { class: "chart small" });
+    const reasons = h("section", { class: "made" });
     chart?.close();
+    made?.close();
+    made = null;
     show(body, 
       h("header", {},
         h(heading, {}, severityChip(a), " ", a.series_id === "*" ? "all series of a partition" : seriesLink(a.series_id)),
@@ -45,9 +50,12 @@ export function detail(root, id, page, signal, heading) {
       facts(a),
       place,
       a.series_id === "*" ? null : h("p", {}, seriesLink(a.series_id, `The ${a.channels.length ? "group, with all its channels" : "series, with more history"} and what other rules would have alerted →`)),
-      channels(a), messages(), others("In the same incident", told.together), others("Earlier on this series", told.earlier),
+      reasons, channels(a), messages(), others("In the same incident", told.together), others("Earlier on this series", told.earlier),
       h("p", { class: "muted small" }, `model ${told.model.name} ${told.model.version} · ${told.source.topic}, partition ${told.source.partition}, offset ${told.source.offset} · ${a.alert_id}`));
-    if (a.series_id !== "*") picture(place, driving, a);
+    if (a.series_id === "*") return;
+    picture(place, driving, a);
+    if (a.reason === "no_data") return;
+    made = madeOf(reasons, driving, signal, () => [Date.parse(a.onset) / 1000, a.open ? null : Date.parse(a.timestamp) / 1000], { heading: "h3" });
   }
 
   async function picture(place, series, a) {
@@ -124,6 +132,6 @@ export function detail(root, id, page, signal, heading) {
       judge(told.alert, verdict, page).then(reload);
       return true;
     },
-    close() { closed = true; chart?.close(); },
+    close() { closed = true; chart?.close(); made?.close(); },
   };
 }

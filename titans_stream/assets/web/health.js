@@ -28,7 +28,7 @@ export async function open(main, page, signal) {
         card("Workers", workers(found), moved(found.group), found.group.members.length || !found.lag.length ? "" : "bad"),
         card("Readings", `${number(s.readings_per_second, 3)} a second`, s.topics.scores ? `from ${s.topics.scores}` : "output.scores is not set", s.topics.scores ? "" : "warn"),
         card("Newest", s.newest ? when(s.newest) : "none", s.newest ? "time of the newest reading or alert" : ""),
-        card("Snapshots", found.snapshots.length ? `${span(oldest)} old` : "none", found.snapshots_problem || found.snapshots.length === 1 ? "of one partition" : `the oldest of ${several(found.snapshots.length)}`, found.snapshots.length && oldest < LATE_SNAPSHOT ? "good" : "warn"),
+        card("Snapshots", found.snapshots.length ? `${span(oldest)} old` : "none", found.snapshots_problem || (found.snapshots.length === 1 ? "of one partition" : `the oldest of ${several(found.snapshots.length)}`), found.snapshots.length && oldest < LATE_SNAPSHOT ? "good" : "warn"),
         card("Alerts and budget", `${count(found.alerts_opened)} opened`, found.alerts_due === null ? "no readings to count with" : `${number(found.alerts_due, 3)} false ones are accepted for the kept ${number(found.period_days, 2)} days`, share === null ? "" : share > 3 && found.alerts_opened > 10 ? "warn" : "good"),
         card("Model", s.model ? s.model.name : "unknown", s.model ? `version ${s.model.version}` : "no scores have come yet"),
         card("Series", count(s.series), `${count(s.states.learning || 0)} learning, ${count(s.states.silent || 0)} silent`),

@@ -3,6 +3,7 @@ import { get } from "./api.js";
 import { chartOf } from "./chart.js";
 import { h, show } from "./dom.js";
 import { band, count, number, often, when } from "./format.js";
+import { madeOf } from "./madeof.js";
 import { alertLink, calmly, chip, lasting, overText, seriesLink, severityChip } from "./parts.js";
 import { whatIf } from "./whatif.js";
 
@@ -18,11 +19,13 @@ export async function open(main, page, signal) {
   const place = h("div", { class: "chart" });
   const trial = h("section", { class: "what-if", "aria-label": "what if" });
   const members = h("section", { class: "members" });
+  const made = h("section", { class: "made", "aria-label": "channels of the surprise" });
   const list = h("section", {});
-  main.append(head, bar, place, members, trial, list);
+  main.append(head, bar, place, members, made, trial, list);
 
   let told = await load();
   let chart = null;
+  let channels = null;
   const small = new Map();
   const lower = () => (page.params.get("below") === "surprise" ? "surprise" : "over");
   const asked = (key) => (page.params.get(key) === null ? null : Number(page.params.get(key)));
@@ -79,9 +82,11 @@ export async function open(main, page, signal) {
     drawBar();
     chart = chartOf(place, told, {
       lower: lower(), from: asked("from"), to: asked("to"), height: 320, label: `values of ${id}`,
-      moved: (from, to) => { page.set({ from: from === null ? null : from.toFixed(3), to: to === null ? null : to.toFixed(3) }); drawBar(); },
+      moved: (from, to) => { page.set({ from: from === null ? null : from.toFixed(3), to: to === null ? null : to.toFixed(3) }); drawBar(); channelsMoved(); },
     });
   }
+
+  const channelsMoved = calmly(() => channels?.moved(), 500);
 
   async function drawMembers() {
     const newest = told.episodes[0];
@@ -104,6 +109,10 @@ export async function open(main, page, signal) {
 
   draw();
   let trials = null;
+  if (told.time.length && !told.members.length) {
+    channels = madeOf(made, id, signal, () => [asked("from"), asked("to")],
+      { open: page.params.get("made") !== null, begun: () => page.set({ made: "1" }) });
+  }
   if (told.time.length || told.members.length) {
     if (told.group) trial.append(h("p", { class: "hint" }, "Rules of a channel are those of its group: ", seriesLink(told.group, "try others there"), "."));
     else trials = whatIf(trial, id, told, page, (lanes) => chart?.update(told, lanes));
@@ -116,6 +125,6 @@ export async function open(main, page, signal) {
     title: id,
     news(changed) { if (changed.alerts || changed.scores || changed.forecasts) reload(); },
     key: (event) => chart?.key(event) || trials?.key?.(event) || false,
-    close() { chart?.close(); small.forEach((one) => one.close()); },
+    close() { chart?.close(); channels?.close(); small.forEach((one) => one.close()); },
   };
 }
