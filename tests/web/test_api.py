@@ -122,6 +122,7 @@ def test_the_document_describes_every_route(site: Site) -> None:
     assert set(document["paths"]) == {
         "/v1/status", "/v1/health", "/v1/incidents", "/v1/alerts/{alert_id}", "/v1/series",
         "/v1/readings", "/v1/what-if", "/v1/score", "/v1/alerts/{alert_id}/verdict", "/v1/events",
+        "/v1/channels",
     }  # fmt: skip
     for path, methods in document["paths"].items():
         for method, told in methods.items():

@@ -30,7 +30,8 @@ _ORDER = "sort the file by time, or set engine.max_out_of_orderness in the conne
 class FileSource:
     """A file's readings, which can be read several times; `timed` where it has times.
 
-    `remedy` is what helps where many of them are dropped; None: nothing special.
+    `remedy` is what helps where many of them are dropped; None: nothing special. `count` is how
+    many readings there are, None where the file was not read for its order.
     """
 
     file: CsvFile
@@ -38,6 +39,7 @@ class FileSource:
     timed: bool
     remedy: str | None = None
     said: list[str] = field(default_factory=list)
+    count: int | None = None
 
     def remarks(self, account: Account) -> list[str]:
         """What a person should know of how the file was read, after it was.
@@ -69,7 +71,7 @@ def file_source(args: argparse.Namespace, untimed: str, group: str | None = None
     ordered = InOrderOfTime(lambda: readings)
     said = [*used, *about_order(file, ordered.order)]
     remedy = several_series(file, columns, ordered.order)
-    return FileSource(file, ordered, True, remedy, said)
+    return FileSource(file, ordered, True, remedy, said, ordered.order.readings)
 
 
 def connector_source(
@@ -88,7 +90,7 @@ def connector_source(
     if ordered.sorted:
         said += about_order(file, ordered.order)
     remedy = _ORDER if ordered.order.earlier and not ordered.sorted else None
-    return FileSource(file, ordered, True, remedy, said)
+    return FileSource(file, ordered, True, remedy, said, ordered.order.readings)
 
 
 @dataclass(frozen=True, slots=True)

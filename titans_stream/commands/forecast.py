@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     made: Counter[str] = Counter()
     with output_file(args.out) as out:
         writer = ForecastWriter(out, config.quantiles, timed)
-        chunks = told(file.readings, "values", lambda chunk: len(chunk.row), args.quiet)
+        chunks = told(file.readings, "values", lambda chunk: len(chunk.row), args.quiet, file.count)
         found = _forecasts(source, args.every, chunks, plot)
         for forecast in found:
             writer.write(forecast)

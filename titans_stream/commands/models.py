@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     a, b = (load_model(uri, args.tracking_uri) for uri in (args.a, args.b))
     series, told = _series(args, b)
-    comparison = compared(a, b, series)
+    comparison = compared(a, b, _shown(series))
     say(f"on {told}")
     for line in table(comparison, {"a": named(a), "b": named(b)}):
         say(line)
@@ -123,7 +124,7 @@ def _promote(args: argparse.Namespace) -> int:
         return 0
     series, told = _series(args, challenger)
     say(f"on {told}")
-    found = consider(server, challenger, policy, series, told, args.force)
+    found = consider(server, challenger, policy, _shown(series), told, args.force)
     for line in table(found.comparison, {"a": named(found.champion), "b": named(found.challenger)}):
         say(line)
     for verdict in found.decision.verdicts:
@@ -174,6 +175,14 @@ def _series(args: argparse.Namespace, model: Model) -> tuple[list[Series], str]:
     )
     series = list(csv_series(files))
     return series, described(series, ", ".join(args.data))
+
+
+def _shown(series: list[Series]) -> Iterable[Series]:
+    """Series, of which a terminal is told how far a backtest is."""
+    from titans_stream.commands.progress import told
+
+    readings = sum(len(one.value) for one in series)
+    return told(series, "readings", lambda one: len(one.value), total=readings)
 
 
 def _print_alerts(comparison: Comparison) -> None:

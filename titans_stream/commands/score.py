@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         chunks = plot.watch(chunks)
     with output_file(args.out) as out:
         writer = ScoreWriter(out, args.digits)
-        for chunk in told(chunks, "values", lambda chunk: len(chunk.scores), args.quiet):
+        counted = told(chunks, "values", lambda chunk: len(chunk.scores), args.quiet, source.count)
+        for chunk in counted:
             numbers = None if timed else chunk.row.tolist()
             writer.write(chunk.scores, numbers, chunk.severity, chunk.cause)
     if plot is not None:

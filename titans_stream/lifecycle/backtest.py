@@ -8,7 +8,7 @@ T is the number of readings of a series.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,7 +88,7 @@ def weighted(column: Float64, weight: Float64) -> float:
 
 def backtest(
     model: Model,
-    series: Sequence[Series],
+    series: Iterable[Series],
     engine: EngineConfig | None = None,
     alerts: AlertConfig | None = None,
 ) -> Backtest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from titans_stream.config import Recipe
@@ -36,8 +36,8 @@ class Consideration:
     """What the backtest ran on."""
 
 
-def compared(a: Model, b: Model, series: Sequence[Series]) -> Comparison:
-    """Backtest two models on the same series."""
+def compared(a: Model, b: Model, series: Iterable[Series]) -> Comparison:
+    """Backtest two models on the same series, which are gone through twice."""
     return compare(backtest(a, series), backtest(b, series))
 
 
@@ -66,7 +66,7 @@ def consider(
     server: TrackingServer,
     challenger: Model,
     policy: PromotionPolicy,
-    series: Sequence[Series],
+    series: Iterable[Series],
     told: str,
     force: str | None = None,
 ) -> Consideration:
