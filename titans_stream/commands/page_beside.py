@@ -26,7 +26,7 @@ PORT = 8765
 """Where `ui` and `run --ui` listen, unless told otherwise."""
 PACKAGES = ("fastapi", "uvicorn")
 NEEDED = "the page needs more packages: pip install 'titans-stream[ui]'"
-_NICE = 5
+NICE = 5
 """How much less urgent than the worker; on the scale of `nice`."""
 _LEAVE_SECONDS = 10.0
 
@@ -109,5 +109,5 @@ def _serve(command: Sequence[str]) -> None:
 
     threading.Thread(target=follow, name="parent", daemon=True).start()
     with suppress(OSError):
-        os.nice(_NICE)
+        os.nice(NICE)
     raise SystemExit(main(command))
