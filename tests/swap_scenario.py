@@ -121,9 +121,9 @@ def prepare(setup: Setup) -> Setup:
 
 
 def start(
-    setup: Setup, first: str, resolve: Any = lambda key: None
+    setup: Setup, first: str, resolve: Any = lambda key: None, steer: Any = None
 ) -> tuple[Running, SwitchEngine]:
-    switch = SwitchEngine(candidate(first, setup.kafka.input), resolve)
+    switch = SwitchEngine(candidate(first, setup.kafka.input), resolve, steer)
     return Running(setup.worker(switch)), switch
 
 

@@ -10,8 +10,19 @@ from jsonschema import Draft202012Validator
 from kafka import TopicPartition
 
 from tests.stream_harness import MODEL
-from titans_stream.control.messages import default_id, message_of, parse, read, schema, text_of
-from titans_stream.records import Alert, Channel, Order, Source
+from titans_stream.control.announcements import Swapped, announced, is_announcement
+from titans_stream.control.messages import (
+    default_id,
+    message_of,
+    model_version,
+    names_model,
+    parse,
+    read,
+    schema,
+    text_of,
+    understood,
+)
+from titans_stream.records import Alert, Channel, ModelRef, Order, Source
 from titans_stream.stream.control_client import mark_of
 from titans_stream.stream.journal import Entry
 
@@ -50,6 +61,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"action": "false_alarm", "series": "a*", "alert_id": "1"}, "series: 'a*': the id of one"),
     ({"action": "false_alarm", "series": "a", "from": "2026-03-01"}, "to: from and to go together"),
     ({"action": "expected", "series": "a", "alert_id": "1"}, "until: needed for expected"),
+    ({"action": "model"}, "version: is needed"),
+    ({"action": "model", "version": "champion"}, "version: "),
+    ({"action": "model", "version": "0"}, "version: "),
+    ({"action": "model", "version": "3"}, "key: 'model' is the id of model messages"),
     (
         {"action": "true_alarm", "series": "a", "alert_id": "1", "until": "2026-03-01"},
         "until: needed for expected",
@@ -85,6 +100,7 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], problem: str) -> None:
         (b"k", b"\xff", "not JSON"),
         (b"k", b"[" * 100_000, "longer than 16,384 bytes"),
         (b"k", b"[]", "a JSON object is needed"),
+        (b"model", b'{"action": "reset", "series": "a"}', "key: 'model' is the id of model"),
         (b"k", b'{"action": "undo", "id": "x"}', "id: unknown field of undo"),
     ],
 )
@@ -134,3 +150,28 @@ def test_a_mark_is_made_of_an_alert() -> None:
         mark_of(alert(channels=[Channel("a/x", 1.0, 1.0, None, None, None)]), "false_alarm")
     with pytest.raises(ValueError, match="told for its no_data"):
         mark_of(alert(reason="no_data"), "false_alarm")
+
+
+def test_a_message_about_the_model_is_the_workers_and_no_engines() -> None:
+    message = message_of({"action": "model", "version": "12", "by": "anna"})
+    order = read(b"model", text_of(message).encode())
+    assert default_id(message) == "model" and names_model(order)
+    assert model_version(order) == "12"
+    assert model_version(read(b"model", None)) is None
+    assert not names_model(read(b"reset:a", b'{"action": "reset", "series": "a"}'))
+    assert Draft202012Validator(schema()).is_valid({"action": "model", "version": "12"})
+
+
+def test_an_announcement_is_read_as_it_was_written_and_is_no_message() -> None:
+    made = Swapped(
+        "group", "in", 3, 1_200, ModelRef("pumps", "2"), ModelRef("pumps", "1"), "warmed_up", 40,
+        "2026-03-01T00:00:00Z",
+    )  # fmt: skip
+    key, value = made.encode()
+    assert is_announcement(key) and announced(value) == made
+    assert json.loads(value)["action"] == "swapped"
+    assert not is_announcement(b"model") and not is_announcement(None)
+    for broken in (b"", b"{", b"[]", b"{}", b"\xff", value.replace(b'"offset": 1200', b'"x": 1')):
+        assert announced(broken) is None
+    order, problem = understood(b"k", value)
+    assert order is None and "action: one of reset" in problem

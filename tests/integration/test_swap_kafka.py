@@ -99,7 +99,7 @@ def put(uri: str, version: str) -> None:
     assert register(connected, "pumps", source).version == version
 
 
-def connector(setup: Setup, folder: Path) -> Path:
+def connector(setup: Setup, folder: Path, model: str = "@champion", more: str = "") -> Path:
     path = folder / "pumps.yaml"
     path.write_text(
         f"name: pumps\nkafka: {{bootstrap_servers: '{setup.kafka.bootstrap}'}}\n"
@@ -107,7 +107,7 @@ def connector(setup: Setup, folder: Path) -> Path:
         "value: v, timestamp: {field: t, unit: ms}, start: earliest}\n"
         f"output: {{alerts: {setup.kafka.alerts}, scores: {setup.kafka.scores}}}\n"
         f"delivery: {{commit_interval: 100ms}}\nstate: {{path: {folder}/state}}\n"
-        "model: models:/pumps@champion\nswap: {poll: 1s, most_messages: 10000}\n"
+        f"model: models:/pumps{model}\nswap: {{poll: 1s, most_messages: 10000}}\n{more}"
     )
     return path
 
@@ -194,3 +194,42 @@ def test_from_promotion_to_swap_outage_and_rollback(
             places[partition].append((version, at, begin))
     assert [[turn[0] for turn in turns] for turns in places.values()] == [["1", "2", "1"]] * 2
     check(setup, flow, places)
+
+
+def test_a_control_message_names_the_model_and_takes_it_back(
+    setup: Setup,
+    server: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.chdir(tmp_path)
+    put(server.uri, "1")
+    put(server.uri, "2")
+    config = f"control: {{topic: {setup.kafka.control}, journal: {setup.kafka.journal}}}\n"
+    path = connector(setup, tmp_path, "/1", config)
+
+    def control(*words: str) -> str:
+        assert main(["control", str(path), *words]) == 0
+        return capsys.readouterr().out
+
+    flow = Flow(setup, 300.0)
+    worker = Worker(path, server.uri)
+    eventually(lambda: worker.says("output from offset"), 240)
+    eventually(lambda: on(setup, "1", 300), 240)
+    assert control("model", "@challenger", "--by", "anna") == "sent: model\n"
+    eventually(lambda: on(setup, "2"), 120)
+    eventually(lambda: "in force" in control("list"), 60)
+    listed = control("list").splitlines()
+    assert '"version":"2"' in listed[0] and setup.kafka.input + "/1:" in listed[0]
+    assert [line.split()[0] for line in listed[1:]] == ["swapped", "swapped"]
+    assert all("pumps 1 -> 2, warmed up with" in line for line in listed[1:])
+    control("model", "back")
+    eventually(lambda: on(setup, "1"), 120)
+    flow.stop()
+    eventually(lambda: sum(offset for offset, _ in origins(setup).values()) == flow.count, 120)
+    assert all("pumps 2 -> 1, taken up again" in x for x in control("list").splitlines()[1:])
+    worker.stop()
+    assert main(["control", str(path), "model", "newest"]) == 2
+    assert "VERSION: a number, @ALIAS or back is needed" in capsys.readouterr().err

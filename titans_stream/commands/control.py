@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from titans_stream.commands.outputs import say
 
 if TYPE_CHECKING:
     from titans_stream.config import Connector
-    from titans_stream.control.messages import Message
+    from titans_stream.control.announcements import Swapped
+    from titans_stream.control.messages import AnyMessage
     from titans_stream.stream.control_client import Standing
     from titans_stream.stream.kafka.client import KafkaClients
 
@@ -79,6 +81,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         mark.add_argument("--to", dest="end", metavar="TIME")
         if name == "expected":
             mark.add_argument("--until", metavar="TIME", required=True)
+    model = _sent(add("model", "have workers change to a version of the model, and stay with it"))
+    model.add_argument(
+        "model_version",
+        metavar="VERSION",
+        help="a number; @ALIAS: what it names now; back: the one before the last change",
+    )
     undone = add("undo", "take a message back")
     undone.add_argument("id", metavar="ID", help="as `list` shows it")
 
@@ -93,7 +101,13 @@ def _sent(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Send a message, or show what is in force."""
     from titans_stream.config import load_connector
-    from titans_stream.stream.control_client import send, standing, undo
+    from titans_stream.stream.control_client import (
+        model_places,
+        send,
+        standing,
+        swaps,
+        undo,
+    )
     from titans_stream.stream.kafka.client import KafkaClients
 
     connector = load_connector(args.connector)
@@ -102,7 +116,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.connector}: control: needed, the topic of control messages")
     clients = KafkaClients(connector.kafka, patience=PATIENCE)
     if args.action == "list":
-        _show(standing(clients, config), args.all, args.json)
+        changes = swaps(clients, config, connector.input.group_id)
+        found = standing(clients, config)
+        for one in found:
+            one.places = model_places(changes, one) or one.places
+        _show(found, args.all, args.json)
+        _show_changes(changes, args.json)
         return 0
     if args.action in ("undo", "unfreeze"):
         name = args.id or f"freeze:{args.series}"
@@ -118,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _message(args: argparse.Namespace, connector: Connector, clients: KafkaClients) -> Message:
+def _message(args: argparse.Namespace, connector: Connector, clients: KafkaClients) -> AnyMessage:
     from titans_stream.control.messages import message_of
     from titans_stream.stream.control_client import find_alert, mark_of
 
@@ -130,7 +149,9 @@ def _message(args: argparse.Namespace, connector: Connector, clients: KafkaClien
         alert = find_alert(clients, connector.output.alerts, args.alert)
         return mark_of(alert, action, until=until, by=args.by, note=args.note)
     fields: dict[str, Any] = {"action": action, "by": args.by, "note": args.note}
-    if args.action == "rule":
+    if args.action == "model":
+        fields["version"] = _version(args.model_version, connector, clients)
+    elif args.action == "rule":
         fields["rule"] = _rule(args)
     else:
         fields["series"] = args.series
@@ -144,6 +165,29 @@ def _message(args: argparse.Namespace, connector: Connector, clients: KafkaClien
         fields |= {"from": _time(args, "begin"), "to": _time(args, "end")}
         fields |= {"until": until} if args.action == "expected" else {}
     return message_of(fields)
+
+
+def _version(text: str, connector: Connector, clients: KafkaClients) -> str:
+    """The version that an argument names. ValueError where the connector's model has none."""
+    from titans_stream.lifecycle.loading import parse_registered
+    from titans_stream.stream.control_client import swaps
+
+    if not connector.model.startswith("models:"):
+        raise ValueError(f"model: the connector's is {connector.model}, which has no versions")
+    name = parse_registered(connector.model)[0]
+    if text == "back":
+        assert connector.control is not None
+        changes = swaps(clients, connector.control, connector.input.group_id)
+        if not changes:
+            raise ValueError("back: no change of the model was announced here")
+        return max(changes, key=lambda one: one.time).before.version
+    if text.startswith("@"):
+        from titans_stream.lifecycle.registry import alias_version
+
+        return alias_version(name, text[1:])
+    if not text.isdecimal():
+        raise ValueError(f"VERSION: a number, @ALIAS or back is needed, not {text!r}")
+    return text
 
 
 def _time(args: argparse.Namespace, name: str) -> str | None:
@@ -206,3 +250,16 @@ def _show(found: list[Standing], everything: bool, as_json: bool) -> None:
         since = ", ".join(f"{name}:{at}" for name, at in places.items())
         where = one.problem or (f"from {since}" if since else "has not taken effect yet")
         say(f"{state:10s}  {format_timestamp(one.sent)[:19]}Z  {one.id}  {text}  {where}")
+
+
+def _show_changes(changes: list[Swapped], as_json: bool) -> None:
+    for one in changes:
+        if as_json:
+            say(json.dumps({"state": one.action, **asdict(one)}))
+            continue
+        how = "warmed up with" if one.state == "warmed_up" else "taken up again with"
+        say(
+            f"{one.action:10s}  {one.time[:19]}Z  {one.topic}/{one.partition}:{one.offset}  "
+            f"{one.model.name} {one.before.version} -> {one.model.version}, {how} "
+            f"{one.messages:,} messages"
+        )

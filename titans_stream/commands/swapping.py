@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.memories import connector_engine
+from titans_stream.control.messages import model_version
+from titans_stream.durations import SECOND
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.lifecycle.loading import parse_registered
+from titans_stream.lifecycle.model_pin import ModelPin
 from titans_stream.lifecycle.model_watch import ModelWatch, load_version
-from titans_stream.records import Engine
+from titans_stream.records import Engine, Order
 from titans_stream.stream.switch import Candidate, SwitchEngine
 
 if TYPE_CHECKING:
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
 
 
 class Swapping:
-    """A switch, and the look at the registry that feeds it."""
+    """A switch, and what feeds it: looks at the registry, and control messages."""
 
     def __init__(self, connector: Connector, first: Candidate, cache: ModelCache) -> None:
         self._connector = connector
         self._cache = cache
-        self.engine = SwitchEngine(first, self._resolve)
+        self.engine = SwitchEngine(first, self._resolve, self._steer)
+        self._pin = ModelPin(
+            connector.model, cache, self._insist, self.engine.stay, connector.swap.poll / SECOND
+        )
         self._watch: ModelWatch | None = None
         if connector.model.startswith("models:") and parse_registered(connector.model)[1]:
             self._watch = ModelWatch(connector.model, first.ref.version, cache, self._offer)
@@ -39,12 +45,18 @@ class Swapping:
         self.engine.offer_change(change)
 
     def look(self) -> str:
-        """Look at the registry now, as `ModelWatch.look`; the connector names an alias."""
+        """Look at the registry now, as `ModelWatch.look`; the connector names an alias.
+
+        A version that a control message names stays, whatever the alias does.
+        """
         assert self._watch is not None
+        if self._pin.version is not None:
+            return f"version {self._pin.version} stays, as a control message says"
         return self._watch.look()
 
     def stop(self) -> None:
         """Look no more."""
+        self._pin.stop()
         if self._watch is not None:
             self._watch.stop()
 
@@ -52,7 +64,14 @@ class Swapping:
         return Candidate(model.ref, connector_engine(self._connector, model))
 
     def _offer(self, model: Model) -> None:
-        self.engine.offer(self._candidate(model))
+        if self._pin.version is None:
+            self.engine.offer(self._candidate(model))
+
+    def _insist(self, model: Model) -> None:
+        self.engine.offer(self._candidate(model), insist=True)
+
+    def _steer(self, order: Order) -> None:
+        self._pin.wish(model_version(order))
 
     def _resolve(self, key: str) -> Candidate | None:
         """The model that a committed offset names; only the connector's own is looked for."""

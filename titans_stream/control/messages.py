@@ -145,14 +145,31 @@ class Mark(_Message):
         return value
 
 
-Message = Reset | Freeze | Silence | SetRule | SetBudget | Mark
-ControlMessage = Annotated[Message, Field(discriminator="action")]
+class SetModel(_Message):
+    """Workers change to this version of their registered model, and stay with it until undone.
 
-_ADAPTER: TypeAdapter[Message] = TypeAdapter(ControlMessage)
+    Its id is always `model`: one holds at a time.
+    """
+
+    action: Literal["model"]
+    version: str = Field(
+        pattern=r"^[1-9][0-9]{0,18}$", description="of the model that the connector names"
+    )
+
+
+Message = Reset | Freeze | Silence | SetRule | SetBudget | Mark
+"""What an engine is told."""
+AnyMessage = Message | SetModel
+ControlMessage = Annotated[AnyMessage, Field(discriminator="action")]
+
+_ADAPTER: TypeAdapter[AnyMessage] = TypeAdapter(ControlMessage)
 ACTIONS = (
     "reset", "freeze", "silence", "rule", "budget", "false_alarm", "true_alarm", "expected",
+    "model",
 )  # fmt: skip
 UNDO = "undo"
+MODEL_ID = "model"
+"""The id of what names the model; no other message may have it."""
 
 
 def _check_range(begin: int | None, end: int | None, name: str) -> None:
@@ -179,7 +196,7 @@ def schema() -> dict[str, Any]:
     return {"title": "ControlMessage", "oneOf": choices, **found}
 
 
-def message_of(fields: dict[str, Any]) -> Message:
+def message_of(fields: dict[str, Any]) -> AnyMessage:
     """A message from its fields. ValueError, one line a problem, that names the field."""
     try:
         return _ADAPTER.validate_python(fields)
@@ -199,8 +216,10 @@ def _problem(error: Any) -> str:
     return f"{'.'.join(names)}: {text}" if names else text
 
 
-def default_id(message: Message) -> str:
+def default_id(message: AnyMessage) -> str:
     """The id that a message has unless it is given another: what it is about."""
+    if isinstance(message, SetModel):
+        return MODEL_ID
     if not isinstance(message, Mark):
         return f"{message.action}:{message.series}"
     if message.alert_id is not None:
@@ -209,15 +228,31 @@ def default_id(message: Message) -> str:
     return f"mark:{message.series}@{format_timestamp(message.begin)}"
 
 
-def text_of(message: Message) -> str:
+def text_of(message: AnyMessage) -> str:
     """The JSON of a message, what is not said left out."""
     return message.model_dump_json(by_alias=True, exclude_defaults=True, exclude_none=True)
 
 
 @lru_cache(4096)
 def parse(text: str) -> Message:
-    """The message in an order's text."""
-    return message_of(json.loads(text))
+    """The message in the text of an order that is for engines."""
+    message = message_of(json.loads(text))
+    assert not isinstance(message, SetModel)
+    return message
+
+
+def names_model(order: Order) -> bool:
+    """Whether an order is about the model, which is the worker's matter and no engine's."""
+    return order.id == MODEL_ID
+
+
+def model_version(order: Order) -> str | None:
+    """The version that an order about the model names; None where it undoes that."""
+    if not order.text:
+        return None
+    message = message_of(json.loads(order.text))
+    assert isinstance(message, SetModel)
+    return message.version
 
 
 def read(key: bytes | None, value: bytes | None) -> Order:
@@ -245,7 +280,10 @@ def read(key: bytes | None, value: bytes | None) -> Order:
         if unknown:
             raise ValueError(f"{unknown[0]}: unknown field of {UNDO}; its key names what to undo")
         return Order(name, "")
-    return Order(name, text_of(message_of(fields)))
+    message = message_of(fields)
+    if isinstance(message, SetModel) != (name == MODEL_ID):
+        raise ValueError(f"key: {MODEL_ID!r} is the id of {MODEL_ID} messages, and theirs alone")
+    return Order(name, text_of(message))
 
 
 def understood(key: bytes | None, value: bytes | None) -> tuple[Order | None, str]:

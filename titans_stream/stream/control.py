@@ -5,6 +5,8 @@
    partition's position, and a journal entry (journal.py) says so in the open transaction.
 2. That transaction commits the partition's offset, though it may not have moved, with the number
    of its last entry. A worker that has lost the partition cannot commit it.
+   What names the model is for the worker, not for an engine: the entry says where it was heard of,
+   the change itself has its place in the metadata of offsets (swap.py).
 3. A recovery applies the entries that its snapshot has not seen: those of the beginning at once,
    the others before the messages at which they were applied first. What follows is the same bit
    for bit.
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from kafka import TopicPartition
 
+from titans_stream.control.messages import names_model
 from titans_stream.records import Alert, DeadLetter, Order
 from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.control_topic import ControlTopic, Received
@@ -58,6 +61,7 @@ class Controller:
     """Brings control messages to partitions, and journal entries back to them.
 
     `apply` is the live engine's; `first` names the partition whose worker writes dead letters.
+    `steer` hears of each message that names the model, the standing one at the start too.
     """
 
     def __init__(
@@ -67,7 +71,10 @@ class Controller:
         apply: Apply,
         first: Callable[[], TopicPartition],
         metrics: Metrics,
+        steer: Callable[[Order], None] | None = None,
     ) -> None:
+        self._steer = steer
+        self._steered = 0
         self._topic = topic
         self.journal = journal
         self._apply = apply
@@ -127,7 +134,7 @@ class Controller:
     def _replay(self, progress: Progress, entry: Entry) -> None:
         """Apply an entry; the alerts that it came to are published already."""
         progress.journal = entry.number
-        if entry.order is not None:
+        if entry.order is not None and not names_model(entry.order):
             for alert in self._apply(entry.partition, entry.order, entry.at):
                 progress.obeyed(alert)
 
@@ -140,10 +147,23 @@ class Controller:
         publish: Callable[[Obeyed], None],
     ) -> None:
         """Have what came take effect; `begin` opens a transaction, in which it is published."""
+        self._choose_model()
         done = self._obey(held)
         if done.entries:
             begin()
             publish(done)
+
+    def _choose_model(self) -> None:
+        """Pass on what was said last of the model, if anything new was."""
+        count = len(self._topic.messages)
+        said = [
+            message.order
+            for message in self._topic.messages[self._steered : count]
+            if message.order is not None and names_model(message.order)
+        ]
+        self._steered = count
+        if said and self._steer is not None:
+            self._steer(said[-1])
 
     def _obey(self, held: Iterable[Progress]) -> Obeyed:
         """Apply what has come to partitions that are recovered, replays aside."""
@@ -183,11 +203,15 @@ class Controller:
                 )
             )  # fmt: skip
             return
-        alerts = self._apply(partition, message.order, progress.position)
+        alerts = (
+            []
+            if names_model(message.order)
+            else self._apply(partition, message.order, progress.position)
+        )
         done.alerts += [alert for alert in alerts if progress.obeyed(alert)]
         self._metrics.counts["control_messages"] += 1
         log.info(
-            "%s partition %d: %s %s from offset %d on",
+            "%s partition %d: %s %s, from offset %d on",
             *partition,
             "control message" if message.order.text else "undone:",
             name,

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from titans_stream.control.announcements import Swapped, announced, is_announcement
 from titans_stream.control.messages import (
+    MODEL_ID,
+    AnyMessage,
     Mark,
-    Message,
     default_id,
     message_of,
+    model_version,
     read,
     text_of,
     understood,
@@ -98,7 +101,7 @@ def find_alert(clients: KafkaClients, topic: str, alert_id: str) -> Alert:
 
 
 def send(
-    clients: KafkaClients, config: ControlConfig, message: Message, name: str | None = None
+    clients: KafkaClients, config: ControlConfig, message: AnyMessage, name: str | None = None
 ) -> str:
     """Send a message, under `name` or its default id; the id. ConnectError where that fails."""
     name = name or default_id(message)
@@ -130,6 +133,8 @@ def standing(clients: KafkaClients, config: ControlConfig) -> list[Standing]:
     """The last message of each id, in the order in which they came."""
     found: dict[str, Standing] = {}
     for record in _read_all(clients, config.topic):
+        if is_announcement(record.key):
+            continue
         name = (record.key or b"").decode(errors="replace")
         order, problem = understood(record.key, record.value)
         found.pop(name, None)
@@ -145,6 +150,28 @@ def standing(clients: KafkaClients, config: ControlConfig) -> list[Standing]:
         if one is not None and one.control == entry.control:
             one.places[entry.partition] = entry.at
     return list(found.values())
+
+
+def swaps(clients: KafkaClients, config: ControlConfig, group_id: str) -> list[Swapped]:
+    """The last change of the model of each partition of a group, as workers announced them."""
+    found: dict[bytes, Swapped] = {}
+    for record in _read_all(clients, config.topic):
+        told = announced(record.value) if is_announcement(record.key) else None
+        if told is not None and told.group_id == group_id:
+            found[record.key or b""] = told
+    return sorted(found.values(), key=lambda one: (one.topic, one.partition))
+
+
+def model_places(changes: list[Swapped], one: Standing) -> dict[TopicPartition, int]:
+    """Where partitions changed to the version that a message names, of those on it now."""
+    if one.id != MODEL_ID or one.order is None:
+        return {}
+    version = model_version(one.order)
+    return {
+        TopicPartition(each.topic, each.partition): each.offset
+        for each in changes
+        if each.model.version == version
+    }
 
 
 def _read_all(clients: KafkaClients, topic: str) -> list[RawMessage]:

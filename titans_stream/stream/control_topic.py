@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from titans_stream.control.announcements import is_announcement
 from titans_stream.control.messages import understood
 from titans_stream.durations import DAY, MILLISECOND
 from titans_stream.records import Order
@@ -125,6 +126,7 @@ class ControlTopic:
     def _take(self, record: object) -> None:
         partition, offset = int(record.partition), int(record.offset)  # type: ignore[attr-defined]
         key, value = record.key, record.value  # type: ignore[attr-defined]
-        order, problem = understood(key, value)
-        self.messages.append(Received(partition, offset, key, value, order, problem))
+        if not is_announcement(key):
+            order, problem = understood(key, value)
+            self.messages.append(Received(partition, offset, key, value, order, problem))
         self._positions[TopicPartition(self.topic, partition)] = offset + 1

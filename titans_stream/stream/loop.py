@@ -297,6 +297,7 @@ class Loop:
         if ready:
             self._begin()
             self._outbox.alerts(swap.change(ready), {})
+            self._outbox.swapped(swap.announcements(ready))
             self._commit(self._commit_deadline())
             swap.changed(ready)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from kafka import TopicPartition
 
+from titans_stream.control.announcements import Swapped
 from titans_stream.records import Alert, DeadLetter, Forecast, ModelRef, Scores
 from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.commit import Output
@@ -111,6 +112,13 @@ class Outbox:
         for entry in done.entries:
             self._output.send(self._topics["control.journal"], *entry.encode())
         self.dead_letters(done.dead)
+
+    def swapped(self, told: Sequence[Swapped]) -> None:
+        """Announce changes of the model where workers may write to a control topic."""
+        topic = self._topics.get("control.topic")
+        if topic is not None:
+            for each in told:
+                self._output.send(topic, *each.encode())
 
     def shrink(self, topic: str) -> None:
         """Send a topic smaller messages: it refused one that keeps to the limit that it told.

@@ -35,7 +35,9 @@ from dataclasses import dataclass, field, replace
 
 from kafka import TopicPartition
 
-from titans_stream.records import Alert, Source
+from titans_stream.control.announcements import Swapped
+from titans_stream.control.messages import names_model
+from titans_stream.records import Alert, ModelRef, Source
 from titans_stream.stream.control import Controller
 from titans_stream.stream.journal import Entry
 from titans_stream.stream.messages import RawMessage
@@ -51,6 +53,7 @@ from titans_stream.stream.recovery import (
 from titans_stream.stream.swap_reader import History
 from titans_stream.stream.swap_settings import SwapConfig
 from titans_stream.stream.switch import Candidate, SwitchEngine
+from titans_stream.times import format_timestamp
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +97,9 @@ class Lane:
     begun: bool = False
     """Whether the new state is the one from which the history goes on."""
     left: StoredSnapshot | None = None
-    """The old model's state, once the partition has changed."""
+    """The old model's state, once the partition has changed, ..."""
+    before: ModelRef | None = None
+    """... and the old model."""
 
     @property
     def caught_up(self) -> bool:
@@ -121,8 +126,10 @@ class Swapper:
         metrics: Metrics,
         store: SnapshotStore,
         control: Controller | None = None,
+        group_id: str = "",
     ) -> None:
         self._control = control
+        self._group_id = group_id
         self._switch = switch
         self._config = config
         self._open_history = open_history
@@ -200,7 +207,7 @@ class Swapper:
 
     def _begin(self, ready: dict[TopicPartition, Progress]) -> None:
         target = self._switch.target
-        if time.monotonic() < self._not_before:
+        if self._switch.choosing or time.monotonic() < self._not_before:
             return
         for partition, progress in sorted(ready.items()):
             if len(self._lanes) >= _AT_ONCE:
@@ -296,7 +303,7 @@ class Swapper:
         """What ends by a control message was opened in the warm-up: nobody is told."""
         partition = self._number(lane.progress.partition)
         lane.journal = entry.number
-        if entry.order is not None:
+        if entry.order is not None and not names_model(entry.order):
             for alert in lane.model.engine.control(partition, entry.order, entry.at):
                 lane.muted.discard(alert.alert_id)
 
@@ -325,7 +332,9 @@ class Swapper:
                     source = Source(topic, number, alert.source.offset)
                     ended.append(replace(alert, status="resolved", explanation=told, source=source))
             number = self._number(progress.partition)
-            lane.left = stored_state(progress, self._switch.model(number).engine.snapshot(number))
+            old = self._switch.model(number)
+            lane.before = old.ref
+            lane.left = stored_state(progress, old.engine.snapshot(number))
             self._switch.move(number, key)
             origin, stored = progress.origin, lane.history.stored
             progress.origin = Origin(
@@ -343,6 +352,27 @@ class Swapper:
             progress.muted, progress.open = lane.muted, {}
             progress.snapshot_offset, progress.moved = -1, True
         return ended
+
+    def announcements(self, lanes: Sequence[Lane]) -> list[Swapped]:
+        """What is told of partitions that have changed, to be committed with the change."""
+        told = []
+        for lane in lanes:
+            progress = lane.progress
+            assert lane.before is not None
+            told.append(
+                Swapped(
+                    self._group_id,
+                    progress.partition.topic,
+                    progress.partition.partition,
+                    offset=progress.position,
+                    model=lane.model.ref,
+                    before=lane.before,
+                    state="warmed_up" if lane.history.stored is None else "taken_up_again",
+                    messages=lane.messages,
+                    time=format_timestamp(time.time_ns()),
+                )
+            )
+        return told
 
     def changed(self, lanes: Sequence[Lane]) -> None:
         """The change is committed."""

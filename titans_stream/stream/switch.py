@@ -46,10 +46,17 @@ class SwitchEngine:
     """Implements `records.Engine` over the engines of several models.
 
     `resolve` gives the model of a key that a committed offset names, None where it is not to be
-    had any more.
+    had any more. `steer` takes control messages that name the model; it is to `offer` or `stay`
+    some time later.
     """
 
-    def __init__(self, first: Candidate, resolve: Callable[[str], Candidate | None]) -> None:
+    def __init__(
+        self,
+        first: Candidate,
+        resolve: Callable[[str], Candidate | None],
+        steer: Callable[[Order], None] | None = None,
+    ) -> None:
+        self._steer = steer
         self._engines = {first.key: first}
         self._resolve = resolve
         self._of: dict[int, str] = {}
@@ -60,13 +67,30 @@ class SwitchEngine:
         self._lock = threading.Lock()
         self.refused: set[str] = set()
         """Keys of models that were offered and found bad."""
+        self.choosing = False
+        """Whether the target may become another one at once: no partition changes meanwhile."""
 
     # --- models
 
-    def offer(self, candidate: Candidate) -> None:
-        """Have all partitions change to a model; safe from any thread."""
+    def offer(self, candidate: Candidate, insist: bool = False) -> None:
+        """Have all partitions change to a model; safe from any thread.
+
+        `insist`: though it was refused before.
+        """
         with self._lock:
             self._offered = candidate
+            if insist:
+                self.refused.discard(candidate.key)
+
+    def steer(self, order: Order) -> None:
+        """A control message names the model: no partition changes until it is known."""
+        if self._steer is not None:
+            self.choosing = True
+            self._steer(order)
+
+    def stay(self) -> None:
+        """What a control message named is refused: go on as it was. From any thread."""
+        self.choosing = False
 
     def offer_change(self, change: Callable[[Engine], None]) -> None:
         """Have all engines changed between two turns of the loop; safe from any thread."""
@@ -90,6 +114,8 @@ class SwitchEngine:
         """Take what was offered last as the target; whether there was anything new."""
         with self._lock:
             offered, self._offered = self._offered, None
+        if offered is not None:
+            self.choosing = False
         if offered is None or offered.key in (self.target.key, *self.refused):
             return False
         self.target = self._engines.setdefault(offered.key, offered)

@@ -41,7 +41,12 @@ from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.parts import Parts, Signals
 from titans_stream.stream.processing import PartitionNumbers, Processor
 from titans_stream.stream.recovery import SnapshotStore, StoredSnapshot
-from titans_stream.stream.settings import InputConfig, OutputConfig, WorkerSettings
+from titans_stream.stream.settings import (
+    ControlConfig,
+    InputConfig,
+    OutputConfig,
+    WorkerSettings,
+)
 from titans_stream.stream.silence import Silence, SilenceThread
 from titans_stream.stream.snapshot_wishes import SnapshotWishes
 from titans_stream.stream.swap import Swapper
@@ -220,6 +225,7 @@ class Worker:
         def check() -> dict[str, int]:
             if self._settings.control is not None:
                 make_control_topics(self._clients, self._settings.control)
+                topics.update(self._announced(self._settings.control))
             check_topics(self._clients, topics, stop)
             self._check_group()
             return output_limits(self._clients, topics)
@@ -232,6 +238,16 @@ class Worker:
                 log.warning("waiting for Kafka: %s; trying again in %g s", error, _ASK_AGAIN)
             if stop.wait(_ASK_AGAIN):
                 raise StoppedError("stopped")
+
+    def _announced(self, config: ControlConfig) -> dict[str, str]:
+        """The control topic, where the model can change and this user may write to it."""
+        if not isinstance(self._engine, SwitchEngine):
+            return {}
+        info = self._clients.topics([config.topic])[config.topic]
+        if info is not None and info.allows("WRITE"):
+            return {"control.topic": config.topic}
+        log.info("changes of the model are not announced: no permission to write %s", config.topic)
+        return {}
 
     def _check_group(self) -> None:
         input = self._settings.input
@@ -256,6 +272,7 @@ class Worker:
             processor.control,
             first,
             self.metrics,
+            self._engine.steer if isinstance(self._engine, SwitchEngine) else None,
         )
 
     def _swapper(self, numbers: PartitionNumbers, control: Controller | None) -> Swapper | None:
@@ -288,6 +305,7 @@ class Worker:
             self.metrics,
             self._snapshots,
             control,
+            self._settings.input.group_id,
         )
 
     def _open_output(self) -> Output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from titans_stream.control.messages import Mark, parse
+from titans_stream.control.messages import Mark, names_model, parse
 from titans_stream.records import Alert
 from titans_stream.stream.control_client import mark_of, send, standing
 from titans_stream.stream.kafka.client import KafkaClients
@@ -74,7 +74,7 @@ class KafkaControl:
         """The marks in force, whoever sent them."""
         found: dict[str, Verdict] = {}
         for one in standing(self._clients, self._config):
-            if one.in_force and one.order is not None:
+            if one.in_force and one.order is not None and not names_model(one.order):
                 message = parse(one.order.text)
                 if isinstance(message, Mark) and message.alert_id is not None:
                     found[message.alert_id] = message.action
