@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import numba
 import numpy as np
 import pytest
+from numba.core.runtime import _nrt_python, rtsys
 
 from titans_stream.jit import njit
 
@@ -44,6 +47,37 @@ def _inner(x: np.ndarray) -> float:
 @njit()
 def _outer(x: np.ndarray) -> float:
     return 2.0 * _inner(x)
+
+
+class _Pair(NamedTuple):
+    one: np.ndarray
+    other: np.ndarray
+
+
+@njit(inner=True)
+def _reads(pair: _Pair, start: int) -> float:
+    total = 0.0
+    for i in range(start, pair.one.shape[0]):
+        rest = pair.other[i:]
+        total += pair.one[i] * rest[0]
+        pair.other[i] = total
+    return total
+
+
+@njit(inner=True)
+def _makes(pair: _Pair) -> float:
+    return _reads(_Pair(pair.other.copy(), pair.one.copy()), 1)
+
+
+@njit(inner=True)
+def _longer(pair: _Pair) -> np.ndarray:
+    return pair.one if pair.one.shape[0] > pair.other.shape[0] else pair.other
+
+
+@numba.njit  # without a cache, so that what it calls is compiled here
+def _three(one: np.ndarray, other: np.ndarray) -> float:
+    pair = _Pair(one, other)
+    return _reads(pair, 0) + _makes(pair) + _longer(pair)[0]
 
 
 def installation(folder: Path, weight: float) -> Path:
@@ -109,3 +143,21 @@ def test_an_inner_kernel_is_for_kernels() -> None:
     assert _outer(np.array([3.0])) == 6.0
     with pytest.raises(TypeError):
         _inner(np.array([3.0]))
+
+
+def test_kernels_that_borrow_arrays_do_not_count_references() -> None:
+    one, other = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    held = sys.getrefcount(one), sys.getrefcount(other)
+    _nrt_python.memsys_enable_stats()
+    before = rtsys.get_allocation_stats()
+    for _ in range(3):
+        other[:] = 3.0, 4.0
+        assert _three(one, other) == 11.0 + 22.0 + 3.0
+    after = rtsys.get_allocation_stats()
+    assert after.alloc - before.alloc == after.free - before.free >= 6
+    assert (sys.getrefcount(one), sys.getrefcount(other)) == held
+    counted = {
+        kernel: any("NRT_incref" in m.library.get_llvm_str() for m in kernel.overloads.values())
+        for kernel in (_reads, _makes, _longer)
+    }
+    assert counted == {_reads: False, _makes: True, _longer: True}
