@@ -345,16 +345,7 @@ def obeyed(kafka: Kafka, messages: Iterable[Message]) -> dict[str, list[Any]]:
                 order = due.pop(0).order
                 alerts += [] if order is None else exact.control(partition, order, offset)
             if offset < len(mine):
-                message = mine[offset]
-                alerts += exact.process(
-                    Readings(
-                        [message.series],
-                        np.array([message.timestamp_ms * 1_000_000], np.int64),
-                        np.array([message.value]),
-                        np.array([partition], np.int32),
-                        np.array([offset], np.int64),
-                    )
-                ).alerts
+                alerts += one_reading(exact, mine[offset], offset)
             for alert in alerts:
                 found.setdefault(alert.series_id, []).append(brief(alert))
     return found
@@ -368,18 +359,22 @@ def expected_alerts(messages: Iterable[Message], topic: str, **engine: Any) -> d
     for message in messages:
         offset = offsets.get(message.partition, 0)
         offsets[message.partition] = offset + 1
-        results = exact.process(
-            Readings(
-                [message.series],
-                np.array([message.timestamp_ms * 1_000_000], np.int64),
-                np.array([message.value]),
-                np.array([message.partition], np.int32),
-                np.array([offset], np.int64),
-            )
-        )
-        for alert in results.alerts:
+        for alert in one_reading(exact, message, offset):
             found.setdefault(alert.series_id, []).append(brief(alert))
     return found
+
+
+def one_reading(exact: ExactEngine, message: Message, offset: int) -> list[Alert]:
+    """The alerts of one reading."""
+    return exact.process(
+        Readings(
+            [message.series],
+            np.array([message.timestamp_ms * 1_000_000], np.int64),
+            np.array([message.value]),
+            np.array([message.partition], np.int32),
+            np.array([offset], np.int64),
+        )
+    ).alerts
 
 
 def brief(alert: Any) -> tuple[Any, ...]:
