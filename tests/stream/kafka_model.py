@@ -19,7 +19,8 @@ from kafka import TopicPartition
 from kafka.errors import CommitFailedError, KafkaTimeoutError, ProducerFencedError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from titans_stream.stream.kafka.client import GroupUse, TopicInfo
+from titans_stream.stream.kafka.client import TopicInfo
+from titans_stream.stream.kafka.groups import GroupUse
 
 Message = tuple[str, bytes | None, bytes | None]
 
@@ -279,7 +280,7 @@ class ModelClients:
         return {name: TopicInfo(tuple(range(count.get(name, 1))), None) for name in names}
 
     def group_use(self, group_id: str) -> GroupUse:
-        return GroupUse((), frozenset(), True)
+        return GroupUse("Empty", (), frozenset())
 
     def message_limits(self, topics: Iterable[str]) -> dict[str, int]:
         return dict.fromkeys(topics, 2**20)
