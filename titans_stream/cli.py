@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "watch this machine live: an embedded broker, the real worker, alerts on screen",
     "run": "run the worker of a connector",
     "check": "check a connector, its topics and its messages; change nothing",
+    "plan": "say what workers, memory and bandwidth so many series take",
     "topics": "show the topics of a connector, or create those that are missing",
     "replay": "publish a CSV file to a connector's input topic",
     "alerts": "read a connector's alerts",

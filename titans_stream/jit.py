@@ -133,7 +133,7 @@ def cache_is_empty(module: str) -> bool:
     return folder is None or not any(folder.iterdir())
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class Locator(caching._CacheLocator):  # type: ignore[misc]
     """A kernel's place in the cache."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
@@ -141,22 +141,26 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         self._line = function.__code__.co_firstlineno
 
     @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator | None:
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> Locator | None:
+        """None: the cache has no place."""
         folder = cache_folder(Path(py_file))
         return None if folder is None else cls(py_func, folder)
 
     def get_cache_path(self) -> str:
+        """The folder."""
         return str(self._folder)
 
     def get_source_stamp(self) -> str:
+        """Names the sources."""
         return self._folder.name
 
     def get_disambiguator(self) -> str:
+        """Tells functions of one source apart."""
         return str(self._line)
 
 
 class _Results(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Locator,)
+    _locator_classes = (Locator,)
 
 
 class _Cache(caching.FunctionCache):  # type: ignore[misc]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -21,7 +22,7 @@ from numba.cuda.cudadrv import nvvm
 from numba.cuda.extending import intrinsic, overload
 from numba.np.numpy_support import from_dtype
 
-from titans_stream.jit import SCRATCH
+from titans_stream.jit import SCRATCH, Locator, cache_folder
 
 _LOCAL = re.compile(r"__local_depot\d+\[(\d+)\]")
 
@@ -49,6 +50,29 @@ def _register(make: Callable[[], Any]) -> None:
         return lambda: allocate()
 
 
+class _Results(_dispatcher.CUDACacheImpl):  # type: ignore[misc]
+    _locator_classes = (Locator,)
+
+
+class _Cache(_dispatcher.CUDACache):  # type: ignore[misc]
+    _impl_class = _Results
+
+
+def jit(kernel: Callable[..., None]) -> Any:
+    """A kernel for the GPU at hand: compiled at its first launch, cached as `jit.njit` does."""
+    register_scratch()
+    made = cuda.jit(kernel)
+    if cache_folder(Path(kernel.__code__.co_filename)) is not None:
+        made._cache = _Cache(kernel)
+    return made
+
+
+def register_scratch() -> None:
+    """Let all functions of `jit.scratch` take local memory in device code."""
+    for make in SCRATCH:
+        _register(make)
+
+
 def array_of(dtype: Any, dimensions: int = 1) -> Any:
     """numba's type of a C-ordered array, also of records."""
     return numba.types.Array(from_dtype(np.dtype(dtype)), dimensions, "C")
@@ -66,8 +90,7 @@ def ptx(
 
     Raises numba's errors where the kernel does what a device cannot.
     """
-    for make in SCRATCH:
-        _register(make)
+    register_scratch()
     code, _ = cuda.compile_ptx(kernel, arguments, device=False, cc=capability)
     return str(code)
 
@@ -88,3 +111,33 @@ class _Capability:
 def compile_without_device(capability: tuple[int, int]) -> None:
     """Let numba-cuda compile on a machine without a driver, for a compute capability."""
     _dispatcher.get_current_device = lambda: _Capability(capability)
+
+
+class Resources(NamedTuple):
+    """What the assembler made of a kernel, a thread."""
+
+    registers: int
+    stack: int
+    """Bytes of local memory."""
+    spills: int
+    """Bytes of registers that are kept there, stores and loads."""
+
+
+def resources(code: str, capability: tuple[int, int]) -> Resources:
+    """Assemble PTX for a compute capability, without a GPU: CUDA's linker needs none."""
+    from cuda.bindings import nvjitlink
+
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-verbose"]
+    link = nvjitlink.create(len(options), options)
+    try:
+        data = code.encode()
+        nvjitlink.add_data(link, nvjitlink.InputType.PTX, data, len(data), "kernel")
+        nvjitlink.complete(link)
+        log = bytearray(nvjitlink.get_info_log_size(link))
+        nvjitlink.get_info_log(link, log)
+    finally:
+        nvjitlink.destroy(link)
+    text = log.decode()
+    spills = sum(map(int, re.findall(r"(\d+) bytes spill", text)))
+    registers, stack = re.findall(r"used (\d+) registers.* (\d+) stack", text)[-1]
+    return Resources(int(registers), int(stack), spills)

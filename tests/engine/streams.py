@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
 
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.engine.device.api import Device
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.engine.settings import EngineConfig
@@ -19,6 +21,10 @@ STEP = 300_000_000_000
 FLOATS = ("surprise", "score", "p_value", "rarity", "expected", "lower", "upper", "value")
 
 
+DEVICE: Callable[[], Device] | None = None
+"""Makes the device of every engine that is not given one; None: the CPU."""
+
+
 def engine(
     bound: float = 0,
     slots: int = 1000,
@@ -26,9 +32,10 @@ def engine(
     forecast: dict[str, object] | None = None,
     model: Model = MODEL,
     settings: dict[str, object] | None = None,
+    device: Device | None = None,
     **alerts: object,
 ) -> StreamEngine:
-    """A CPU engine; `bound` seconds of disorder; `settings` are further ones of the engine."""
+    """An engine; `bound` seconds of disorder; `settings` are further ones of the engine."""
     return StreamEngine(
         EngineConfig.model_validate(
             {"device": "cpu", "slots": slots, "max_out_of_orderness": bound, **(settings or {})}
@@ -37,6 +44,7 @@ def engine(
         model,
         topic="input",
         forecast=None if forecast is None else ForecastConfig.model_validate(forecast),
+        device=device or (DEVICE() if DEVICE is not None else None),
     )
 
 

@@ -176,14 +176,23 @@ def _model(connector: Connector) -> None:
         connector_snapshots,
         lost_memories,
     )
+    from titans_stream.engine.build import compile_kernels
+    from titans_stream.engine.device.choice import choose
     from titans_stream.lifecycle.loading import load_model
 
     model = load_model(connector.model)
-    engine = connector_engine(connector, model)
+    chosen = choose(connector.engine)
+    here = connector.engine.model_copy(update={"device": "cpu"})
+    engine = connector_engine(connector.model_copy(update={"engine": here}), model)
+    name = "cpu" if chosen.device is None else chosen.device.name
     say(
-        f"model      {model.ref.name} version {model.ref.version} on {engine.info()['device']}, "
+        f"model      {model.ref.name} version {model.ref.version} on {name}, "
         f"{engine.state_bytes:,} bytes of memory per series"
     )
+    say(f"device     {chosen.why}")
+    if chosen.device is not None:
+        say("device     compiling what the GPU runs, or loading it from the cache")
+        compile_kernels(model, "cuda", forecasting=connector.forecast is not None)
     lost = lost_memories(connector, engine, connector_snapshots(connector, model))
     if lost is not None:
         note(f"warning: {lost}")

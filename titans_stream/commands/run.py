@@ -56,6 +56,7 @@ def _work(args: argparse.Namespace, connector: Connector) -> int:
     from titans_stream.commands.swapping import swapping_engine
     from titans_stream.commands.worker_jobs import worker_jobs
     from titans_stream.engine.build import compile_kernels
+    from titans_stream.engine.device.choice import choose
     from titans_stream.lifecycle.loading import load_model
     from titans_stream.lifecycle.model_cache import ModelCache
     from titans_stream.lifecycle.model_watch import load_served
@@ -69,9 +70,11 @@ def _work(args: argparse.Namespace, connector: Connector) -> int:
     registered = connector.model.startswith("models:")
     model = load_served(connector.model, cache) if registered else load_model(connector.model)
     log.info("loading the kernels; the first time they are compiled, which takes a minute or two")
+    chosen = choose(connector.engine)
+    log.info("%s", chosen.why)
     compile_kernels(
         model,
-        connector.engine.device,
+        "cpu" if chosen.device is None else "cuda",
         connector.input.group is not None,
         connector.forecast is not None,
     )

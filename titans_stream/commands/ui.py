@@ -141,7 +141,7 @@ def build_service(args: argparse.Namespace, connector: Connector) -> Service:
 
     def load() -> Model:
         model = load_model(connector.model)
-        compile_kernels(model, connector.engine.device, connector.input.group is not None)
+        compile_kernels(model, "cpu", connector.input.group is not None)
         return model
 
     stopping = threading.Event()

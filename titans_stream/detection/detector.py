@@ -53,14 +53,14 @@ class Detector:
             np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
         )
         blocks = layout.block_weights()
-        self._weights = Weights(a_weight, a_bias, t_weight, t_bias, blocks)
+        self.weights = Weights(a_weight, a_bias, t_weight, t_bias, blocks)
 
     def run(
         self, arrays: Mapping[str, Any], slots: Int64, values: Float64, calendar: Float64
     ) -> Scored:
         """As `Scorer.run`."""
         found = Scored.empty(len(slots))
-        kernels.run(slots, values, calendar, state_of(arrays), self._weights, *found)
+        kernels.run(slots, values, calendar, state_of(arrays), self.weights, *found)
         return found
 
 

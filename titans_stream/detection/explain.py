@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from titans_stream.detection import layout, tail
 from titans_stream.detection.episodes import (
     EXPIRED,
@@ -20,7 +18,7 @@ from titans_stream.detection.episodes import (
 )
 from titans_stream.detection.normal import BAND_LEVEL
 from titans_stream.detection.standing_out import Standing, standing_of
-from titans_stream.records import Alert, Channel, Float64, Int8, ModelRef, Source
+from titans_stream.records import Alert, Channel, ModelRef, Source
 from titans_stream.times import format_timestamp
 
 CAUSES = (
@@ -51,12 +49,6 @@ _STATUS: dict[int, Literal["opened", "updated", "resolved"]] = {
     RESOLVED: "resolved",
     EXPIRED: "resolved",
 }
-
-
-def causes(channels: Float64) -> Int8:
-    """The channel that rose most, per reading: channel scores [N, 12] -> [N]."""
-    strangest: Int8 = np.nan_to_num(channels, nan=-np.inf).argmax(axis=1).astype(np.int8)
-    return strangest
 
 
 def alert_id(series_id: str, partition: int, onset: int, group: bool = False) -> str:

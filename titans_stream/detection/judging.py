@@ -81,7 +81,7 @@ def _normal(
 
 
 @njit()
-def _step(
+def step(
     judged: Judged,
     settings: Settings,
     series: watch_state.Series,
@@ -143,7 +143,11 @@ def _step(
         if episode.readings >= settings.max_duration:
             watch.settle(series, found.reference.profile)
         watch.forget_drifts(series.watch)
-    return 0 if episode.known == 1.0 else event
+    if episode.known == 1.0:
+        event = 0
+    written.alert[i] = 1 if episode.open == 1.0 and episode.known == 0.0 else 0
+    written.event[i] = event
+    return event
 
 
 @njit(nogil=True)
@@ -164,16 +168,23 @@ def run(
     for i in range(slots.shape[0]):
         judged = judged_of(tables, slots[i], readings.rule[i])
         series = watch_state.series_of(watches, slots[i])
-        event = _step(judged, settings, series, readings, i, space, written)
-        episode = judged.episode
-        told = episode.open == 1.0 and episode.known == 0.0
-        written.alert[i] = 1 if told else 0
-        written.event[i] = event
+        event = step(judged, settings, series, readings, i, space, written)
         if event != 0:
-            written.episode[count] = episode
+            written.episode[count] = judged.episode
             written.times[count] = judged.times
             count += 1
     return count
+
+
+@njit()
+def learn_again(
+    series: watch_state.Series, time: float, local: float, value: float, interval: float,
+    band: Float64,
+) -> None:  # fmt: skip
+    """Let a series learn a reading of its youth again; `band` [3] is NaN."""
+    moment: Moment = moment_of(local)
+    found = watch.look(series, moment, value, time, interval, band)
+    watch.learn(series, moment, found, value, time, False, False)
 
 
 @njit(nogil=True)
@@ -190,7 +201,4 @@ def replay(
     band[:] = math.nan
     for i in range(slots.shape[0]):
         series = watch_state.series_of(watches, slots[i])
-        moment: Moment = moment_of(local[i])
-        time = float(times[i])
-        found = watch.look(series, moment, values[i], time, intervals[i], band)
-        watch.learn(series, moment, found, values[i], time, False, False)
+        learn_again(series, float(times[i]), local[i], values[i], intervals[i], band)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from titans_stream.detection import layout
 from titans_stream.detection.arrays import Series, Space, State, Weights, new_space, series_of
 from titans_stream.detection.calibration import calibrate
@@ -16,7 +18,7 @@ from titans_stream.detection.fusion import fuse, gate, magnitudes, patterned
 from titans_stream.detection.layout import Core
 from titans_stream.detection.sparse import quiet, sparse_heads, transitions
 from titans_stream.jit import njit
-from titans_stream.records import Float32, Float64, Int64
+from titans_stream.records import Float32, Float64, Int8, Int64
 
 
 @njit()
@@ -111,3 +113,23 @@ def run(
     for i in range(slots.shape[0]):
         series = series_of(state, slots[i])
         statistic[i] = score(series, weights, space, values[i], calendar[i], channels[i], joint[i])
+
+
+@njit()
+def cause_of(channels: Float64) -> int:
+    """The channel that rose most; the first one while warming up."""
+    strangest = 0
+    for k in range(1, channels.shape[0]):
+        best = channels[strangest]
+        if channels[k] > best or (math.isnan(best) and not math.isnan(channels[k])):
+            strangest = k
+    return strangest
+
+
+@njit(nogil=True)
+def causes(channels: Float64) -> Int8:
+    """The channel that rose most, per reading: channel scores [N, 12] -> [N]."""
+    out = np.empty(channels.shape[0], np.int8)
+    for i in range(channels.shape[0]):
+        out[i] = cause_of(channels[i])
+    return out

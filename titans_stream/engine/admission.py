@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from titans_stream.engine.rows import Array, Rows
+from titans_stream.engine.rows import Rows
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import WhenFull
+from titans_stream.engine.store import Array
 from titans_stream.memory.rows import ArraySpec, Record
 from titans_stream.records import Int32, Int64
 

@@ -97,42 +97,48 @@ class Control:
         ended = self._event(episodes.EXPIRED, np.array([uid]), partition, offset)
         if ended:
             slot = self.scoring.slots.place(np.array([uid]))
-            self.scoring.slots.arrays["episode"]["known"][slot] = 1.0
-            self.scoring.slots.arrays["episode"]["known_far"][slot] = SILENT
+            state = self.scoring.slots.store.read("episode", slot)
+            state["known"], state["known_far"] = 1.0, SILENT
+            self.scoring.slots.store.write("episode", slot, state)
         return ended
 
     def _tell(self, uid: int, partition: int, offset: int) -> list[Alert]:
         """What was familiar is no longer: the alert of an episode that was silent for it."""
         slot = self.scoring.slots.place(np.array([uid]))
-        state = self.scoring.slots.arrays["episode"]
-        if not is_silent(state[slot[0]]):
+        state = self.scoring.slots.store.read("episode", slot)
+        if not is_silent(state[0]):
             return []
-        state["known"][slot] = 0.0
+        state["known"] = 0.0
+        self.scoring.slots.store.write("episode", slot, state)
         return self._event(episodes.OPENED, np.array([uid]), partition, offset)
 
     def _event(self, event: int, uids: Int64, partition: int, offset: int) -> list[Alert]:
         """The alerts of an event of the open episodes of series that are told."""
-        slots, arrays = self.scoring.slots.place(uids), self.scoring.slots.arrays
-        state = arrays["episode"][slots]
+        slots, store = self.scoring.slots.place(uids), self.scoring.slots.store
+        state = store.read("episode", slots)
         told = np.flatnonzero((state["open"] == 1.0) & (state["known"] == 0.0))
         n = len(told)
         columns = Columns(
-            uids[told], arrays["clock"]["last"][slots[told]], np.full(n, np.nan),
+            uids[told], store.read("clock", slots[told])["last"], np.full(n, np.nan),
             np.full(n, partition, np.int32), np.full(n, offset), np.zeros(n, np.int8),
             np.full(n, -1),
         )  # fmt: skip
         return self.scoring.alerts_of(
-            columns, np.full(n, event, np.int8), state[told], arrays["episode_times"][slots[told]]
+            columns,
+            np.full(n, event, np.int8),
+            state[told],
+            store.read("episode_times", slots[told]),
         )
 
     def _forget_habit(self, uid: int, onset: int) -> None:
         """An episode was rightly told: that others began at its time of the week is no habit."""
         slot = self.scoring.slots.place(np.array([uid]))
-        rows = self.scoring.slots.arrays["habits"]
+        rows = self.scoring.slots.store.read("habits", slot)
         time = float(self.scoring.seconds(np.array([onset]))[0]) % habits.WEEK
-        apart = np.abs(rows["time"][slot] - time)
+        apart = np.abs(rows["time"] - time)
         near = np.minimum(apart, habits.WEEK - apart) <= habits.NEAR
-        rows["count"][slot] = np.where(near, 0.0, rows["count"][slot])
+        rows["count"] = np.where(near, 0.0, rows["count"])
+        self.scoring.slots.store.write("habits", slot, rows)
 
     def _uids(self, partition: int, message: Message) -> Int64:
         names, uids = self.series.members(partition)

@@ -20,6 +20,9 @@ from titans_stream.engine.admission import Admission, series_warning
 from titans_stream.engine.blank import blank_scores, bounded
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.control import Control
+from titans_stream.engine.device.api import Device
+from titans_stream.engine.device.choice import Choice, choose
+from titans_stream.engine.device.compute import DeviceCompute
 from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
@@ -54,7 +57,8 @@ class StreamEngine:
 
     `topic` is named in alerts. `calendar` False: timestamps carry no time of day. `forecast`
     None: no forecasts of many steps, nor the state for them. `detector` takes the place of the
-    model's own. ValueError for a device that this engine does not have.
+    model's own, on the CPU; `device` that of `config.device`. ValueError for a device that this
+    machine does not have.
     """
 
     def __init__(
@@ -66,18 +70,18 @@ class StreamEngine:
         calendar: bool = True,
         forecast: ForecastConfig | None = None,
         detector: Scorer | None = None,
+        device: Device | None = None,
     ) -> None:
-        if config.device == "cuda":
-            raise ValueError(
-                "engine.device: cuda needs the device engine, which this version does not have; "
-                "use cpu or auto"
-            )
         self._config = config
+        choice = choose(config) if device is None and detector is None else Choice(device, "given")
+        self.device_choice = choice.why
+        """Why the state lies where it does, for people."""
         self._model = model
         self._series = SeriesTable(self._admit)
         self._orders = Orders(alerts)
         context = Context(model, topic, calendar, self._series, self._orders)
-        self._scoring = Scoring(config, alerts, context, forecast, detector)
+        compute = None if choice.device is None else DeviceCompute(choice.device, model.weights)
+        self._scoring = Scoring(config, alerts, context, forecast, detector, compute)
         self._slots = self._scoring.slots
         self._admission = Admission(self._series, config.max_series, config.when_full, self._may_go)
         self._order = ReorderBuffer(config.max_out_of_orderness, config.duplicates)
@@ -140,7 +144,7 @@ class StreamEngine:
     def info(self) -> dict[str, int | str]:
         """Figures for people and metrics."""
         return {
-            "device": "cpu",
+            "device": self._scoring.compute.device,
             "series": len(self._series),
             "young": len(self._scoring.young),
             "resident": self._slots.resident,
@@ -151,7 +155,7 @@ class StreamEngine:
             "refused_readings": self._admission.refused,
             "on_two_partitions": self._series.on_two_partitions,
             "state_bytes_per_series": self.state_bytes,
-            "slot_bytes": sum(array.nbytes for array in self._slots.arrays.values()),
+            "slot_bytes": self._slots.store.nbytes,
             "young_bytes": len(self._scoring.young) * self._scoring.young.row_bytes,
             "spilled_bytes": self._slots.spilled * self._slots.row_bytes,
             **self._groups.info(),

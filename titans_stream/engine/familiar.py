@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from titans_stream.detection import watch
-from titans_stream.engine.rows import Array
+from titans_stream.engine.store import Array
 from titans_stream.records import Float64, Int64
 
 CELLS = 16

@@ -5,8 +5,7 @@ Only where forecasts are published is there anything of this: no state, no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from titans_stream.engine import rhythm
 from titans_stream.engine.blank import bounded
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.model import Model
+from titans_stream.engine.store import HostStore
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi.forecaster import (
     ForecastOptions,
@@ -62,6 +62,8 @@ class SeriesForecasts:
             horizon=float(config.horizon or 0),
             most_steps=config.most_steps,
         )
+        self.store = HostStore(forecast_state())
+        """The state, by slot."""
         self._model = model
         self._topic = topic
         self._name = name
@@ -86,7 +88,6 @@ class SeriesForecasts:
         paces: Float64,
         ranks: Int64,
         seconds: Float64,
-        arrays: Mapping[str, npt.NDArray[Any]],
     ) -> list[Forecast]:
         """Take N readings in order, all of them `is_taken`, of the series in slots [N].
 
@@ -94,7 +95,7 @@ class SeriesForecasts:
         timestamp, which follow one another by such an interval; seconds [N] local time, NaN where
         there is none. The state is updated in place.
         """
-        n = len(columns)
+        n, arrays = len(columns), self.store.arrays
         values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
         interval, steps = np.empty(n), np.empty(n, np.int64)
         turns = rhythm.Turns(*(arrays[name] for name in rhythm.state_layout()))

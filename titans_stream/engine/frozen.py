@@ -7,12 +7,12 @@ scales, profile, run lengths, habits. Each reading is learned, then what was lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from titans_stream.engine.admission import WARM
-from titans_stream.engine.rows import Array
+from titans_stream.engine.store import Array, Store
 from titans_stream.records import Int64
 
 LEARNED = (
@@ -48,17 +48,20 @@ def rounds(uids: Int64) -> Iterator[Int64]:
 class Learned:
     """What distinct series, by their slots, had learned."""
 
-    def __init__(self, arrays: Mapping[str, Array], slots: Int64) -> None:
-        self._arrays = arrays
+    def __init__(self, store: Store, slots: Int64) -> None:
+        self._store = store
         self._slots = slots
-        self._rows = {name: arrays[name][slots] for name in (*LEARNED, *MOVING)}
+        names = (*LEARNED, *MOVING) if len(slots) else ()
+        self._rows = {name: store.read(name, slots) for name in names}
 
     def put_back(self) -> None:
         """Have them know just that again."""
         for name, rows in self._rows.items():
-            for field in MOVING.get(name, ()):
-                rows[field] = self._arrays[name][field][self._slots]
-            self._arrays[name][self._slots] = rows
+            fields = MOVING.get(name, ())
+            now = self._store.read(name, self._slots) if fields else rows
+            for field in fields:
+                rows[field] = now[field]
+            self._store.write(name, self._slots, rows)
 
 
 def settled(uids: Int64, seen: Int64, frozen: Array, scored: Array) -> Array:

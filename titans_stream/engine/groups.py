@@ -36,9 +36,10 @@ from titans_stream.engine.frame_state import (
 )
 from titans_stream.engine.order import NEVER, Judgements, OrderSettings, Pace
 from titans_stream.engine.orders import Held, Orders
-from titans_stream.engine.rows import Array, Rows
+from titans_stream.engine.rows import Rows
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.state import alert_settings, due, judged_state, judged_tables, rule_of
+from titans_stream.engine.store import Array
 from titans_stream.memory.rows import ArraySpec, dtype_of
 from titans_stream.records import (
     Alert,

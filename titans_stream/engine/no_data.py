@@ -20,9 +20,9 @@ from titans_stream.engine.columns import Columns
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.order import Judgements
 from titans_stream.engine.orders import Orders
-from titans_stream.engine.rows import Array
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.silence import Event, Silences
+from titans_stream.engine.store import Array
 from titans_stream.records import Alert, Float64, Int64, ModelRef, Source
 from titans_stream.times import format_timestamp
 

@@ -129,82 +129,90 @@ class Judgements(NamedTuple):
 
 @njit(nogil=True)
 def judge(arrivals: Arrivals, clocks: Clocks, settings: OrderSettings, written: Judgements) -> None:
-    """Judge N readings in order.
+    """Judge N readings in order."""
+    for i in range(arrivals.slot.shape[0]):
+        judge_one(i, arrivals, clocks, settings, written)
+
+
+@njit()
+def judge_one(
+    i: int, arrivals: Arrivals, clocks: Clocks, settings: OrderSettings, written: Judgements
+) -> None:
+    """Judge reading i.
 
     A step of more than `silence_limit` is a silence only when the next reading confirms it: one
     wild time does not cost a series its memory. Nor does a clock that was set back and is set
     right again. A series that is young goes on where the next step is as long.
     """
     expected = settings.expected_interval
-    for i in range(arrivals.slot.shape[0]):
-        slot, time, value = arrivals.slot[i], arrivals.time[i], arrivals.value[i]
-        clock, jump, pace = clocks.clock[slot], clocks.jump[slot], clocks.pace[slot]
-        stamp = clocks.stamp[slot]
-        last = clock.last
-        written.gap[i] = 0
-        written.rank[i] = 0
-        written.expired[i] = 0
-        written.interval[i] = interval_of(pace, expected)
-        present = math.isfinite(value)
-        written.status[i] = 0 if present else 4
-        again = time == last and settings.keep_order and not _has_had(stamp, value)
-        if arrivals.duplicate[i] == 1 or (time == last and not again) or time == jump.ahead:
-            written.status[i] = 2
-            continue
-        if again:
-            written.rank[i] = int(stamp.count)
-            _note(stamp, value)
-            clock.late_run = 0
-            clock.late_last = NEVER
-            jump.ahead = NEVER
-            continue
-        stepped = False
-        if time < last:
-            run = clock.late_run + 1 if time > clock.late_last else 1
-            if settings.keep_order and time == clock.late_last:
-                run = clock.late_run
-            clock.late_last = time
-            clock.late_run = run
-            if settings.clock_reset == 0 or run < settings.clock_reset:
-                written.status[i] = 3
-                continue
-            stepped = True
-            jump.before = max(jump.before, last)
-        limit = silence_limit(pace, settings.expire_after)
-        silent = last != NEVER and not stepped and time - last > limit
-        if silent and jump.before != NEVER and _near(time, jump.before, limit):
-            silent = False
-            stepped = True
-        if silent and (jump.ahead == NEVER or time < jump.ahead):
-            jump.ahead = time
-            clocks.held[slot, 0] = value
-            written.expired[i] = UNCONFIRMED
-            written.status[i] = 1 if present else 4
-            continue
+    slot, time, value = arrivals.slot[i], arrivals.time[i], arrivals.value[i]
+    clock, jump, pace = clocks.clock[slot], clocks.jump[slot], clocks.pace[slot]
+    stamp = clocks.stamp[slot]
+    last = clock.last
+    written.gap[i] = 0
+    written.rank[i] = 0
+    written.expired[i] = 0
+    written.interval[i] = interval_of(pace, expected)
+    present = math.isfinite(value)
+    written.status[i] = 0 if present else 4
+    again = time == last and settings.keep_order and not _has_had(stamp, value)
+    if arrivals.duplicate[i] == 1 or (time == last and not again) or time == jump.ahead:
+        written.status[i] = 2
+        return
+    if again:
+        written.rank[i] = int(stamp.count)
+        _note(stamp, value)
         clock.late_run = 0
         clock.late_last = NEVER
-        clock.last = time
-        if silent or time >= jump.before:
-            jump.before = NEVER
-        if silent:
-            alike = float(jump.ahead - last) <= EXPIRE_INTERVALS * float(time - jump.ahead)
-            written.expired[i] = RESUMED if alike and pace.count < KNOWN else ANEW
-            written.held_time[i] = jump.ahead
-            written.held_value[i] = clocks.held[slot, 0]
-            pace.count = 0.0
-            stamp.count = 1.0
-            last = jump.ahead
         jump.ahead = NEVER
-        if last != NEVER and not stepped:
-            shared = max(stamp.count, 1.0)
-            step = float(time - last)
-            if pace.count >= KNOWN or expected > 0.0:
-                pause = step - (shared - 1.0) * written.interval[i]
-                written.gap[i] = 1 if pause > settings.gap_factor * written.interval[i] else 0
-            learn_interval(pace, step / shared)
-            written.interval[i] = interval_of(pace, expected)
-        stamp.count = 0.0
-        _note(stamp, value)
+        return
+    stepped = False
+    if time < last:
+        run = clock.late_run + 1 if time > clock.late_last else 1
+        if settings.keep_order and time == clock.late_last:
+            run = clock.late_run
+        clock.late_last = time
+        clock.late_run = run
+        if settings.clock_reset == 0 or run < settings.clock_reset:
+            written.status[i] = 3
+            return
+        stepped = True
+        jump.before = max(jump.before, last)
+    limit = silence_limit(pace, settings.expire_after)
+    silent = last != NEVER and not stepped and time - last > limit
+    if silent and jump.before != NEVER and _near(time, jump.before, limit):
+        silent = False
+        stepped = True
+    if silent and (jump.ahead == NEVER or time < jump.ahead):
+        jump.ahead = time
+        clocks.held[slot, 0] = value
+        written.expired[i] = UNCONFIRMED
+        written.status[i] = 1 if present else 4
+        return
+    clock.late_run = 0
+    clock.late_last = NEVER
+    clock.last = time
+    if silent or time >= jump.before:
+        jump.before = NEVER
+    if silent:
+        alike = float(jump.ahead - last) <= EXPIRE_INTERVALS * float(time - jump.ahead)
+        written.expired[i] = RESUMED if alike and pace.count < KNOWN else ANEW
+        written.held_time[i] = jump.ahead
+        written.held_value[i] = clocks.held[slot, 0]
+        pace.count = 0.0
+        stamp.count = 1.0
+        last = jump.ahead
+    jump.ahead = NEVER
+    if last != NEVER and not stepped:
+        shared = max(stamp.count, 1.0)
+        step = float(time - last)
+        if pace.count >= KNOWN or expected > 0.0:
+            pause = step - (shared - 1.0) * written.interval[i]
+            written.gap[i] = 1 if pause > settings.gap_factor * written.interval[i] else 0
+        learn_interval(pace, step / shared)
+        written.interval[i] = interval_of(pace, expected)
+    stamp.count = 0.0
+    _note(stamp, value)
 
 
 @njit()

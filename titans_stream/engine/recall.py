@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from titans_stream.detection.episodes import EXPIRED, OPENED, RESOLVED
 from titans_stream.detection.judging import Events
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.familiar import SILENT, Course, Familiar, Step
-from titans_stream.engine.rows import Array
+from titans_stream.engine.store import Array, Store
 from titans_stream.records import Float64, Int64, Records
 
 _OVER = (RESOLVED, EXPIRED)
@@ -18,13 +16,13 @@ _OVER = (RESOLVED, EXPIRED)
 
 def recall(
     familiar: Familiar, columns: Columns, slots: Int64, values: Float64, written: Events,
-    arrays: Mapping[str, Array],
-) -> None:  # fmt: skip
+    store: Store,
+) -> Records:  # fmt: skip
     """Silence the episodes of N readings, of distinct series, that are familiar, and tell those
-    that are no longer: events and marks are written anew."""
-    episodes = arrays["episode"]
+    that are no longer: events and marks are written anew. Returns the states of the episodes."""
+    episodes, all_times = store.read("episode", slots), store.read("episode_times", slots)
     for i, uid in enumerate(columns.uid.tolist()):
-        known, state = familiar.find(uid), episodes[slots[i]]
+        known, state = familiar.find(uid), episodes[i]
         if known is None:
             continue
         event = int(written.event[i])
@@ -35,7 +33,7 @@ def recall(
         silent = is_silent(state)
         if not silent and event != OPENED:
             continue
-        times = arrays["episode_times"][slots[i]]
+        times = all_times[i]
         step = Step(
             int(columns.timestamp[i]), int(state["readings"]) - 1,
             float(values[i] - written.normal[i, 0]), float(state["what"]), float(state["peak_c"]),
@@ -48,14 +46,16 @@ def recall(
             pattern.has(step, so_far) for pattern in known.patterns
         )
         if fits and not silent:
-            episodes["known"][slots[i]] = 1.0
-            episodes["known_far"][slots[i]] = SILENT
+            episodes["known"][i] = 1.0
+            episodes["known_far"][i] = SILENT
             written.event[i] = written.alert[i] = 0
             _begin(familiar, uid, state, times)
         elif silent and not fits:
             familiar.part(known)
-            episodes["known"][slots[i]] = 0.0
+            episodes["known"][i] = 0.0
             written.event[i], written.alert[i] = OPENED, 1
+    store.write("episode", slots, episodes)
+    return episodes
 
 
 def is_silent(state: Records | np.void) -> Array:

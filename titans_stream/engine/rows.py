@@ -8,15 +8,15 @@ under pressure: the series that was used least recently makes room.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from titans_stream.engine.store import Array, HostStore, Spill, Store
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Int64
 
-Array = npt.NDArray[Any]
 FIRST_CAPACITY = 256
 
 
@@ -31,13 +31,18 @@ class Home(Protocol):
 
 
 class Slots:
-    """State arrays [capacity, ...] with at most `slots` resident series.
+    """State arrays of at most `slots` resident series, in a store of their rows.
 
-    `fresh` gives the first row, [1, ...], of the arrays that do not start at zero.
+    `fresh` gives the first row, [1, ...], of the arrays that do not start at zero; `store` None:
+    they lie in memory here.
     """
 
     def __init__(
-        self, specs: Mapping[str, ArraySpec], slots: int, fresh: Mapping[str, Array]
+        self,
+        specs: Mapping[str, ArraySpec],
+        slots: int,
+        fresh: Mapping[str, Array],
+        store: Store | None = None,
     ) -> None:
         self._specs = dict(specs)
         self._slots = slots
@@ -49,14 +54,14 @@ class Slots:
         self._uid = np.empty(0, np.int64)
         self._touched = np.empty(0, np.int64)
         self._clock = 0
-        self._spilled: dict[int, dict[str, Array]] = {}
-        self.arrays: dict[str, Array] = {}
-        """By name; they are made anew when they grow, so look up after `place`."""
+        self._spilled = Spill(specs)
+        self.store: Store = HostStore(specs) if store is None else store
+        """The rows, by slot."""
         self.spills = 0
         """Series spilled so far."""
         self.home: Home | None = None
         """Where the series have their state that need no copy of a slot."""
-        self._grow(min(slots, FIRST_CAPACITY))
+        self._grow(min(slots, FIRST_CAPACITY) if self.store.grows else slots)
 
     @property
     def limit(self) -> int:
@@ -101,24 +106,22 @@ class Slots:
         """Let the series in `slots` begin fresh, but for the arrays to `keep`."""
         for name, first in self._fresh.items():
             if name not in keep:
-                self.arrays[name][slots] = first
+                self.store.fill(name, slots, first)
 
     def drop(self, uids: Int64) -> None:
         """Forget series."""
         self._reserve(int(uids.max(initial=-1)) + 1)
-        for uid in uids.tolist():
-            self._spilled.pop(uid, None)
-            slot = int(self._slot[uid])
-            if slot >= 0:
-                self._free.append(slot)
-                self._uid[slot] = -1
-                self._slot[uid] = -1
+        self._spilled.drop(uids)
+        slots = self._slot[uids]
+        slots = slots[slots >= 0]
+        self._free.extend(slots.tolist())
+        self._uid[slots] = -1
+        self._slot[uids] = -1
 
     def count(self, name: str, field: str) -> int:
         """How many series have 1 in a field of a record, in slots and spilled."""
-        here = self.arrays[name][field][self._uid >= 0]
-        spilled = sum(row[name][field] == 1.0 for row in self._spilled.values())
-        return int((here == 1.0).sum()) + int(spilled)
+        here = self.store.field(name, field, np.flatnonzero(self._uid >= 0))
+        return int((here == 1.0).sum()) + self._spilled.count(name, field)
 
     def export(self, uids: Int64, names: Collection[str] | None = None) -> dict[str, Array]:
         """Copy out the state of distinct series: arrays [N, ...]; unknown ones are fresh.
@@ -127,28 +130,38 @@ class Slots:
         """
         self._reserve(int(uids.max(initial=-1)) + 1)
         slots = self._slot[uids]
-        here, elsewhere = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
-        out = {}
+        here, away = np.flatnonzero(slots >= 0), np.flatnonzero(self._spilled.has(uids))
+        whole = len(here) == len(uids)
+        out: dict[str, Array] = {}
         for name, first in self._fresh.items():
             if names is not None and name not in names:
                 continue
+            if whole:
+                out[name] = self.store.read(name, slots)
+                continue
             out[name] = np.repeat(first, len(uids), axis=0)
-            out[name][here] = self.arrays[name][slots[here]]
-        for i in elsewhere.tolist():
-            row = self._spilled.get(int(uids[i]), {})
-            for name in out.keys() & row.keys():
-                out[name][i] = row[name]
+            if len(here):
+                out[name][here] = self.store.read(name, slots[here])
+            if len(away):
+                out[name][away] = self._spilled.read(uids[away], name)
         return out
 
     def load(self, uids: Int64, arrays: Mapping[str, Array]) -> None:
-        """Put the state of series in place, spilled; `place` brings it in.
+        """Put the state of distinct series in place, in slots as far as they are free.
 
         ValueError names an array that is missing or of another shape.
         """
         rows = checked(self._specs, arrays, len(uids))
         self.drop(uids)
-        for i, uid in enumerate(uids.tolist()):
-            self._spilled[uid] = {name: array[i].copy() for name, array in rows.items()}
+        fit = min(len(uids), len(self._free) + self._slots - self._used)
+        if fit:
+            slots = self._allocate(fit)
+            self._slot[uids[:fit]] = slots
+            self._uid[slots] = uids[:fit]
+            self._touched[slots] = 0
+            for name, array in rows.items():
+                self.store.write(name, slots, array[:fit])
+        self._spilled.put(uids[fit:], {name: array[fit:] for name, array in rows.items()})
 
     def _reserve(self, capacity: int) -> None:
         if capacity > len(self._slot):
@@ -168,8 +181,10 @@ class Slots:
             self._evict(max(need, self._slots // 16))
         if count > self._room():
             raise ValueError(f"slots: too many series in one call, room for {self._slots}")
-        taken = [self._free.pop() for _ in range(min(count, len(self._free)))]
-        fresh = count - len(taken)
+        free = min(count, len(self._free))
+        taken = self._free[: -free - 1 : -1]
+        del self._free[len(self._free) - free :]
+        fresh = count - free
         taken.extend(range(self._used, self._used + fresh))
         self._used += fresh
         return np.array(taken, np.int64)
@@ -195,27 +210,28 @@ class Slots:
         """Take series out of their slots: home, or spilled."""
         uids = self._uid[slots]
         home = np.zeros(len(uids), bool) if self.home is None else self.home.leave(uids, slots)
-        packed = {name: array[slots[~home]] for name, array in self.arrays.items()}
-        for i, uid in enumerate(uids[~home].tolist()):
-            self._spilled[uid] = {name: array[i].copy() for name, array in packed.items()}
+        away = slots[~home]
+        if len(away):
+            self._spilled.put(
+                uids[~home], {name: self.store.read(name, away) for name in self._specs}
+            )
         self._slot[uids] = -1
         self._uid[slots] = -1
         self._free.extend(slots.tolist())
 
     def _fill(self, uids: Int64, slots: Int64) -> None:
-        self.reset(slots)
-        for uid, slot in zip(uids.tolist(), slots.tolist(), strict=True):
-            for name, row in self._spilled.pop(uid, {}).items():
-                self.arrays[name][slot] = row
+        known = self._spilled.has(uids)
+        if known.any():
+            for name in self._specs:
+                self.store.write(name, slots[known], self._spilled.read(uids[known], name))
+            self._spilled.drop(uids[known])
+        if not known.all():
+            self.reset(slots[~known])
         if self.home is not None:
             self.home.enter(uids, slots)
 
     def _grow(self, capacity: int) -> None:
-        for name, spec in self._specs.items():
-            grown = spec.rows(capacity)
-            if name in self.arrays:
-                grown[: self._capacity] = self.arrays[name]
-            self.arrays[name] = grown
+        self.store.reserve(capacity)
         for attribute in ("_uid", "_touched"):
             index = np.full(capacity, -1, np.int64)
             index[: self._capacity] = getattr(self, attribute)

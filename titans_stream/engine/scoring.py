@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from titans_stream.calendar_features import calendar_features
-from titans_stream.detection import episodes, judging
+from titans_stream.detection import episodes
 from titans_stream.detection.detector import Detector, Scorer
-from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Rule
-from titans_stream.detection.explain import causes, make_alert
+from titans_stream.detection.episodes import Rule
+from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
+from titans_stream.engine.compute import Compute, HostCompute, Taken
 from titans_stream.engine.familiar import Familiar
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
 from titans_stream.engine.frozen import Learned, rounds, settled
@@ -31,26 +31,23 @@ from titans_stream.engine.order import (
     UNCONFIRMED,
     Arrivals,
     Judgements,
-    judge,
     segments,
 )
 from titans_stream.engine.orders import Held, Orders
 from titans_stream.engine.recall import is_silent, recall, record
-from titans_stream.engine.rows import Array, Rows, Slots
+from titans_stream.engine.rows import Rows, Slots
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.state import (
     alert_settings,
     clock_state,
-    clocks_of,
     due,
     fresh_series,
-    judged_tables,
     order_settings,
     rule_of,
     series_state,
-    watches_of,
 )
+from titans_stream.engine.store import Array, HostStore, SplitStore
 from titans_stream.engine.young import Kept, Young
 from titans_stream.engine.young_home import YoungHome
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
@@ -106,7 +103,7 @@ class Scoring:
     """Scores the series of an engine.
 
     `forecast` None: no forecasts of many steps, nor the state for them. `detector` takes the place
-    of the model's own.
+    of the model's own; `compute` that of the CPU, over the state of series.
     """
 
     def __init__(
@@ -116,6 +113,7 @@ class Scoring:
         context: Context,
         forecast: ForecastConfig | None,
         detector: Scorer | None,
+        compute: Compute | None = None,
     ) -> None:
         model = context.model
         self._context = context
@@ -124,10 +122,10 @@ class Scoring:
         self._special_days = config.calendar.table() if config.calendar else NO_SPECIAL_DAYS
         self._settings = alert_settings(alerts)
         self.limits = order_settings(config)
-        self._detector = detector or Detector(model.weights)
-        self._forecaster = OneStepForecaster(model.weights)
-        specs = series_state() | ({} if forecast is None else forecast_state())
-        self.slots = Slots(specs, config.slots, fresh_series())
+        self.compute: Compute = compute or HostCompute(
+            HostStore(series_state()), detector or Detector(model.weights),
+            OneStepForecaster(model.weights),
+        )  # fmt: skip
         self.young = Young()
         # a replay is shown to be exact for the model's own detector
         self._keeps_young = detector is None
@@ -144,10 +142,18 @@ class Scoring:
                 forecast, interval, model, context.topic, context.series.name,
                 self._local_time.seconds if context.calendar else None,
             )  # fmt: skip
+        self.slots = self._slots(config.slots)
         self.home = self.slots.home = YoungHome(
-            self.slots, self.young, self._detector, self._forecaster, self.forecasts,
-            self.seconds, self.as_judged,
-        )  # fmt: skip
+            self.slots, self.young, self.compute, self.forecasts, self.seconds, self.as_judged
+        )
+
+    def _slots(self, limit: int) -> Slots:
+        """Forecasts of many steps have their state here, wherever the rest of it is."""
+        if self.forecasts is None:
+            return Slots(series_state(), limit, fresh_series(), self.compute.store)
+        specs = forecast_state()
+        store = SplitStore(self.compute.store, self.forecasts.store, specs)
+        return Slots(series_state() | specs, limit, fresh_series(), store)
 
     def change_settings(self, alerts: AlertConfig) -> None:
         """Go on with other settings that all series share."""
@@ -174,11 +180,9 @@ class Scoring:
 
         Alerts come with the index of their reading; forecasts that are due are appended.
         """
-        n = len(columns)
         slots = self.slots.place(columns.uid)
-        judged = Judgements.empty(n)
         arrivals = Arrivals(slots, columns.timestamp, columns.value, columns.duplicate)
-        judge(arrivals, clocks_of(self.slots.arrays), self.limits, judged)
+        judged = self.compute.judge(arrivals, self.limits)
         batch = self._batch(columns, slots, judged)
         batch.scores.score[judged.status == Status.WARMING_UP] = 0.0
         alerts: list[tuple[int, Alert]] = []
@@ -257,7 +261,7 @@ class Scoring:
             forecasts.extend(
                 self.forecasts.run(
                     columns, batch.slots[at], known, batch.judged.interval[at],
-                    batch.judged.rank[at], self.seconds(columns.timestamp), self.slots.arrays,
+                    batch.judged.rank[at], self.seconds(columns.timestamp),
                 )
             )  # fmt: skip
         scored = batch.judged.status[at] == Status.SCORED
@@ -267,7 +271,7 @@ class Scoring:
         alerts = self._step(batch, at[~apart]) if not apart.all() else []
         at, frozen = at[apart], frozen[apart]
         for part in rounds(uids[apart]):
-            learned = Learned(self.slots.arrays, batch.slots[at[part[frozen[part]]]])
+            learned = Learned(self.slots.store, batch.slots[at[part[frozen[part]]]])
             alerts += self._step(batch, at[part], singly=True)
             learned.put_back()
         return alerts
@@ -277,7 +281,7 @@ class Scoring:
         if batch.held is None or not batch.held.frozen[at].any():
             return np.zeros(len(at), bool)
         scored = batch.judged.status[at] == Status.SCORED
-        seen = self.slots.arrays["core"]["t"][batch.slots[at]].astype(np.int64)
+        seen = self.slots.store.field("core", "t", batch.slots[at]).astype(np.int64)
         return settled(batch.columns.uid[at], seen, batch.held.frozen[at], scored)
 
     def _keep(self, batch: Batch, at: Int64) -> None:
@@ -296,37 +300,27 @@ class Scoring:
         columns, slots, scores = batch.columns.take(take), batch.slots[take], batch.scores
         values = bounded(columns.value)
         seconds = self.as_judged(self.seconds(columns.timestamp))
-        calendar = calendar_features(seconds)
-        arrays = self.slots.arrays
-        statistic, channels, joint = self._detector.run(arrays, slots, values, calendar)
-        band = self._forecaster.run(arrays, slots, values, calendar)
-        cause = causes(channels)
-        batch.cause[take], batch.joint[take] = cause, joint
         rules = self.rules.arrays["rule"][columns.uid]
         if batch.held is not None:
             rules["enabled"][batch.held.silent[take]] = 0.0
-        written = judging.Events(
-            ArraySpec.of(Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
-            np.empty(n, np.int8), ArraySpec.of(Episode).rows(n), ArraySpec.of(EpisodeTimes).rows(n),
+        taken = Taken(
+            columns.timestamp, seconds, values, batch.judged.interval[take],
+            batch.judged.gap[take], rules, (columns.group >= 0).astype(np.int8),
         )  # fmt: skip
-        readings = judging.Readings(
-            columns.timestamp, seconds, values, statistic, band, cause,
-            batch.judged.interval[take], batch.judged.gap[take],
-            rules, (columns.group >= 0).astype(np.int8),
-        )  # fmt: skip
-        count = judging.run(
-            slots, readings, judged_tables(arrays), watches_of(arrays), self._settings, written
+        statistic, joint, band, cause, written, count = self.compute.step(
+            slots, taken, self._settings
         )
+        batch.cause[take], batch.joint[take] = cause, joint
         states, times = written.episode[:count], written.times[:count]
         silent = np.zeros(n, bool)
         if singly:
-            recall(self.familiar, columns, slots, values, written, arrays)
+            now = recall(self.familiar, columns, slots, values, written, self.slots.store)
             at = np.flatnonzero(written.event)
-            states, times = arrays["episode"][slots[at]], arrays["episode_times"][slots[at]]
-            silent = is_silent(arrays["episode"][slots])
+            states, times = now[at], self.slots.store.read("episode_times", slots[at])
+            silent = is_silent(now)
         record(self.familiar, columns, values, written, states, times, silent)
         batch.normal[take] = written.normal
-        self.due += due(rules[columns.group < 0], readings.interval[columns.group < 0])
+        self.due += due(rules[columns.group < 0], taken.interval[columns.group < 0])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T
@@ -378,12 +372,12 @@ class Scoring:
         `at` are the readings that confirm it. Clocks go on; an open episode ends. A series with
         an interval that long keeps its state and takes the held reading in.
         """
-        arrays, slots = self.slots.arrays, batch.slots[at]
+        store, slots = self.slots.store, batch.slots[at]
         anew = judged.expired[at] == ANEW
-        open_ = np.flatnonzero(anew & (arrays["episode"]["open"][slots] == 1.0))
+        open_ = np.flatnonzero(anew & (store.field("episode", "open", slots) == 1.0))
         ended = self.alerts_of(
             batch.columns.take(at[open_]), np.full(len(open_), episodes.EXPIRED, np.int8),
-            arrays["episode"][slots[open_]], arrays["episode_times"][slots[open_]],
+            store.read("episode", slots[open_]), store.read("episode_times", slots[open_]),
         )  # fmt: skip
         self.expired += int(anew.sum())
         self.slots.reset(slots[anew], keep=clock_state())

@@ -27,7 +27,8 @@ class EngineConfig(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="auto is the CPU; cuda needs a device engine that this version lacks",
+        description="where series are scored: cuda is the first NVIDIA GPU, which holds the state "
+        "of all slots; auto takes it for more than 100,000 slots where it has room, else the CPU",
     )
     slots: int = Field(
         default=100_000, ge=1, description="series kept in slots; idle ones beyond are spilled"

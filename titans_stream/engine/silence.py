@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from titans_stream.engine.order import NEVER, UNCONFIRMED
-from titans_stream.engine.rows import Array, Rows
+from titans_stream.engine.rows import Rows
+from titans_stream.engine.store import Array
 from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec, Record
 from titans_stream.records import Float64, Int8, Int32, Int64, Records

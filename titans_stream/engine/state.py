@@ -43,8 +43,8 @@ from titans_stream.engine.order import (
     Pace,
     Stamp,
 )
-from titans_stream.engine.rows import Array
 from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.store import Array
 from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Records

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from titans_stream.engine.admission import WARM
-from titans_stream.engine.rows import Array, checked
+from titans_stream.engine.rows import checked
 from titans_stream.engine.state import clock_state, fresh_series, judged_state
+from titans_stream.engine.store import Array, Store
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
 
@@ -146,15 +147,15 @@ class Young:
         )
         return Kept(row, time, value, pace, rank.astype(np.int64))
 
-    def carry_in(self, uids: Int64, slots: Int64, arrays: Mapping[str, Array]) -> None:
+    def carry_in(self, uids: Int64, slots: Int64, store: Store) -> None:
         """Copy what is carried over from the slots of young series."""
-        for name in carried_state():
-            self._arrays[name][self._row[uids]] = arrays[name][slots]
+        for name in carried_state() if len(uids) else ():
+            self._arrays[name][self._row[uids]] = store.read(name, slots)
 
-    def carry_out(self, uids: Int64, slots: Int64, arrays: Mapping[str, Array]) -> None:
+    def carry_out(self, uids: Int64, slots: Int64, store: Store) -> None:
         """Copy what is carried over into the slots of young series."""
-        for name in carried_state():
-            arrays[name][slots] = self._arrays[name][self._row[uids]]
+        for name in carried_state() if len(uids) else ():
+            store.write(name, slots, self._arrays[name][self._row[uids]])
 
     def export(self, uids: Int64) -> dict[str, Array]:
         """Copy out the rows of young series: arrays [N, ...]; what is beyond `count` is zero."""

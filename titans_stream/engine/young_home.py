@@ -7,16 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from titans_stream.calendar_features import calendar_features
-from titans_stream.detection import judging
-from titans_stream.detection.detector import Scorer
 from titans_stream.engine.blank import bounded
 from titans_stream.engine.columns import Columns
+from titans_stream.engine.compute import Compute
 from titans_stream.engine.forecasts import SeriesForecasts
 from titans_stream.engine.rows import Slots
-from titans_stream.engine.state import watches_of
 from titans_stream.engine.young import Young
-from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.records import Float64, Int64, Status
 
 YOUNG_RESIDENT = 4_096
@@ -34,8 +30,7 @@ class YoungHome:
         self,
         slots: Slots,
         young: Young,
-        detector: Scorer,
-        forecaster: OneStepForecaster,
+        compute: Compute,
         forecasts: SeriesForecasts | None,
         seconds: Callable[[Int64], Float64],
         as_judged: Callable[[Float64], Float64],
@@ -43,8 +38,7 @@ class YoungHome:
         self.slots = slots
         self.young = young
         self.forecasts = forecasts
-        self._detector = detector
-        self._forecaster = forecaster
+        self._compute = compute
         self._seconds = seconds
         self._as_judged = as_judged
 
@@ -61,7 +55,7 @@ class YoungHome:
     def leave(self, uids: Int64, slots: Int64) -> npt.NDArray[np.bool_]:
         """As `Home.leave`, of young series."""
         young = self.young.has(uids)
-        self.young.carry_in(uids[young], slots[young], self.slots.arrays)
+        self.young.carry_in(uids[young], slots[young], self.slots.store)
         return young
 
     def enter(self, uids: Int64, slots: Int64) -> None:
@@ -70,8 +64,7 @@ class YoungHome:
         uids, slots = uids[young], slots[young]
         if len(uids) == 0:
             return
-        arrays = self.slots.arrays
-        self.young.carry_out(uids, slots, arrays)
+        self.young.carry_out(uids, slots, self.slots.store)
         kept = self.young.kept(uids)
         if len(kept.row) == 0:
             return
@@ -83,19 +76,13 @@ class YoungHome:
                 uids[kept.row], kept.time, kept.value, np.zeros(n, np.int32), np.zeros(n, np.int64),
                 np.zeros(n, np.int8), np.full(n, -1),
             )  # fmt: skip
-            self.forecasts.run(
-                columns, slots[kept.row], status, kept.pace, kept.rank, seconds, arrays
-            )
+            self.forecasts.run(columns, slots[kept.row], status, kept.pace, kept.rank, seconds)
         at, values = slots[kept.row[~missing]], bounded(kept.value[~missing])
         judged = self._as_judged(seconds[~missing])
-        calendar = calendar_features(judged)
-        self._detector.run(arrays, at, values, calendar)
-        self._forecaster.run(arrays, at, values, calendar)
-        times, paces = kept.time[~missing], kept.pace[~missing]
-        judging.replay(at, times, judged, values, paces, watches_of(arrays))
+        self._compute.replay(at, kept.time[~missing], judged, values, kept.pace[~missing])
 
     def bring_home(self, uids: Int64) -> None:
         """Bring the rows of young series up to date, whether they are in slots or not."""
         slots = self.slots.slots_of(uids)
         here = slots >= 0
-        self.young.carry_in(uids[here], slots[here], self.slots.arrays)
+        self.young.carry_in(uids[here], slots[here], self.slots.store)

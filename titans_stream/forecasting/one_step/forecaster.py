@@ -16,7 +16,7 @@ class OneStepForecaster:
     """Forecasts each reading from the past with the slow weights `forecast.*` of a model."""
 
     def __init__(self, weights: Mapping[str, Float64]) -> None:
-        self._weights = kernels.Weights(
+        self.weights = kernels.Weights(
             *(np.ascontiguousarray(weights[name], np.float64) for name in weight_shapes())
         )
 
@@ -29,5 +29,5 @@ class OneStepForecaster:
         """
         out: Float64 = np.empty((len(slots), 3))
         states = kernels.State(*(arrays[name] for name in state_layout()))
-        kernels.run(slots, values, calendar, states, self._weights, out)
+        kernels.run(slots, values, calendar, states, self.weights, out)
         return out

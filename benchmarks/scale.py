@@ -1,0 +1,134 @@
+"""Many series in one worker's engine: rate, memory, admission, snapshot, restore and spilling.
+
+    python -m benchmarks.scale [--series 300000] [--forecasts] [--json FILE]
+
+Every series is past its first 50 readings, so that it has a slot and its whole state. Partitions
+are saved and restored one after another, as a worker does; writing files is not in it. Times are
+CPU time of this process, on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.many_series import resident
+from titans_stream.detection.rules import AlertConfig
+from titans_stream.durations import SECOND
+from titans_stream.engine.build import compile_kernels
+from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.lifecycle.loading import load_model
+from titans_stream.records import Readings
+
+PARTITIONS = 16
+FIRST = 55
+"""Readings of each series before anything is measured."""
+BLOCK = 2_000
+START = 1_700_000_000 * SECOND
+STEP = 60 * SECOND
+
+
+class Load:
+    """Readings of named series; a series keeps its partition."""
+
+    def __init__(self, series: int) -> None:
+        self.names = [f"plant-{i % 50}/machine-{i:07d}" for i in range(series)]
+        self.partition = (np.arange(series) % PARTITIONS).astype(np.int32)
+        self.seen = np.zeros(series, np.int64)
+        self._rng = np.random.default_rng(0)
+
+    def readings(self, series: np.ndarray, each: int = 1) -> Readings:
+        """The next readings of distinct series, so many of each, one series after another."""
+        at = np.repeat(series, each)
+        number = self.seen[at] + np.tile(np.arange(each), len(series))
+        self.seen[series] += each
+        value = 20 + 3 * np.sin(number / 45 + at) + self._rng.standard_normal(len(at))
+        return Readings(
+            [self.names[i] for i in at.tolist()], START + number * STEP, value, self.partition[at],
+            np.arange(len(at)),
+        )  # fmt: skip
+
+
+def timed(engine: StreamEngine, readings: Readings) -> float:
+    """Seconds of CPU for a call."""
+    begun = time.process_time()
+    engine.process(readings)
+    return time.process_time() - begun
+
+
+def build(series: int, forecast: bool, slots: int) -> StreamEngine:
+    """An engine for so many series, of which `slots` are resident."""
+    return StreamEngine(
+        EngineConfig(slots=slots, max_series=series),
+        AlertConfig(),
+        load_model("base"),
+        forecast=ForecastConfig(steps=24, every=1_000_000) if forecast else None,
+    )
+
+
+def measure(series: int, forecast: bool) -> dict[str, float]:
+    """The figures by name."""
+    compile_kernels(load_model("base"), forecasting=forecast)
+    load = Load(series)
+    gc.collect()
+    before = resident()
+    engine = build(series, forecast, series)
+    found: dict[str, float] = {"series": series, "state_bytes": engine.state_bytes}
+    everyone = np.arange(series)
+    begun = time.process_time()
+    for first in range(0, series, BLOCK):
+        engine.process(load.readings(everyone[first : first + BLOCK], FIRST))
+    found["first_readings_us"] = 1e6 * (time.process_time() - begun) / series / FIRST
+    found["resident_bytes"] = (resident() - before) / series
+    rng = np.random.default_rng(1)
+    for name, count in (("call_2000_us", 2_000), ("call_10000_us", 10_000)):
+        calls = [load.readings(rng.permutation(series)[:count]) for _ in range(20)]
+        found[name] = 1e6 * float(np.median([timed(engine, one) for one in calls])) / count
+    new = Load(series + 10_000)
+    late = new.readings(np.arange(series, series + 2_000))
+    bigger = build(series + 10_000, forecast, series + 10_000)
+    begun = time.process_time()
+    bigger._series.uids(late.series, late.partition)
+    found["admission_us"] = 1e6 * (time.process_time() - begun) / len(late)
+    del bigger
+    again = build(series, forecast, series)
+    saving = restoring = longest = 0.0
+    for partition in range(PARTITIONS):
+        begun = time.process_time()
+        snapshot = engine.snapshot(partition)
+        took = time.process_time() - begun
+        saving, longest = saving + took, max(longest, took)
+        engine.release(partition)
+        begun = time.process_time()
+        again.restore(partition, snapshot)
+        restoring += time.process_time() - begun
+    found["snapshot_us"], found["restore_us"] = 1e6 * saving / series, 1e6 * restoring / series
+    found["snapshot_longest_s"] = longest
+    some = rng.permutation(series)[:2_000]
+    found["first_call_after_restore_us"] = 1e6 * timed(again, load.readings(some)) / len(some)
+    return found
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--series", type=int, default=20_000)
+    parser.add_argument("--forecasts", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found = measure(args.series, args.forecasts)
+    for name, value in found.items():
+        print(f"{name:30}{value:14,.2f}")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

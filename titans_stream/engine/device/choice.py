@@ -1,0 +1,63 @@
+"""Which device an engine's settings come to on this machine, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from titans_stream.engine.device.api import Device, DeviceError
+from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.state import series_state
+
+GAINS_FROM = 100_000
+"""`auto` looks for a GPU for more slots than this: a core or two serve fewer series, and calls that
+hold few series leave most of a GPU idle."""
+CALLS = 512 << 20
+"""Bytes of a device that calls take beside the state."""
+_GIB = float(1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`device` None: the CPU. `why` is for people, `fits` the series that the device can hold."""
+
+    device: Device | None
+    why: str
+    fits: int | None = None
+
+
+def choose(config: EngineConfig) -> Choice:
+    """The device for an engine. DeviceError (a ValueError of one line) where `cuda` cannot be."""
+    if config.device == "cpu":
+        return Choice(None, "engine.device: cpu")
+    if config.device == "auto" and config.slots <= GAINS_FROM:
+        return Choice(
+            None, f"engine.device: auto takes the CPU for up to {GAINS_FROM:,} engine.slots"
+        )
+    try:
+        return _cuda(config.slots)
+    except DeviceError as error:
+        if config.device == "cuda":
+            raise DeviceError(f"engine.device: cuda: {error}") from None
+        return Choice(None, f"engine.device: auto takes the CPU: {error}")
+
+
+def _cuda(slots: int) -> Choice:
+    # numba-cuda takes half a second to import; only those who ask for a GPU wait for it
+    from titans_stream.engine.device.cuda import open_cuda
+
+    device = open_cuda()
+    return Choice(device, *_room(device, slots))
+
+
+def _room(device: Device, slots: int) -> tuple[str, int]:
+    """Words and the number of series that fit; DeviceError where they are fewer than `slots`."""
+    row = sum(spec.nbytes for spec in series_state().values())
+    free = device.free_bytes
+    fits = max(0, (free - CALLS) // row)
+    if fits < slots:
+        raise DeviceError(
+            f"{device.name}: engine.slots: {slots:,} series of {row:,} bytes are "
+            f"{slots * row / _GIB:,.1f} GiB, but {free / _GIB:,.1f} GiB of its memory are free, "
+            f"which is room for {fits:,}"
+        )
+    return f"{device.name} has room for {fits:,} series, engine.slots: {slots:,}", fits
