@@ -122,7 +122,7 @@ def page(topics: Topics) -> Iterator[tuple[str, psutil.Process]]:
         yield found[0], psutil.Process(process.pid)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def ask(address: str) -> Any:
@@ -201,7 +201,7 @@ class Flow(threading.Thread):
 
     def stop(self) -> None:
         self._stop.set()
-        self.join(30)
+        self.join(PATIENCE)
         self._producer.flush()
 
 
@@ -224,7 +224,7 @@ class Looker(threading.Thread):
 
     def stop(self) -> None:
         self._stop.set()
-        self.join(30)
+        self.join(PATIENCE)
 
 
 class Worker:
@@ -264,7 +264,7 @@ class Worker:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(PATIENCE)
 
 
 def pairs(servers: str, count: int, folder: Path) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.lifecycle.conftest import quick_recipe
-from titans_stream.cli import main
 from titans_stream.engine.model import untrained_weights
 from titans_stream.lifecycle.accuracy import accuracy, forecast
 from titans_stream.lifecycle.artifacts import base_model
@@ -105,13 +103,3 @@ def test_accuracy_is_that_of_repeating_the_last_value_and_of_the_band() -> None:
     out = forecast(walk, weights)
     error = np.abs(values - out[:, 0])[30:].mean() / np.abs(np.diff(values))[29:].mean()
     assert measured.mae_ratio == pytest.approx(error)
-
-
-def test_several_processes_would_register_a_model_several_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text("name: r\nkind: forecaster\ndata: {synthetic: {series: 26}}\n")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["train", str(recipe)]) == 2
-    assert "training is one process" in capsys.readouterr().err

@@ -3,13 +3,15 @@
 The run goes to --tracking-uri, else the recipe's, else MLFLOW_TRACKING_URI, else mlflow.db in the
 working directory. With --register the model becomes a new version that connectors can name.
 
+Several processes, started by `torchrun --nproc-per-node N --no-python titans-stream train ...`,
+share the gradient descent: each takes training.batch series of every batch.
+
 Interrupted with Ctrl-C or by the machine, the same command goes on after the last epoch.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,22 +40,26 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.config import load_recipe
 
     recipe = load_recipe(args.recipe)
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise ValueError("WORLD_SIZE: training is one process; start it without torchrun")
     if args.connector is not None or args.since is not None:
         from titans_stream.lifecycle.topic_data import with_history
 
         recipe = with_history(recipe, args.connector, args.since)
 
-    from titans_stream.lifecycle.runs import run_training
+    from titans_stream.lifecycle.processes import together
+    from titans_stream.lifecycle.runs import follow_training, run_training
 
     clock = _Clock(recipe.training.epochs)
-    report = run_training(
-        recipe,
-        args.register,
-        args.tracking_uri,
-        lambda progress: say(progress.summary + clock.left(progress)),
-    )
+    with together() as processes:
+        if not processes.leads:
+            follow_training(recipe, processes)
+            return 0
+        report = run_training(
+            recipe,
+            args.register,
+            args.tracking_uri,
+            lambda progress: say(progress.summary + clock.left(progress)),
+            processes,
+        )
     print_report(report)
     for account in report.accounts:
         note(f"data {account}")

@@ -32,6 +32,7 @@ from titans_stream.lifecycle.detector_selection import (
     quality,
 )
 from titans_stream.lifecycle.gradient_fit import RecurrentFit, one_thread
+from titans_stream.lifecycle.processes import ALONE, Processes
 from titans_stream.records import Float64, ModelRef
 
 CLEARLY = 2.0
@@ -96,13 +97,14 @@ def train_detector(
     data: TrainingData | None = None,
     on_candidate: Callable[[Candidate], None] = lambda candidate: None,
     checkpoint: Checkpoint | None = None,
+    processes: Processes = ALONE,
 ) -> TrainedDetector:
     """Choose the detector's weights as `recipe` says; all others are the base model's.
 
     The same recipe gives the same bits on the same machine. `data` are the series of
     `recipe.data` where the caller has them already. Epochs that a `checkpoint` holds are not
-    trained again. ValueError for a recipe that cannot be trained; ArithmeticError where the loss
-    stops being finite.
+    trained again. Of several `processes` this is the first; the others `follow`. ValueError for a
+    recipe that cannot be trained; ArithmeticError where the loss stops being finite.
     """
     if recipe.kind != "detector":
         raise ValueError(f"kind: this trains a detector, not a {recipe.kind}")
@@ -111,7 +113,7 @@ def train_detector(
     labelled = load_labelled(selection, recipe.data.synthetic, recipe.seed)
     with one_thread():
         candidates, weights = [], []
-        for candidate, tried in _tried(recipe, data, labelled, checkpoint):
+        for candidate, tried in _tried(recipe, data, labelled, checkpoint, processes):
             candidates.append(candidate)
             weights.append(tried)
             on_candidate(candidate)
@@ -140,6 +142,29 @@ def train_detector(
     )
 
 
+def follow(
+    recipe: Recipe, data: TrainingData, checkpoint: Checkpoint, processes: Processes
+) -> None:
+    """Take part in the gradient descent of the first process, and in nothing else."""
+    with one_thread():
+        for _ in _fit(recipe, data, processes).passes(checkpoint):
+            pass
+
+
+def _fit(
+    recipe: Recipe, data: TrainingData, processes: Processes
+) -> RecurrentFit[detector_recurrence.Inputs, detector_recurrence.Carry]:
+    return RecurrentFit[detector_recurrence.Inputs, detector_recurrence.Carry](
+        detector_recurrence,
+        recipe.training,
+        data,
+        _random(recipe.seed),
+        recipe.seed,
+        skip_padding=True,
+        processes=processes,
+    )
+
+
 def metrics_of(candidate: Candidate) -> dict[str, float]:
     """The numbers of a candidate by name."""
     metrics = {"validation_loss": candidate.validation_loss}
@@ -152,14 +177,15 @@ def metrics_of(candidate: Candidate) -> dict[str, float]:
 
 
 def _tried(
-    recipe: Recipe, data: TrainingData, labelled: LabelledData, checkpoint: Checkpoint | None
+    recipe: Recipe,
+    data: TrainingData,
+    labelled: LabelledData,
+    checkpoint: Checkpoint | None,
+    processes: Processes,
 ) -> Iterator[tuple[Candidate, dict[str, Float64]]]:
     """Try all candidates; measures and weights of one after the other."""
     config = recipe.training
-    start = _random(recipe.seed)
-    fit = RecurrentFit[detector_recurrence.Inputs, detector_recurrence.Carry](
-        detector_recurrence, config, data, start, recipe.seed, skip_padding=True
-    )
+    fit = _fit(recipe, data, processes)
 
     def measured(
         number: int, training_loss: float | None, loss: float, weights: dict[str, Float64]

@@ -30,6 +30,7 @@ from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.gradient_fit import RecurrentFit, one_thread
 from titans_stream.lifecycle.head_fitting import HeadFit, fit_heads
+from titans_stream.lifecycle.processes import ALONE, Processes
 from titans_stream.lifecycle.residual_training import ResidualStep, daily_values, train_residual
 from titans_stream.records import Float64, ModelRef
 
@@ -106,24 +107,23 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[ResidualStep], None] = lambda step: None,
     checkpoint: Checkpoint | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     """Fit the forecaster's weights as `recipe` says, from random ones.
 
     The same recipe gives the same bits on the same machine. `data` are the series of
     `recipe.data` where the caller has them already. Epochs that a `checkpoint` holds are not
-    trained again. ValueError for a recipe that cannot be trained; ArithmeticError where the loss
-    stops being finite.
+    trained again. Of several `processes` this is the first; the others `follow`. ValueError for a
+    recipe that cannot be trained; ArithmeticError where the loss stops being finite.
     """
     if recipe.kind != "forecaster":
         raise ValueError(f"kind: this trains a forecaster, not a {recipe.kind}")
     if data is None:
         data = load_data(recipe.data, recipe.seed, recipe.training.heads)
-    start = {
-        name: array for name, array in untrained_weights(recipe.seed).items() if name in ONE_STEP
-    }
+    start = _start(recipe)
     with one_thread():
         made = []
-        for epoch, trained in _epochs(recipe, data, start, checkpoint):
+        for epoch, trained in _epochs(recipe, data, start, checkpoint, processes):
             made.append((epoch, trained))
             on_epoch(epoch)
         best, trained = min(made, key=lambda one: one[0].validation_loss)
@@ -153,6 +153,29 @@ def train(
         by_family([*data.validation, *data.held_out], lambda part: accuracy(part, weights)),
         Example(shown.name, shown.value, forecast(shown, weights)),
         heads,
+    )
+
+
+def follow(
+    recipe: Recipe, data: TrainingData, checkpoint: Checkpoint, processes: Processes
+) -> None:
+    """Take part in the gradient descent of the first process, and in nothing else."""
+    with one_thread():
+        for _ in _fit(recipe, data, _start(recipe), processes).passes(checkpoint):
+            pass
+
+
+def _start(recipe: Recipe) -> dict[str, Float64]:
+    """The weights that the descent begins with."""
+    drawn = untrained_weights(recipe.seed)
+    return {name: array for name, array in drawn.items() if name in ONE_STEP}
+
+
+def _fit(
+    recipe: Recipe, data: TrainingData, start: Mapping[str, Float64], processes: Processes
+) -> RecurrentFit[one_step_recurrence.Inputs, one_step_recurrence.Carry]:
+    return RecurrentFit[one_step_recurrence.Inputs, one_step_recurrence.Carry](
+        one_step_recurrence, recipe.training, data, start, recipe.seed, processes=processes
     )
 
 
@@ -212,11 +235,10 @@ def _epochs(
     data: TrainingData,
     start: Mapping[str, Float64],
     checkpoint: Checkpoint | None,
+    processes: Processes,
 ) -> Iterator[tuple[Epoch, dict[str, Float64]]]:
     """Train; measures and weights after each epoch."""
-    fit = RecurrentFit[one_step_recurrence.Inputs, one_step_recurrence.Carry](
-        one_step_recurrence, recipe.training, data, start, recipe.seed
-    )
+    fit = _fit(recipe, data, start, processes)
     begin = time.perf_counter()
     for made in fit.passes(checkpoint):
         epoch = Epoch(

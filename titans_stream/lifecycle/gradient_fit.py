@@ -22,6 +22,7 @@ from torch import Tensor
 
 from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, stack
+from titans_stream.lifecycle.processes import ALONE, Processes
 from titans_stream.lifecycle.series import Series
 from titans_stream.recipe_settings import ResidualConfig, TrainingConfig
 from titans_stream.records import Float64
@@ -121,16 +122,44 @@ class Descent:
 
     def step(self, loss: Tensor) -> float:
         """Take one step; returns the loss. ArithmeticError where it is not finite."""
+        self._check(loss)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._advance()
+        return loss.item()
+
+    def step_together(self, loss: Tensor | None, readings: float, processes: Processes) -> float:
+        """The step of all processes; returns the loss of the whole batch.
+
+        Each has the mean loss of its `readings`, or None where it has none.
+        """
+        own = torch.zeros(()) if loss is None else loss.detach()
+        sums = torch.stack([own.double() * readings, torch.tensor(readings).double()])
+        total, count = processes.total(sums)
+        mean = total / count.clamp_min(1.0)
+        self._check(mean)
+        self._optimizer.zero_grad()
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        for weight in self._weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            weight.grad *= readings
+            processes.total(weight.grad)
+            weight.grad /= count.clamp_min(1.0)
+        self._advance()
+        return float(mean)
+
+    def _check(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise ArithmeticError(
                 f"training diverged: the loss is not finite; lower {self._setting}.learning_rate"
             )
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _advance(self) -> None:
         torch.nn.utils.clip_grad_norm_(self._weights, self._clip)
         self._optimizer.step()
         self._schedule.step()
-        return loss.item()
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on beside the weights: tensors and plain numbers."""
@@ -171,8 +200,10 @@ class RecurrentFit(Generic[I, C]):
         seed: int,
         *,
         skip_padding: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         """With `skip_padding` no step is taken for an unroll in which no reading counts."""
+        self._processes = processes
         self._recurrence = recurrence
         self._config = config
         self._skip_padding = skip_padding
@@ -187,7 +218,8 @@ class RecurrentFit(Generic[I, C]):
             slice(first, min(first + config.unroll, readings))
             for first in range(0, readings, config.unroll)
         ]
-        batches = -(-self._training.series // config.batch)
+        self._batch = config.batch * processes.size
+        batches = -(-self._training.series // self._batch)
         steps = config.epochs * batches * len(self._unrolls)
         self._descent = Descent(self._weights.values(), config, steps)
         self._order = torch.Generator().manual_seed(seed)
@@ -200,6 +232,7 @@ class RecurrentFit(Generic[I, C]):
         """
         waited, lowest = 0, float("inf")
         done = [] if checkpoint is None else self._resumed(checkpoint)
+        self._processes.check_same("checkpoint (one cache for all?)", f"{len(done):x}")
         for number in range(1, self._config.epochs + 1):
             if number <= len(done):
                 made = done[number - 1]
@@ -209,7 +242,7 @@ class RecurrentFit(Generic[I, C]):
                 loss = self.validation_loss(weights)
                 made = Pass(number, training_loss, loss, self._descent.learning_rate, weights)
                 done.append(made)
-                if checkpoint is not None:
+                if checkpoint is not None and self._processes.leads:
                     checkpoint.save(self._state(done))
             loss = made.validation_loss
             waited, lowest = (0, loss) if loss < lowest else (waited + 1, lowest)
@@ -259,18 +292,29 @@ class RecurrentFit(Generic[I, C]):
     def _pass(self) -> float:
         losses = []
         order = torch.randperm(self._training.series, generator=self._order)
-        for first in range(0, len(order), self._config.batch):
-            rows = order[first : first + self._config.batch]
+        for first in range(0, len(order), self._batch):
+            rows = self._processes.share(order[first : first + self._batch])
             carry = self._recurrence.fresh_carry(len(rows))
             yardsticks = tuple(one[rows] for one in self._yardsticks)
             for times in self._unrolls:
                 inputs = self._training.part(rows, times)
                 outputs, carry = self._recurrence.unroll(inputs, carry, self._weights)
                 carry = carry.detach()
-                if inputs.counts.any() or not self._skip_padding:
-                    loss = self._recurrence.loss(outputs, inputs, yardsticks)
-                    losses.append(self._descent.step(loss))
+                loss = self._recurrence.loss(outputs, inputs, yardsticks)
+                losses += self._stepped(loss, inputs)
         return float(np.mean(losses))
+
+    def _stepped(self, loss: Tensor, inputs: I) -> list[float]:
+        """Take a step, unless there is nothing to learn for any process; its loss."""
+        count = inputs.counts.sum()
+        if self._processes.size == 1:
+            skipped = self._skip_padding and not count
+            return [] if skipped else [self._descent.step(loss)]
+        if self._skip_padding and not self._processes.total(count.clone()):
+            return []
+        readings = float(count)
+        own = loss if readings else None
+        return [self._descent.step_together(own, readings, self._processes)]
 
     def _prepared(self, series: Sequence[Series]) -> I:
         values, calendar = stack(series)

@@ -12,6 +12,7 @@ from titans_stream.durations import SECOND
 from titans_stream.engine.model import Model
 from titans_stream.files.account import FileAccount
 from titans_stream.lifecycle import detector_training as detector
+from titans_stream.lifecycle import forecaster_training as forecaster
 from titans_stream.lifecycle.checkpoint import Checkpoint
 from titans_stream.lifecycle.data import TrainingData, load_data
 from titans_stream.lifecycle.data_figures import (
@@ -33,6 +34,7 @@ from titans_stream.lifecycle.forecaster_training import (
     metrics_of,
     train,
 )
+from titans_stream.lifecycle.processes import ALONE, Processes
 from titans_stream.lifecycle.recording import NOTE, LoggedModel, RunRecorder
 from titans_stream.lifecycle.registry import RegisteredVersion, Source, check_model_name, register
 from titans_stream.lifecycle.residual_training import ResidualStep
@@ -75,6 +77,7 @@ def run_training(
     register_as: str | None = None,
     tracking_uri: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    processes: Processes = ALONE,
 ) -> TrainingReport:
     """Train `recipe`, record the run in MLflow and, if asked, register the model.
 
@@ -83,13 +86,14 @@ def run_training(
     model. ValueError for a recipe that cannot be trained, ConnectionError
     where MLflow does not answer; both before any time is spent on training. A training that was
     interrupted goes on after its last epoch, with the same result.
+
+    Of several `processes` this is the first; the others `follow_training`.
     """
     begin = time.perf_counter()
     name = register_as or recipe.register_as
     if name is not None:
         check_model_name(name)
-    heads = recipe.kind == "forecaster" and recipe.training.heads
-    data = load_data(recipe.data, recipe.seed, heads)
+    data, checkpoint = _prepared(recipe, processes)
     server = connect(tracking_uri or recipe.tracking.tracking_uri)
     made_in = environment()
     tags = {**recipe.tracking.tags, "kind": recipe.kind, "recipe": recipe.name}
@@ -100,14 +104,17 @@ def run_training(
 
     with recorder:
         parameters = _parameters(recipe) | {"data.fingerprint": data.fingerprint}
+        if processes.size > 1:
+            parameters["processes"] = processes.size
         recorder.parameters(parameters)
         datasets = dataset_records(recipe, data)
         recorder.datasets(list(datasets.values()))
         recorder.document("recipe.yaml", _public(recipe))
         recorder.document("environment.json", made_in)
         logged = recorder.begin_model(recipe.name, recipe.kind, parameters)
-        checkpoint = Checkpoint.of(_public(recipe), data.fingerprint)
-        session = _Session(recorder, recipe, data, datasets, logged, on_progress, checkpoint)
+        session = _Session(
+            recorder, recipe, data, datasets, logged, on_progress, checkpoint, processes
+        )
         made = (_detector_run if recipe.kind == "detector" else _forecaster_run)(session)
         model = _with_card(made.model, recipe, made_in)
         measured = session.picture(model, made.step)
@@ -134,6 +141,22 @@ def run_training(
     )
 
 
+def follow_training(recipe: Recipe, processes: Processes) -> None:
+    """Train along with the first of several processes, which records what comes of it."""
+    data, checkpoint = _prepared(recipe, processes)
+    kind = detector if recipe.kind == "detector" else forecaster
+    kind.follow(recipe, data, checkpoint, processes)
+
+
+def _prepared(recipe: Recipe, processes: Processes) -> tuple[TrainingData, Checkpoint]:
+    """The same data in all processes, and where a training that was interrupted lies."""
+    heads = recipe.kind == "forecaster" and recipe.training.heads
+    data = load_data(recipe.data, recipe.seed, heads)
+    processes.check_same("data", data.fingerprint)
+    shared = {"processes": processes.size} if processes.size > 1 else {}
+    return data, Checkpoint.of({**_public(recipe), **shared}, data.fingerprint)
+
+
 @dataclass(frozen=True, slots=True)
 class _Session:
     """What a training needs to record itself."""
@@ -145,6 +168,7 @@ class _Session:
     logged: LoggedModel
     on_progress: Callable[[Progress], None]
     checkpoint: Checkpoint
+    processes: Processes
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics, linked to the model and to the data that their names speak of."""
@@ -197,7 +221,9 @@ def _forecaster_run(session: _Session) -> _Made:
         session.metrics({f"residual_{name}": loss for name, loss in losses.items()}, step.number)
         session.on_progress(step)
 
-    trained = train(recipe, session.data, log_epoch, log_step, session.checkpoint)
+    trained = train(
+        recipe, session.data, log_epoch, log_step, session.checkpoint, session.processes
+    )
     families = {name: asdict(accuracy) for name, accuracy in trained.families.items()}
     recorder.document("families.json", families)
     best = metrics_of(trained.best)
@@ -221,7 +247,9 @@ def _detector_run(session: _Session) -> _Made:
         session.metrics({prefix + n: v for n, v in metrics.items()}, candidate.number)
         session.on_progress(candidate)
 
-    trained = train_detector(recipe, session.data, log_candidate, session.checkpoint)
+    trained = train_detector(
+        recipe, session.data, log_candidate, session.checkpoint, session.processes
+    )
     best = detector.metrics_of(trained.best)
     named = {f"best_{name}": value for name, value in best.items()}
     named["untrained_spread"] = trained.spread()
