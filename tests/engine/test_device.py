@@ -7,6 +7,7 @@ a GPU runs, compiled for the CPU, through the same stores, copies and launches.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import device as check_of_a_gpu
 from tests.engine import streams, test_invariants, test_marked_others, test_marks, test_young
 from tests.engine.streams import concatenate, engine, make_stream, run, same_scores
 from titans_stream.engine.device import choice, threads
@@ -183,3 +185,16 @@ def test_a_card_that_is_too_small_names_the_room_that_it_has() -> None:
 def test_memory_that_another_process_has_taken_is_an_error_of_one_line() -> None:
     with pytest.raises(DeviceError, match="bytes of"):
         engine(device=EmulatedDevice(1 << 20))
+
+
+def test_the_check_of_a_gpu_works_on_an_emulated_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sections = ("copy", "equal", "resident", "process", "small", "anchors")
+    monkeypatch.setattr(sys, "argv", ["device", "--device", "emulated", "--only", *sections])
+    check_of_a_gpu.main()
+    out = capsys.readouterr().out
+    assert "failed" not in out
+    assert re.search(r"against the CPU +off 0  share_beyond_1e-5 0  causes_apart 0", out)
+    assert re.search(r"bit for bit +copies True  divided True  shuffled True", out)
+    assert re.search(r"snapshot and restore +yes True", out)
