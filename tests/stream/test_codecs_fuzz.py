@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,7 +91,7 @@ def decoder(config: dict[str, Any]) -> JsonCodec:
 def plain_decoder(config: dict[str, Any]) -> JsonCodec:
     """A decoder that takes the plain way alone."""
     result = decoder(config)
-    result._typed = None
+    result._typed = result._arrays = None
     return result
 
 
@@ -114,6 +115,68 @@ def test_any_message_ends_as_readings_or_a_dead_letter(
         used = {(p, o) for p, o in zip(*_places(decoded.readings), strict=True)}
         used |= {(letter.partition, letter.offset) for letter in decoded.dead}
         assert used == {(m.partition, m.offset) for m in batch}
+
+
+ARRAYS: list[dict[str, Any]] = [
+    {"items": "r", "series": "{site}/{m.id}", "value": "v", "timestamp": "ts"},
+    {"items": "r", "series": "{site}", "group": "{x}", "value": "m.v", "timestamp": "m.ts"},
+    {"items": "m.r", "series": "{key}", "value": "v", "timestamp": "kafka", "lenient": True},
+    {"items": ".", "series": "{partition}-{site}", "value": "v", "timestamp": "ts"},
+    {"items": "r", "series": "{site}", "value": "v", "timestamp": {"field": "ts", "unit": "ms"}},
+]
+numbers = st.integers(-5, 5) | st.floats(-1e6, 1e6) | st.none()
+times = st.sampled_from(
+    [NOON_MS, NOON_MS + 7, NOON_MS / 1000 + 0.25, NOON_MS // 1000, "2026-03-01T12:00:00Z", 20260301]
+)
+sites = st.sampled_from(["a", "b", 3])
+fits = st.fixed_dictionaries(
+    {},
+    optional={
+        "site": sites, "v": numbers, "ts": times, "x": sites,
+        "m": st.fixed_dictionaries({}, optional={"id": sites, "v": numbers, "ts": times}),
+    },
+)  # fmt: skip
+rows = st.lists(fits | st.just({"site": "a", "v": 1.5, "ts": NOON_MS, "m": {"id": 1}}), max_size=5)
+
+
+@pytest.mark.parametrize("config", ARRAYS, ids=str)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_arrays_are_decoded_alike_by_both_ways(config: dict[str, Any], data: st.DataObject) -> None:
+    """A field may be in the reading, in the message, in both or missing."""
+    batch = []
+    for offset in range(data.draw(st.integers(1, 3))):
+        items: Any = data.draw(rows | leaves)
+        document: Any = items
+        if config["items"] != ".":
+            document = dict(data.draw(fits))
+            holder = document
+            if config["items"] == "m.r":
+                holder = document.setdefault("m", {})
+            holder["r"] = items
+        value = json.dumps(document).encode()
+        batch.append(RawMessage("t", 1, offset, NOON_MS, b"k", value))
+    config = {"topic": "t", **config}
+    mine, plain = decoder(config).decode(batch), plain_decoder(config).decode(batch)
+    assert mine.dead == plain.dead
+    assert mine.readings.series == plain.readings.series
+    assert mine.readings.group == plain.readings.group
+    for column in ("timestamp", "value", "partition", "offset"):
+        left, right = getattr(mine.readings, column), getattr(plain.readings, column)
+        assert left.dtype == right.dtype
+        assert left.tobytes() == right.tobytes(), column
+
+
+def test_arrays_take_the_typed_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"topic": "t", "items": "r", "series": "{gw}/{s}", "value": "v", "timestamp": "ts"}
+    one = decoder(config)
+    monkeypatch.setattr(one, "_plain", None)
+    items = [{"s": k, "v": None if k == 2 else k / 2, "ts": NOON_MS + k} for k in range(4)]
+    value = json.dumps({"gw": "g", "r": items}).encode()
+    found = one.decode([RawMessage("t", 1, 9, NOON_MS, None, value)]).readings
+    assert found.series == ["g/0", "g/1", "g/2", "g/3"]
+    assert found.timestamp.tolist() == [(NOON_MS + k) * 1_000_000 for k in range(4)]
+    np.testing.assert_array_equal(found.value, [0.0, 0.5, np.nan, 1.5])
 
 
 def _places(readings: Any) -> tuple[list[int], list[int]]:

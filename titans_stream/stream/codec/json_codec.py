@@ -1,14 +1,15 @@
 """The codec of JSON messages.
 
 Two ways lead to the same readings. The typed one (json_typed.py) takes the usual message in a
-microsecond or two. Whatever it refuses, and arrays of readings, go the plain way (json_plain.py),
-which also finds the reason of a failure.
+microsecond or two, that for arrays (json_arrays.py) a reading of a long one in a third of that.
+Whatever they refuse goes the plain way (json_plain.py), which also finds the reason of a failure.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.codec import Decoded
+from titans_stream.stream.codec.json_arrays import ArrayWay, array_way
 from titans_stream.stream.codec.json_plain import PlainDecoder, Problems, unwrapped
 from titans_stream.stream.codec.json_typed import TypedWay, typed_way
 from titans_stream.stream.codec.timestamps import CALENDAR_SINCE, TimestampReader
@@ -61,6 +63,7 @@ class JsonCodec:
         )
         self._plain = PlainDecoder(config, self._read_time)
         self._typed = typed_way(config, self._plain)
+        self._arrays = array_way(config, self._plain, self._read_time)
         self._earliest = config.min_timestamp
         self._several = len(config.value_names) > 1
         self._grouped = config.group is not None
@@ -72,12 +75,15 @@ class JsonCodec:
         now = self._clock()
         columns = _Columns(self._grouped)
         dead: list[DeadLetter] = []
-        if self._typed is None:
+        if self._arrays is not None:
+            readings = self._decode_arrays(self._arrays, messages, now, dead)
+        elif self._typed is None:
             for message in messages:
                 self._decode_plain(message, now, columns, dead)
+            readings = columns.readings()
         else:
             self._decode_typed(self._typed, messages, now, columns, dead)
-        readings = columns.readings()
+            readings = columns.readings()
         if len(self._missing):
             readings.value[np.isin(readings.value, self._missing)] = np.nan
         return Decoded(readings, dead)
@@ -96,6 +102,32 @@ class JsonCodec:
         columns.offset += [message.offset] * len(readings)
         if problems.count:
             dead.append(_dead_letter(message, problems))
+
+    def _decode_arrays(
+        self, way: ArrayWay, messages: Sequence[RawMessage], now: int, dead: list[DeadLetter]
+    ) -> Readings:
+        """Readings of messages of arrays, joined message by message."""
+        parts: list[Readings] = []
+        for message in messages:
+            raw = unwrapped(message.value) if self._unwrap else message.value
+            try:
+                if raw is None or message.problem or not (raw.isascii() or raw.decode()):
+                    raise ValueError("no value")
+                found = way.decode(message, raw, now)
+            except (ValueError, RecursionError):
+                columns = _Columns(self._grouped)
+                self._decode_plain(message, now, columns, dead)
+                parts.append(columns.readings())
+                continue
+            n = len(found.series)
+            partition = np.full(n, message.partition, np.int32)
+            offset = np.full(n, message.offset, np.int64)
+            parts.append(
+                Readings(
+                    found.series, found.timestamp, found.value, partition, offset, found.group
+                )
+            )  # fmt: skip
+        return _joined(parts, self._grouped)
 
     def _decode_typed(
         self,
@@ -154,6 +186,22 @@ class JsonCodec:
                 columns.timestamp.append(timestamp)
                 columns.partition.append(message.partition)
                 columns.offset.append(message.offset)
+
+
+def _joined(parts: list[Readings], grouped: bool) -> Readings:
+    """The readings of several messages, one after another."""
+    if not parts:
+        return _Columns(grouped).readings()
+    if len(parts) == 1:
+        return parts[0]
+    return Readings(
+        series=list(chain.from_iterable(part.series for part in parts)),
+        timestamp=np.concatenate([part.timestamp for part in parts]),
+        value=np.concatenate([part.value for part in parts]),
+        partition=np.concatenate([part.partition for part in parts]),
+        offset=np.concatenate([part.offset for part in parts]),
+        group=list(chain.from_iterable(part.group or () for part in parts)) if grouped else None,
+    )
 
 
 def _dead_letter(message: RawMessage, problems: Problems) -> DeadLetter:

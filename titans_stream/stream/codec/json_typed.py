@@ -21,10 +21,10 @@ from titans_stream.stream.codec.values import ReadValue, value_readers
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.settings import InputConfig
 
-_ID = str | int
-_TIME = str | int | float
-_VALUE = float | None
-_LENIENT_VALUE = float | str | bool | None
+ID = str | int
+TIME = str | int | float
+VALUE = float | None
+LENIENT_VALUE = float | str | bool | None
 _MOST_CACHED = 200_000
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
@@ -109,8 +109,8 @@ def id_fields(config: InputConfig) -> tuple[Path, ...]:
 def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
     """The typed way for a connector; None for shapes that only the plain way knows.
 
-    Those are arrays of readings, a message that is the value itself, a field that is named twice
-    for different things, and names of unusual characters.
+    Those are arrays of readings (json_arrays.py), a message that is the value itself, a field that
+    is named twice for different things, and names of unusual characters.
     """
     if config.items is not None:
         return None
@@ -119,12 +119,12 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
     values = [parse_path(name) for name in config.value_names]
     tree: Tree = {}
     readers = value_readers(config)
-    kind = _VALUE if readers is None else _LENIENT_VALUE
-    wanted: list[tuple[Path, Any]] = [(path, _ID) for path in fields]
+    kind = VALUE if readers is None else LENIENT_VALUE
+    wanted: list[tuple[Path, Any]] = [(path, ID) for path in fields]
     wanted += [(path, kind) for path in values]
     if time is not None:
-        wanted.append((time, _TIME))
-    if not all(_plant(tree, path, kind) for path, kind in wanted):
+        wanted.append((time, TIME))
+    if not all(plant(tree, path, kind) for path, kind in wanted):
         return None
     attributes: dict[Path, str] = {}
     structure = _structure(tree, (), "", attributes)
@@ -138,7 +138,7 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
     )
 
 
-def _plant(tree: Tree, path: Path, kind: Any) -> bool:
+def plant(tree: Tree, path: Path, kind: Any) -> bool:
     """Add a leaf to the tree; False where that cannot be."""
     if not path or any(_UNFIT.search(name) for name in path):
         return False

@@ -7,10 +7,13 @@ and a day has few seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 
+import numpy as np
+
 from titans_stream.durations import DAY, MILLISECOND, SECOND
+from titans_stream.records import Int64
 from titans_stream.stream.codec.fields import Reason, UnusableError
 from titans_stream.stream.settings import TimeUnit
 from titans_stream.times import (
@@ -41,6 +44,8 @@ _SPREADSHEET_DAYS = (20_000, 80_000)
 """1954 to 2119: numbers of a column that are taken for days of a spreadsheet."""
 _IMPLAUSIBLE = 365 * 86_400
 _LONGEST_NUMBER = 60
+_NO_NUMBERS = ("rfc3339", "calendar", "days")
+"""Units that numbers of a column are not simply scaled by."""
 _MOST_CACHED = 100_000
 _LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
 _OUT_OF_RANGE = "a time between 1678 and 2262 is needed"
@@ -96,6 +101,42 @@ class TimestampReader:
         if type(value) is int or type(value) is float:
             return self._number(value)
         raise UnusableError(Reason.WRONG_TYPE, "a time as text or a number is needed")
+
+    def column(self, values: Sequence[object]) -> Int64:
+        """Nanoseconds of several values, as the reader gives each; raises as it does."""
+        numbers = self._numbers(values)
+        if numbers is not None:
+            return numbers
+        return np.array([self(value) for value in values], np.int64)
+
+    def _numbers(self, values: Sequence[object]) -> Int64 | None:
+        """`column` of numbers of one type and scale; None where each has to be looked at."""
+        kinds = set(map(type, values))
+        if len(kinds) != 1 or self._format is not None or self._unit in _NO_NUMBERS:
+            return None
+        kind = kinds.pop()
+        if kind is not int and kind is not float:
+            return None
+        low, high = min(values), max(values)  # type: ignore[type-var]
+        if not -MAX_TIMESTAMP <= low <= high <= MAX_TIMESTAMP:  # type: ignore[operator]
+            return None
+        if low < 0 or self._scale(low) != self._scale(high):  # type: ignore[operator, arg-type]
+            return None
+        if self._calendar and (_digits(low) != _digits(high) or _digits(low) in _UNMISTAKABLE):  # type: ignore[arg-type]
+            return None
+        scale = self._scale(low)  # type: ignore[arg-type]
+        if not high * scale <= MAX_TIMESTAMP:  # type: ignore[operator]
+            return None
+        if kind is int:
+            whole: Int64 = np.array(values, np.int64) * scale
+            return whole
+        column = np.array(values, np.float64)
+        if not np.isfinite(column).all():
+            return None
+        if scale == 1:
+            return column.astype(np.int64)
+        rounded: Int64 = np.rint(column * (scale // 1_000)).astype(np.int64) * 1_000
+        return rounded
 
     def _text(self, text: str) -> int:
         if self._format is not None:
