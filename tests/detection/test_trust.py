@@ -55,6 +55,34 @@ def test_absurd_values_among_plain_ones_are_alerted(step: int, spike: float) -> 
         assert alert.figures == {"earlier": 1.0}
 
 
+@pytest.mark.parametrize("at", [2520, 2610, 2700])
+@pytest.mark.parametrize("lasts", [1, 400])
+def test_a_leap_on_a_smooth_cycle_is_told_though_its_value_is_usual(at: int, lasts: int) -> None:
+    hour = np.sin(2 * np.pi * np.arange(3000) / 360)
+    values = 50.0 + 5.0 * hour + np.random.default_rng(0).normal(0.0, 0.1, 3000)
+    assert opened(score(values, 10)) == []
+    values[at : at + lasts] -= np.copysign(4.3, hour[at])  # 33 of its usual one-step errors
+    result = score(values, 10)
+    assert opened(result)[0] == at
+    assert len(opened(result)) <= 2
+    (alert,) = [a for a in result.alerts if a.source.offset == at]
+    assert alert.severity == "warning"
+    assert alert.what == "step"
+    assert "expected next, a step beyond all that is plausible" in alert.explanation
+    assert alert.figures["next_lower"] < alert.figures["next"] < alert.figures["next_upper"]
+
+
+def test_an_episode_counts_what_came_before_it_alone() -> None:
+    values = np.random.default_rng(4).normal(50.0, 1.0, 3000)
+    values[1500:1503] = [200.0, 201.0, 50.0]
+    values[2500:2505] = [200.0, 50.0, 201.0, 50.0, 202.0]
+    alerts = [a for a in score(values, 60).alerts if a.status == "resolved"]
+    assert [a.value for a in alerts] == [201.0, 202.0]
+    assert "before" not in alerts[0].explanation
+    assert "it came once before" in alerts[1].explanation
+    assert [a.figures.get("earlier") for a in alerts] == [None, 1.0]
+
+
 @pytest.mark.parametrize(("step", "gap", "n", "wanted"), [(1, 100, 3000, 14), (60, 500, 12000, 11)])
 def test_spikes_of_forty_deviations(step: int, gap: int, n: int, wanted: int) -> None:
     values = np.random.default_rng(3).normal(50.0, 1.0, n)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from titans_stream.detection import episodes, habits, tail, watch, watch_state
+from titans_stream.detection import episodes, habits, implausible, tail, watch, watch_state
 from titans_stream.detection.episodes import (
     Judged,
     Permission,
@@ -94,7 +94,9 @@ def step(
     time, value, interval = float(readings.time[i]), readings.value[i], readings.interval[i]
     local, rule = readings.local[i], judged.rule
     moment = moment_of(local)
-    found = watch.look(series, moment, value, time, interval, readings.band[i])
+    was_open = judged.episode.open == 1.0
+    found = watch.look(series, moment, value, time, interval, readings.band[i], was_open)
+    beyond = found.big or found.leap
     normal = written.normal[i]
     _normal(found, series, time, interval, normal)
     reading = Reading(
@@ -103,7 +105,7 @@ def step(
     )  # fmt: skip
     violated = violates(rule, value)
     soon = readings.gap[i] == 1 or series.watch.since_gap < watch.AFTER_GAP
-    after_gap = soon and series.watch.seen >= watch.SEEN
+    after_gap = soon and series.watch.seen >= implausible.SEEN
     # what the statistic says of a counter's value is about its rise and its resets
     usable = series.watch.counter == 0.0 or found.far > 2.0 or found.rarity > 0.0
     permission = Permission(
@@ -114,19 +116,19 @@ def step(
     episode = judged.episode
     at = habits.NONE
     known_far = -1.0
-    suspicious = reading.statistic > 0.0 or found.big or found.rarity > 0.0
+    suspicious = reading.statistic > 0.0 or beyond or found.rarity > 0.0
     if episode.open == 0.0 and suspicious:
         at = habits.find(series.habits, local)
         if habits.is_known(series.habits, at, local, found.far):
             known_far = habits.LARGER * max(1.0, series.habits.size[at])
     evidence = Evidence(
-        found.rarity, found.what, found.first, found.second, found.third, found.far, found.big,
-        found.fresh, found.minor, crossed(rule, value), known_far,
+        found.rarity, found.what, found.first, found.second, found.third, found.far, beyond,
+        found.fresh and found.big, found.minor, crossed(rule, value), known_far,
     )  # fmt: skip
-    was_open = episode.open == 1.0
     out = written.judgement[i]
     event = episodes.judge(judged, settings, reading, permission, evidence, space, out)
     if episode.open == 1.0 and not was_open:
+        implausible.begin(series.watch)
         begun = habits.NONE
         if not violated:
             begun = habits.note(series.habits, at, local, min(found.far, 1e3))
@@ -134,7 +136,7 @@ def step(
     elif episode.open == 1.0 and series.watch.habit > 0.0:
         k = int(series.watch.habit) - 1
         series.habits.size[k] = max(series.habits.size[k], min(found.far, 1e3))
-    hold = episode.open == 1.0 or found.big
+    hold = episode.open == 1.0 or beyond
     if not hold and out.rarity > 0.0:  # no threshold is lower
         hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
@@ -183,7 +185,7 @@ def learn_again(
 ) -> None:  # fmt: skip
     """Let a series learn a reading of its youth again; `band` [3] is NaN."""
     moment: Moment = moment_of(local)
-    found = watch.look(series, moment, value, time, interval, band)
+    found = watch.look(series, moment, value, time, interval, band, False)
     watch.learn(series, moment, found, value, time, False, False)
 
 

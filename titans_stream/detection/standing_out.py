@@ -8,6 +8,7 @@ from typing import Literal
 
 from titans_stream.detection import watch
 from titans_stream.detection.episodes import Episode
+from titans_stream.detection.implausible import ACCUSTOMED
 from titans_stream.durations import spoken
 from titans_stream.records import What
 
@@ -21,6 +22,7 @@ _NAMES: dict[int, What] = {
     watch.RATE: "rate",
     watch.DWELL: "dwell",
     watch.NOISE: "noise",
+    watch.LEAP: "step",
 }
 _PER = (("second", 1.0), ("minute", 60.0), ("hour", 3_600.0), ("day", 86_400.0))
 
@@ -53,7 +55,7 @@ def standing_of(state: Episode, group: bool) -> Standing:
     elif kind in (watch.LEVEL, watch.SEASON):
         direction = "above" if state.first > 0.0 else "below"
     words, figures = _say(kind, state)
-    told = kind in (watch.BIG, watch.SEASON, watch.RATE, watch.DWELL)
+    told = kind in (watch.BIG, watch.LEAP, watch.SEASON, watch.RATE, watch.DWELL)
     return Standing(
         _NAMES[kind], words, direction, outside and kind in (watch.VALUE, watch.BIG, watch.RATE),
         not told, figures,
@@ -65,8 +67,10 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     first, second, third = float(state.first), float(state.second), float(state.third)
     if kind in (watch.VALUE, watch.BIG):
         return _of_value(kind, state)
-    if kind == watch.CHANGE:
+    if kind in (watch.CHANGE, watch.LEAP):
         words = f"{value} where {first:.6g} ({second:.6g} to {third:.6g}) was expected next"
+        if kind == watch.LEAP:
+            words += ", a step beyond all that is plausible"
         return words, {"next": first, "next_lower": second, "next_upper": third}
     if kind in (watch.LEVEL, watch.SEASON):
         side = "above" if first > 0.0 else "below"
@@ -101,7 +105,7 @@ def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
         if earlier >= 1.0:
             times = "once" if earlier == 1.0 else f"{earlier:.0f} times"
             words += f" (it came {times} before)"
-    elif earlier >= watch.ACCUSTOMED:
+    elif earlier >= ACCUSTOMED:
         words += f" (values as far off came {earlier:.0f} times: a habit, judged by the budget)"
     return words, {"earlier": float(earlier)} if earlier >= 1.0 else {}
 

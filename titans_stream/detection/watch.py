@@ -11,38 +11,22 @@ from __future__ import annotations
 import math
 
 from titans_stream.detection import dwell as dwells
+from titans_stream.detection import implausible
 from titans_stream.detection import normal as normals
+from titans_stream.detection.implausible import ACCUSTOMED, FIRST, SEEN
 from titans_stream.detection.normal import Moment, Reference
-from titans_stream.detection.watch_state import LEVELS, SIZES, Found, Series, Watch
+from titans_stream.detection.watch_state import LEVELS, Found, Series, Watch
 from titans_stream.jit import njit
 from titans_stream.records import Float64
 
-PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE = range(9)
+PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE, LEAP = range(10)
 """What stands out: an unusual course of usual values, the reading itself, one beyond anything
 plausible, the step from the last one, the level against before and against the time of day, a
-counter's rate, the time at one value, the size of the changes."""
+counter's rate, the time at one value, the size of the changes, a step beyond
+anything plausible."""
 
-SEEN = 300.0
-"""Readings after which what was never seen is implausible."""
-DEVIATIONS = 12.0
-FEWER = 5.0
-MORE = 3.0
-"""A reading is implausible beyond TWICE the largest deviation so far and so many standard ones, or
-beyond MORE of the largest and FEWER of the standard ones (a bounded series has no tail)."""
-PER_ERROR = 1.2533
-"""Standard deviations of a normal distribution in a mean absolute one."""
-TWICE = 2.0
 CHANGE_BOUND = 100.0
 """A lone outlier enters the usual size of the changes as so many of them at most."""
-FIRST = 32.0
-"""Readings before the level is known well enough to tell how far others are from it."""
-ACCUSTOMED = 15.0
-"""Implausible readings of a size, or larger, that make it plausible."""
-LASTING = 16.0
-"""Implausible readings in a row that are a new regime."""
-CONSTANT = 1_000.0
-"""Usual deviations of a move by a series that was constant, but for next to nothing."""
-LARGEST_DECAY = 1.0 - 1e-5
 MINOR = 0.01
 """Of its value: a move of a constant series by less is no critical one."""
 
@@ -141,33 +125,6 @@ def _level_rarity(watch: Watch, k: int, drift: float) -> float:
 
 
 @njit()
-def _octave(watch: Watch, size: float) -> int:
-    return min(SIZES - 1, max(0, int(math.floor(math.log2(size))) - int(watch.base)))
-
-
-@njit()
-def earlier(watch: Watch, size: float) -> float:
-    """How many implausible readings about this large, or larger, there were."""
-    if size <= 0.0:
-        return 0.0
-    count = 0.0
-    for j in range(max(0, _octave(watch, size) - 1), SIZES):
-        count += watch.large[j]
-    return count
-
-
-@njit()
-def _is_big(series: Series, reference: Reference, size: float) -> bool:
-    watch = series.watch
-    if series.normal.seen < SEEN or size <= 0.0 or watch.large_run >= LASTING:
-        return False
-    usual = PER_ERROR * reference.scale
-    far = size > DEVIATIONS * usual and size > TWICE * watch.largest
-    far = far or (size > FEWER * usual and size > MORE * watch.largest)
-    return far and earlier(watch, size) < ACCUSTOMED
-
-
-@njit()
 def _away(x: float, reference: Reference) -> float:
     """Half widths from the reference."""
     room = reference.upper - reference.expected
@@ -181,14 +138,25 @@ def _away(x: float, reference: Reference) -> float:
 
 @njit()
 def look(
-    series: Series, moment: Moment, value: float, time: float, interval: float, band: Float64
+    series: Series,
+    moment: Moment,
+    value: float,
+    time: float,
+    interval: float,
+    band: Float64,
+    episode: bool,
 ) -> Found:
-    """What is found of a reading; `band` [3] is the one-step forecast of it."""
+    """What is found of a reading; `band` [3] is the one-step forecast of it.
+
+    `episode`: one is open.
+    """
     watch, normal = series.watch, series.normal
     x = quantity(watch, value, time, interval)
     reference = normals.read(normal, series.profile, moment)
     size = abs(x - reference.expected) if normal.seen > 0.0 else 0.0
-    big = _is_big(series, reference, size)
+    big = implausible.far_off(series, reference, size)
+    error = abs(value - band[0]) if watch.counter == 0.0 else math.nan
+    leap = not big and implausible.leaps(watch, error)
     minor = reference.scale == 0.0 and size <= MINOR * abs(reference.expected)
     strange = size > watch.largest
     if not math.isnan(reference.profile):
@@ -219,9 +187,11 @@ def look(
     elif watch.counter == 1.0 and (far > 1.0 or off):
         what, first, second = RATE, x if far > 1.0 else watch.level, reference.expected
     elif big:
-        what, first = BIG, earlier(watch, size)
+        what, first = BIG, implausible.earlier(watch, size, episode)
     elif far > 1.0:
-        what, first = VALUE, earlier(watch, size)
+        what, first = VALUE, implausible.earlier(watch, size, episode)
+    elif leap:
+        what, first, second, third = LEAP, band[0], band[1], band[2]
     elif off:
         start = watch.since[level] if watch.since[level] > 0.0 else time
         if level == BY_SEASON:
@@ -233,8 +203,8 @@ def look(
     elif watch.change_now > NOISY * watch.change or NOISY * watch.change_now < watch.change:
         what, first = NOISE, watch.change_now / max(watch.change, 1e-300)
     return Found(
-        x, reference, rarity, what, first, second, third, far, big, watch.large_run == 0.0, minor,
-        strange, size,
+        x, reference, rarity, what, first, second, third, far, big, leap, watch.large_run == 0.0,
+        minor, strange, size, error,
     )  # fmt: skip
 
 
@@ -271,15 +241,13 @@ def _recognise(series: Series, value: float) -> None:
     normals.forget(series.normal, series.profile)
     watch.weight = 0.0
     watch.filled = 0.0
-    watch.largest = 0.0
+    implausible.forget(watch)
     watch.level = value
     watch.rate = 0.0
     forget_drifts(watch)
     for k in range(LEVELS):
         watch.total[k] = 0.0
         watch.square[k] = 0.0
-    for j in range(SIZES):
-        watch.large[j] = 0.0
 
 
 @njit()
@@ -314,26 +282,6 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
 
 
 @njit()
-def _learn_sizes(series: Series, found: Found) -> None:
-    """Plausible sizes, and how often implausible ones came."""
-    watch, size = series.watch, found.size
-    if not found.big:
-        watch.large_run = 0.0
-        watch.largest = max(LARGEST_DECAY * watch.largest, size)
-        return
-    if watch.large_run == 0.0:
-        empty = True
-        for j in range(SIZES):
-            empty = empty and watch.large[j] == 0.0
-        if empty:
-            watch.base = math.floor(math.log2(size)) - 1.0
-        watch.large[_octave(watch, size)] += 1.0
-    watch.large_run += 1.0
-    if size > CONSTANT * found.reference.scale:  # it moves for the first time but once
-        watch.largest = max(watch.largest, size)
-
-
-@njit()
 def learn(
     series: Series,
     moment: Moment,
@@ -359,7 +307,7 @@ def learn(
     if normal.seen > 0.0:
         _learn_levels(watch, found, time)
     if normal.seen >= FIRST:
-        _learn_sizes(series, found)
+        implausible.learn(series, found, gap)
     if watch.seen >= SETTLED and hold:
         watch.hold = HELD
     if watch.hold > 0.0:

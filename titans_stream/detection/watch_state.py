@@ -42,7 +42,13 @@ class Watch(Record):
     base: float
     """Octave of the smallest size that is counted."""
     large: Annotated[Float64, SIZES]
+    large_before: Annotated[Float64, SIZES]
+    """Implausible readings by size, and those before the last episode."""
     large_run: float
+    error_seen: float
+    error_usual: float
+    error_largest: float
+    """Of the one-step forecast's errors: number, mean size, largest plausible one so far."""
     since_gap: float
     hold: float
     """Readings for which the reference is held still yet, and in a row so far."""
@@ -118,6 +124,9 @@ class Found(NamedTuple):
     far: float
     """Half widths of the band that the reading is away; above 1 it is outside."""
     big: bool
+    """It is beyond anything plausible, ..."""
+    leap: bool
+    """... or only the step to it is."""
     fresh: bool
     """The reading before was plausible."""
     minor: bool
@@ -126,6 +135,8 @@ class Found(NamedTuple):
     """It is strange for the time of day."""
     size: float
     """|x - expected|."""
+    error: float
+    """That of the one-step forecast, NaN: none."""
 
 
 @njit(inline="always")

@@ -17,7 +17,7 @@ from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.memory.rows import plain
 from titans_stream.records import Snapshot, restorable
 
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
 FORECAST_VERSION = 2
 """The same of the state of forecasts: it begins anew beside an older snapshot's memories."""
