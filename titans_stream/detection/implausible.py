@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from titans_stream.detection.normal import Reference
-from titans_stream.detection.watch_state import SIZES, Found, Series, Watch
+from titans_stream.detection.watch_state import SETTLED, SIZES, Found, Series, Watch
 from titans_stream.jit import njit
 
 SEEN = 300.0
@@ -117,7 +117,7 @@ def _learn_error(watch: Watch, error: float, big: bool) -> None:
 def learn(series: Series, found: Found, gap: bool) -> None:
     """Plausible sizes, and how often implausible ones came; `gap`: one came before the reading."""
     watch, size = series.watch, found.size
-    if not gap:
+    if not gap and watch.seen >= SETTLED:
         _learn_error(watch, found.error, found.big)
     if not found.big:
         watch.large_run = 0.0

@@ -141,7 +141,7 @@ def step(
         hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
     # a young series is replayed without its episodes
-    if was_open and episode.open == 0.0 and series.watch.seen >= watch.SETTLED:
+    if was_open and episode.open == 0.0 and series.watch.seen >= watch_state.SETTLED:
         if episode.readings >= settings.max_duration:
             watch.settle(series, found.reference.profile)
         watch.forget_drifts(series.watch)

@@ -13,9 +13,9 @@ import math
 from titans_stream.detection import dwell as dwells
 from titans_stream.detection import implausible
 from titans_stream.detection import normal as normals
-from titans_stream.detection.implausible import ACCUSTOMED, FIRST, SEEN
+from titans_stream.detection.implausible import FIRST, SEEN
 from titans_stream.detection.normal import Moment, Reference
-from titans_stream.detection.watch_state import LEVELS, Found, Series, Watch
+from titans_stream.detection.watch_state import LEVELS, SETTLED, Found, Series, Watch
 from titans_stream.jit import njit
 from titans_stream.records import Float64
 
@@ -46,6 +46,9 @@ FAR = 20.0
 BLOCK = 100.0
 BLOCK_DECAY = 0.98
 PRIOR_BLOCKS = 5.0
+PRIOR_LEAST = 0.5
+"""The population's maxima count for PRIOR_BLOCKS; for the level at a time of day, which wanders far
+less on most series, for ever fewer, down to PRIOR_LEAST."""
 PRIOR_MAXIMUM = 1.2
 PRIOR_SPREAD = 0.8
 WINSOR = 3.0
@@ -65,8 +68,6 @@ HELD = 16.0
 HELD_MOST = 2_000.0
 """Readings that the reference is held still after a strange one, and in a row at most."""
 ARRIVED = 96.0
-SETTLED = 200.0
-"""Readings of a series before which the reference is never held."""
 NOISY = 2.0
 CHANGES = 3_000.0
 
@@ -101,17 +102,28 @@ def _drift(watch: Watch, k: int, deviation: float) -> float:
 
 
 @njit()
+def _prior(watch: Watch, k: int) -> float:
+    """The blocks that the population counts for."""
+    if k != BY_SEASON:
+        return PRIOR_BLOCKS
+    left: float = PRIOR_BLOCKS * (1.0 - (1.0 - BLOCK_DECAY) * watch.weight[k])
+    return max(PRIOR_LEAST, left)
+
+
+@njit()
 def _usual_top(watch: Watch, k: int) -> float:
     """The mean of a block's largest drift."""
-    mean: float = (PRIOR_BLOCKS * PRIOR_MAXIMUM + watch.total[k]) / (PRIOR_BLOCKS + watch.weight)
+    prior = _prior(watch, k)
+    mean: float = (prior * PRIOR_MAXIMUM + watch.total[k]) / (prior + watch.weight[k])
     return mean
 
 
 @njit()
 def _top_spread(watch: Watch, k: int, mean: float) -> float:
     """The standard deviation of a block's largest drift around its mean."""
-    square = PRIOR_BLOCKS * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
-    return math.sqrt(max(square / (PRIOR_BLOCKS + watch.weight) - mean * mean, 1e-4))
+    prior = _prior(watch, k)
+    square = prior * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
+    return math.sqrt(max(square / (prior + watch.weight[k]) - mean * mean, 1e-4))
 
 
 @njit()
@@ -164,17 +176,16 @@ def look(
     far = _away(x, reference)
     what, first, second, third = PATTERN, math.nan, math.nan, math.nan
     rarity, level, drift = -9.0, 0, 0.0
-    if watch.weight >= 5.0:
-        for k in range(LEVELS):
-            if k == BY_SEASON and not reference.own:
-                continue
-            deviation = x - (reference.profile if k == BY_SEASON else reference.expected)
-            here = _drift(watch, k, _scaled(deviation, reference.scale))
-            # only while the reading itself is on that side
-            if here * deviation > abs(here) * reference.scale:
-                so_rare = _level_rarity(watch, k, here) - LEVEL_SHARES[k]
-                if so_rare > rarity:
-                    rarity, level, drift = so_rare, k, here
+    for k in range(LEVELS):
+        if watch.weight[k] < 5.0 or (k == BY_SEASON and not reference.own):
+            continue
+        deviation = x - (reference.profile if k == BY_SEASON else reference.expected)
+        here = _drift(watch, k, _scaled(deviation, reference.scale))
+        # only while the reading itself is on that side
+        if here * deviation > abs(here) * reference.scale:
+            so_rare = _level_rarity(watch, k, here) - LEVEL_SHARES[k]
+            if so_rare > rarity:
+                rarity, level, drift = so_rare, k, here
     off = level == BY_SEASON or rarity > 0.0
     run = dwells.Run(-9.0, 0.0, 0.0)
     if normal.seen >= SEEN:
@@ -239,13 +250,13 @@ def _recognise(series: Series, value: float) -> None:
         return
     watch.counter = 1.0 if is_counter else 0.0
     normals.forget(series.normal, series.profile)
-    watch.weight = 0.0
     watch.filled = 0.0
     implausible.forget(watch)
     watch.level = value
     watch.rate = 0.0
     forget_drifts(watch)
     for k in range(LEVELS):
+        watch.weight[k] = 0.0
         watch.total[k] = 0.0
         watch.square[k] = 0.0
 
@@ -274,11 +285,13 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
         return
     watch.filled = 0.0
     for k in range(LEVELS):
+        if k == BY_SEASON and not reference.own:
+            continue
         mean = _usual_top(watch, k)
         top = min(watch.top[k], mean + WINSOR * _top_spread(watch, k, mean))
         watch.total[k] = BLOCK_DECAY * watch.total[k] + top
         watch.square[k] = BLOCK_DECAY * watch.square[k] + top * top
-    watch.weight = BLOCK_DECAY * watch.weight + 1.0
+        watch.weight[k] = BLOCK_DECAY * watch.weight[k] + 1.0
 
 
 @njit()

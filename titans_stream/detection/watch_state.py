@@ -17,6 +17,9 @@ from titans_stream.records import Float32, Float64, Records
 
 SIZES = 12
 """Octaves of size in which implausible readings are counted."""
+SETTLED = 200.0
+"""Readings of a series before which its reference is never held and its one-step errors do not
+count: it may be replayed without its episodes and forecasts."""
 LEVELS = 3
 """Running means of deviations; see `watch.SPANS`."""
 
@@ -65,7 +68,7 @@ class Watch(Record):
     filled: float
     top: Annotated[Float64, LEVELS]
     """The block that is being filled: readings, largest drifts."""
-    weight: float
+    weight: Annotated[Float64, LEVELS]
     total: Annotated[Float64, LEVELS]
     square: Annotated[Float64, LEVELS]
 
