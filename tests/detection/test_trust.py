@@ -134,6 +134,20 @@ def test_a_small_move_of_a_constant_series_is_no_critical_one() -> None:
     assert opened(score(values, 300, **rule(min_deviation_ratio=0.2))) == []
 
 
+@pytest.mark.parametrize("kind,minutes", [("shift", 40), ("ramp", 90), ("drift", 360)])
+@pytest.mark.parametrize("seed", [3, 4])
+def test_slow_changes_of_a_smooth_daily_series_are_told(kind: str, minutes: int, seed: int) -> None:
+    n, at = 14 * 1440, 10 * 1440
+    values = 50.0 + 10.0 * np.sin(2 * np.pi * np.arange(n) / 1440)
+    values += np.random.default_rng(3).normal(0.0, 1.0, n)
+    passed = np.arange(n - at)
+    added = {"shift": 3.0, "ramp": 12.0 * np.minimum(1.0, passed / 360), "drift": passed / 144}
+    values[at:] += added[kind]
+    result = score(values, 60)
+    assert len([i for i in opened(result) if i < at]) <= 2
+    assert first_within(result, at, at + minutes).direction == "above"
+
+
 def _walk(seed: int, a: float, size: float, n: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0.0, size, n)
     out = np.zeros(n)
