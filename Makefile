@@ -25,14 +25,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[ui]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	@touch $@
 
-install: $(VENV)/.installed ## make .venv and install the package into it
+install: $(VENV)/.installed ## make .venv and install the package into it, the page too
 
 demo: install ## run the service on live metrics of this machine: make demo ARGS="--seconds 60 --plain"
 	@$(BIN)/titans-stream demo $(ARGS)
