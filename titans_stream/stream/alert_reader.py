@@ -14,6 +14,7 @@ from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.kafka.translation import translated
+from titans_stream.stream.stretch import begin_at
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,9 @@ def read_alerts(
     try:
         with translated("alerts"):
             names = [TopicPartition(topic, partition) for partition in info.partitions]
-            consumer.assign(names)
-            ends = consumer.end_offsets(names, ANSWER_MS)
-            begins = consumer.beginning_offsets(names, ANSWER_MS) if from_beginning else ends
-            for name in names:
-                consumer.seek(name, begins[name])
+            ends = begin_at(
+                consumer, names, lambda _, begin, end: begin if from_beginning else end, ANSWER_MS
+            )
             open_names = set(names)
             while not stop.is_set():
                 if not follow:

@@ -20,6 +20,7 @@ from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedE
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.settings import ControlConfig
+from titans_stream.stream.stretch import begin_at
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +116,12 @@ class ControlTopic:
         if not known:
             raise ConnectError(f"topic {self.topic} does not exist")
         partitions = [TopicPartition(self.topic, number) for number in sorted(known)]
-        consumer.assign(partitions)
-        begins = consumer.beginning_offsets(partitions, ANSWER_MS)
-        ends = consumer.end_offsets(partitions, ANSWER_MS)
-        for partition in partitions:
-            at = max(self._positions.get(partition, 0), begins[partition])
-            consumer.seek(partition, begins[partition] if at > ends[partition] else at)
-        return ends
+
+        def start(partition: TopicPartition, begin: int, end: int) -> int:
+            at = max(self._positions.get(partition, 0), begin)
+            return begin if at > end else at
+
+        return begin_at(consumer, partitions, start, ANSWER_MS)
 
     def _take(self, record: object) -> None:
         partition, offset = int(record.partition), int(record.offset)  # type: ignore[attr-defined]

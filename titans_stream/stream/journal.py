@@ -23,6 +23,7 @@ from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS, Deadline
 from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
+from titans_stream.stream.stretch import begin_at
 
 log = logging.getLogger(__name__)
 
@@ -154,11 +155,7 @@ class Journal:
         consumer.topics()
         known = consumer.partitions_for_topic(self.topic) or {0}
         self._partitions = [TopicPartition(self.topic, number) for number in sorted(known)]
-        consumer.assign(self._partitions)
-        for partition, begin in consumer.beginning_offsets(
-            self._partitions, TURN_ANSWER_MS
-        ).items():
-            consumer.seek(partition, begin)
+        begin_at(consumer, self._partitions, lambda _, begin, end: begin, TURN_ANSWER_MS)
         return consumer
 
     def _is_whole(self, consumer: Consumer, partition: TopicPartition) -> bool:

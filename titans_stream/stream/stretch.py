@@ -1,9 +1,9 @@
-"""A stretch of a partition's log, read outside of any group."""
+"""Logs of partitions, read outside of any group: from where on, and stretches of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kafka import TopicPartition
 
@@ -25,6 +25,21 @@ def offset_at(
     milliseconds = max(0, nanoseconds // MILLISECOND)
     found = consumer.offsets_for_times({partition: milliseconds}, answer_ms)[partition]
     return otherwise if found is None or found.offset < 0 else int(found.offset)
+
+
+def begin_at(
+    consumer: Consumer,
+    partitions: list[TopicPartition],
+    start: Callable[[TopicPartition, int, int], int],
+    answer_ms: int,
+) -> dict[TopicPartition, int]:
+    """Assign partitions and go to `start(partition, begin, end)` of each; where they end."""
+    consumer.assign(partitions)
+    begins = consumer.beginning_offsets(partitions, answer_ms)
+    ends = consumer.end_offsets(partitions, answer_ms)
+    for partition in partitions:
+        consumer.seek(partition, start(partition, begins[partition], ends[partition]))
+    return ends
 
 
 def read_stretch(

@@ -21,7 +21,7 @@ from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedE
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.settings import OutputConfig
-from titans_stream.stream.stretch import offset_at
+from titans_stream.stream.stretch import begin_at, offset_at
 from titans_stream.web.store import Store
 
 log = logging.getLogger(__name__)
@@ -128,20 +128,19 @@ class Reader:
 
     def _begin(self, consumer: Consumer, names: list[TopicPartition]) -> None:
         """Assign all partitions; those that were read before go on where they were."""
-        consumer.assign(names)
-        begins = consumer.beginning_offsets(names, ANSWER_MS)
-        ends = consumer.end_offsets(names, ANSWER_MS)
         now = time.time_ns()
         behind: dict[str, int] = {}
-        for name in names:
-            start = self._positions.get(name)
-            if start is None or not begins[name] <= start <= ends[name]:
+
+        def start(name: TopicPartition, begin: int, end: int) -> int:
+            at = self._positions.get(name)
+            if at is None or not begin <= at <= end:
                 alerts = name.topic == self._output.alerts
                 since = now - (self._reach.alerts if alerts else self._reach.scores)
-                start = offset_at(consumer, name, since, ends[name], ANSWER_MS)
-                start = max(start, begins[name])
-            consumer.seek(name, start)
-            behind[name.topic] = behind.get(name.topic, 0) + ends[name] - start
+                at = max(begin, offset_at(consumer, name, since, end, ANSWER_MS))
+            behind[name.topic] = behind.get(name.topic, 0) + end - at
+            return at
+
+        begin_at(consumer, names, start, ANSWER_MS)
         self.progress.behind = behind
 
     def _follow(self, consumer: Consumer, names: list[TopicPartition]) -> bool:
