@@ -7,13 +7,16 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.lifecycle.conftest import free_port, quick_recipe, serving
 from titans_stream.cli import main
@@ -24,6 +27,9 @@ from titans_stream.lifecycle.mlflow_library import MlflowClient
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def program(name: str) -> str:
@@ -144,3 +150,45 @@ def test_train_register_compare_promote_load_and_go_back(
     assert database.rows(
         "select version from registered_model_aliases where name = 'pumps' and alias = 'champion'"
     ) == [(1,)]
+
+
+def test_the_server_of_compose_starts_on_the_database_that_it_names(
+    database: Database, tmp_path: Path
+) -> None:
+    """Command, environment and health check of mlflow/compose.yaml, outside of containers."""
+    compose = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text())["services"]
+    postgres, server = compose["database"]["environment"], compose["server"]
+    assert (postgres["POSTGRES_USER"], postgres["POSTGRES_DB"]) == ("mlflow", "mlflow")
+    port = free_port()
+    places = {
+        "--host=0.0.0.0": "--host=127.0.0.1",
+        "--port=5000": f"--port={port}",
+        "--artifacts-destination=/artifacts": f"--artifacts-destination={tmp_path}/artifacts",
+    }
+    assert places.keys() <= set(server["command"])
+    command = [places.get(word, word) for word in server["command"]]
+    stated = server["environment"]["MLFLOW_BACKEND_STORE_URI"]
+    uri = stated.replace("${POSTGRES_PASSWORD}", database.password).replace(
+        "@database:5432/", f"@127.0.0.1:{database.port}/"
+    )
+    assert uri == database.uri
+    environment = {**os.environ, **server["environment"], "MLFLOW_BACKEND_STORE_URI": uri}
+    test = server["healthcheck"]["test"]
+    assert test[:3] == ["CMD", "python", "-c"]
+    check = [sys.executable, "-c", test[3].replace(":5000/", f":{port}/")]
+    with (tmp_path / "log").open("wb") as log:
+        running = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while subprocess.run(check, check=False, stderr=subprocess.DEVNULL).returncode != 0:
+            assert running.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(1)
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        client.create_experiment("compose")
+        assert ("compose",) in database.rows("SELECT name FROM experiments")
+    finally:
+        running.terminate()
+        running.wait(60)
