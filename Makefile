@@ -3,15 +3,18 @@
 # PYTHON     the Python that makes .venv (3.11 or newer)
 # PIP_ARGS   passed on to pip, e.g. PIP_ARGS="--extra-index-url URL" for CPU-only torch wheels
 # ARGS       passed on to the demo or to pytest
+# PROCESSES  how many processes run the tests; 0: this one alone (for a debugger)
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
+PROCESSES ?= 3
 NODES ?= 1
 MLFLOW_PORT ?= 5000
 FUZZ_SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA_DIR := .kafka
+PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all fuzz lint format kafka kafka-stop mlflow schemas wheel clean
@@ -38,10 +41,10 @@ demo: install ## run the service on live metrics of this machine: make demo ARGS
 	@$(BIN)/titans-stream demo $(ARGS)
 
 test: $(VENV)/.installed-test ## all tests but the long ones, with a real Kafka where one can be had
-	@scripts/with-kafka.sh $(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@scripts/with-kafka.sh $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.installed-test ## every test, the long ones too
-	@scripts/with-kafka.sh $(BIN)/python -m pytest --timeout 3600 $(ARGS)
+	@scripts/with-kafka.sh $(BIN)/python -m pytest $(PARALLEL) --timeout 3600 $(ARGS)
 
 fuzz: $(VENV)/.installed-test ## made messages, files, settings and snapshots for FUZZ_SECONDS (600)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout 7200 $(ARGS)
