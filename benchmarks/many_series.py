@@ -30,7 +30,7 @@ from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.loading import load_model
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import Readings
 from titans_stream.stream.recovery import StoredSnapshot
 
@@ -84,7 +84,7 @@ def measure(series: int, readings: int, kept: bool, forecast: bool) -> dict[str,
     gc.collect()
     used = resident() - before
     with tempfile.TemporaryDirectory() as folder:
-        store = LocalSnapshots(Path(folder), "benchmark")
+        store = Snapshots(Path(folder), "benchmark")
         store.save("input", 0, StoredSnapshot(offset, engine.snapshot(0), {}))
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     return {

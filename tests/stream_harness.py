@@ -18,9 +18,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import (
     Alert,
+    Capture,
     EngineFigures,
     ModelRef,
     Order,
@@ -72,6 +73,22 @@ class NeverSilent:
 
     def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
         raise AssertionError("no control message was sent")
+
+
+@dataclass
+class Whole:
+    """A capture that needs no time."""
+
+    snapshot: Snapshot
+    whole: bool = True
+    mark: int = 0
+
+    def step(self, seconds: float) -> bool:
+        del seconds
+        return True
+
+    def cancel(self) -> None:
+        pass
 
 
 class ExactEngine(NeverSilent):
@@ -192,6 +209,15 @@ class ExactEngine(NeverSilent):
                 "waiting_offset": np.array([each[2] for each in waiting], np.int64),
             },
         )
+
+    def capture(self, partition: int, since: int | None) -> Capture:
+        """All at once; whatever was touched, all series are in it."""
+        del since
+        return Whole(self.snapshot(partition))
+
+    def mark(self, partition: int) -> int:
+        del partition
+        return 0
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
         if snapshot.schema != self.schema:
@@ -528,8 +554,8 @@ class Setup:
     def group_id(self) -> str:
         return f"{self.kafka.prefix}.{self.group}"
 
-    def snapshots(self) -> LocalSnapshots:
-        return LocalSnapshots(self.folder, self.group_id, keep=3)
+    def snapshots(self) -> Snapshots:
+        return Snapshots(self.folder, self.group_id, keep=3)
 
     def clients(self, stop: threading.Event | None = None, **more: Any) -> KafkaClients:
         config = KafkaConfig(bootstrap_servers=self.kafka.bootstrap, **self.client)

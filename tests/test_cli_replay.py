@@ -22,7 +22,7 @@ from titans_stream.config import load_connector
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.files.csv_file import CsvFile
 from titans_stream.lifecycle.loading import load_model
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import Status
 from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.encoding import decode_scores
@@ -290,7 +290,7 @@ def run_until(connector_path: Path, done: Callable[[], bool]) -> None:
     worker = Worker(
         KafkaClients(connector.kafka),
         connector_engine(connector, model),
-        LocalSnapshots(connector.state.path, connector.input.group_id),
+        Snapshots(connector.state.path, connector.input.group_id),
         WorkerSettings(connector.input, connector.output, connector.delivery, connector.state),
         model.ref,
     )

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "titans_stream"
 BASE = {
     "yaml_loading",
     "records",
+    "state_records",
     "printable",
     "durations",
     "times",

@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from titans_stream.state_records import Capture, Snapshot, restorable
+
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Int16 = npt.NDArray[np.int16]
@@ -291,28 +293,6 @@ class Results:
     """Which readings of the call, by place, were refused: their partition is full of series."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The engine's state of one partition.
-
-    `arrays` holds numeric columns only; `meta` is JSON (series ids, counters). `schema` names
-    the layout of both: one that is not `restorable` is refused.
-    """
-
-    schema: str
-    meta: dict[str, Any]
-    arrays: dict[str, npt.NDArray[Any]]
-
-
-def restorable(stored: str, wanted: str) -> bool:
-    """Whether an engine of schema `wanted` takes a snapshot of schema `stored`.
-
-    What stands before a `+` must be equal; the state that the rest names begins anew where the
-    rest differs.
-    """
-    return stored.partition("+")[0] == wanted.partition("+")[0]
-
-
 Columns = TypeVar("Columns", Scores, GroupScores)
 
 
@@ -354,6 +334,15 @@ class Engine(Protocol):
     def snapshot(self, partition: int) -> Snapshot:
         """Copy out the state of a partition, reorder buffers included."""
 
+    def capture(self, partition: int, since: int | None) -> Capture:
+        """Begin to copy out the state of a partition; a release of the partition cancels it.
+
+        `since` is a mark: series that were not touched since need not be in it. None: all are.
+        """
+
+    def mark(self, partition: int) -> int:
+        """A mark of a partition: what is touched later is touched since."""
+
     def restore(self, partition: int, snapshot: Snapshot) -> None:
         """Put a partition's state in place. ValueError where it is not `restorable`."""
 
@@ -392,6 +381,7 @@ __all__ = [
     "ALERT_SCHEMA_VERSION",
     "SCHEMA_VERSION",
     "Alert",
+    "Capture",
     "Channel",
     "DeadLetter",
     "Engine",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.cluster import Cluster, can_run
 from tests.chaos.drill import Drill, Plan
-from tests.chaos.faults import damage_snapshots, kill_two, kill_worker
+from tests.chaos.faults import damage_snapshots, full_disk, kill_two, kill_worker
 from tests.chaos.outputs import Output, compare
 
 
@@ -43,6 +43,23 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made = Cluster(tmp_path / "kafka")
     yield made
     made.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(900)
+def test_a_short_drill_leaves_no_trace(kafka_bootstrap: str, tmp_path: Path) -> None:
+    """Two workers on the Kafka of the tests; the long drill has more, and brokers that die."""
+    plan = Plan(
+        seed=5, series=12, readings=320, partitions=4, workers=2, faults=4, pause=(2.0, 4.0),
+        step_seconds=0.15, kinds=(kill_worker, full_disk, damage_snapshots), changes=({},),
+        forecasts=False,
+    )  # fmt: skip
+    report = Drill(plan, kafka_bootstrap, tmp_path / "run", None).run().summary()
+    print(report)
+    assert report["count"] == 4
+    assert report["outputs"] > plan.series * plan.readings
+    assert (report["missing"], report["doubled"], report["different"]) == (0, 0, 0), report
+    assert report["ended"] == {}
 
 
 @pytest.mark.kafka

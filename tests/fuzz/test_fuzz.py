@@ -27,7 +27,7 @@ from titans_stream.files.csv_readings import ReadingsOfCsv
 from titans_stream.files.dialect import Dialect
 from titans_stream.files.order import InOrderOfTime
 from titans_stream.files.remarks import about_columns, about_order, about_rows
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import Snapshot
 from titans_stream.stream.recovery import StoredSnapshot
 from titans_stream.times import load_zone
@@ -181,12 +181,12 @@ def test_a_damaged_snapshot_is_the_one_before_it_or_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    store = LocalSnapshots(tmp_path, "g", keep=2)
+    store = Snapshots(tmp_path, "g", keep=2)
     for offset in (5, 9):
         arrays = {"a": np.arange(offset * 7.0), "b": np.full((3, offset), offset, np.int64)}
         snapshot = Snapshot("s/1/x", {"series": ["x", "ü"], "n": offset}, arrays)
         store.save("t", 0, StoredSnapshot(offset, snapshot, {"life": "l", "offset": offset}))
-    (path,) = tmp_path.rglob("9.snapshot")
+    path = store.path("t", 0, 9)
     whole = path.read_bytes()
     for seed in seeds():
         path.write_bytes(spoiled(random.Random(seed), whole))

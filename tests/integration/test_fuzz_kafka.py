@@ -21,7 +21,7 @@ from tests.stream_harness import Kafka, Running, eventually
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.settings import KafkaConfig
@@ -45,7 +45,7 @@ def make_worker(kafka: Kafka, folder: Path) -> Worker:
     return Worker(
         KafkaClients(KafkaConfig(bootstrap_servers=kafka.bootstrap), stop=stop),
         StreamEngine(EngineConfig(device="cpu"), AlertConfig(), model, kafka.input),
-        LocalSnapshots(folder, kafka.prefix, keep=1),
+        Snapshots(folder, kafka.prefix, keep=1),
         WorkerSettings(
             input=InputConfig.model_validate(
                 {

@@ -11,11 +11,13 @@ from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from tests.stream_harness import ExactEngine, SeriesState
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.stream.assignment import Assignment, Offsets
+from titans_stream.stream.kafka.deadline import Deadline
+from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.recovery import Origin, StoredSnapshot
+from titans_stream.stream.recovery import Origin, StoredSnapshot, UnreachableError
 from titans_stream.stream.settings import InputConfig
 
 NAME = TopicPartition("in", 0)
@@ -69,7 +71,7 @@ class World:
     """One group's folder, and workers that come and go."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = LocalSnapshots(folder, "g")
+        self.store = Snapshots(folder, "g")
         self.consumer = OnePartition()
 
     def recover(self) -> tuple[Assignment, ExactEngine]:
@@ -124,7 +126,7 @@ def test_a_life_goes_on_over_commits_snapshots_and_recoveries(world: World) -> N
     assert (pinned.built_from, pinned.start, len(pinned.life)) == (0, 0, 16)
     engine.states[0] = {"a": SeriesState(7, 7.0)}
     world.commit(first, 400)
-    first.snapshot_next_due()
+    first.snapshot_all(Deadline(9))
     world.commit(first, 450)
     second, engine = world.recover()
     assert engine.states[0]["a"].count == 7
@@ -199,3 +201,50 @@ def test_messages_whose_end_nobody_tells_are_read_again(world: World) -> None:
     assert assignment.credible(NAME, messages) == []
     assert world.consumer.position == assignment.progress[NAME].position
     assert assignment._metrics.counts["refused_messages"] == 0
+
+
+def test_snapshots_that_cannot_be_reached_are_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to be reached is not to be empty: nothing begins anew, and nothing is lost."""
+    assignment, _ = world.recover()
+    world.store.save("in", 0, stored(300, 33, life=life_of(world)))
+    world.commit(assignment, 800)
+
+    def away(*_: object) -> None:
+        raise UnreachableError("s3://b: no answer")
+
+    engine = ExactEngine("in")
+    config = InputConfig(
+        topic="in", series="{s}", value="v", timestamp="kafka", start="earliest", group_id="g"
+    )
+    other = Assignment(world.consumer, engine, world.store, config, 1.0, Metrics())  # type: ignore[arg-type]
+    other.assign([NAME])
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "load", away)
+        for _ in range(2):
+            with pytest.raises(UnansweredError, match="snapshots: s3://b: no answer"):
+                other.recover(world.consumer.commit)
+        assert (other.new, other.progress) == ({NAME}, {})
+    other.recover(world.consumer.commit)
+    assert engine.states[0]["a"].count == 33
+    assert (world.consumer.position, other.new) == (300, set())
+
+
+def test_a_folder_that_cannot_be_written_stops_no_recovery(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world.store, "claim", full)
+    monkeypatch.setattr(world.store, "discard", full)
+    assignment, _ = world.recover()
+    assert assignment.new == set()
+    assert "in partition 0: snapshots cannot be claimed: [Errno 28]" in caplog.text
+    assert "in partition 0: old snapshots stay: [Errno 28]" in caplog.text
+
+
+def life_of(world: World) -> str:
+    assert world.consumer.found is not None
+    return Origin.decode(world.consumer.found.metadata).life

@@ -13,8 +13,9 @@ from kafka.structs import OffsetAndMetadata
 
 from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup, stream
 from titans_stream.devbroker.broker import DevBroker
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.stream.assignment import Assignment, Offsets
+from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import Origin
 from titans_stream.stream.settings import InputConfig
@@ -112,7 +113,7 @@ class SeveralPartitions:
 def assign(consumer: SeveralPartitions, folder: Path, *numbers: int) -> dict[int, int]:
     """Where a new worker begins to read its partitions."""
     config = InputConfig(topic="in", series="{s}", value="v", start="latest", group_id="g")
-    store = LocalSnapshots(folder, "g")
+    store = Snapshots(folder, "g")
     assignment = Assignment(consumer, ExactEngine("in"), store, config, 0.0, Metrics())  # type: ignore[arg-type]
     assignment.assign([TopicPartition("in", number) for number in numbers])
     assignment.recover(consumer.commit)
@@ -141,12 +142,12 @@ def test_the_beginning_is_told_as_long_as_the_group_commits(tmp_path: Path) -> N
     name = TopicPartition("in", 0)
     assert Origin.decode(consumer.offsets[name].metadata).partitions == 2
     config = InputConfig(topic="in", series="{s}", value="v", start="latest", group_id="g")
-    store = LocalSnapshots(tmp_path, "g")
+    store = Snapshots(tmp_path, "g")
     assignment = Assignment(consumer, ExactEngine("in"), store, config, 0.0, Metrics())  # type: ignore[arg-type]
     assignment.assign([name])
     assignment.recover(consumer.commit)
     assignment.progress[name].position = assignment.progress[name].committed = 1_001
-    assignment.snapshot_next_due()
+    assignment.snapshot_all(Deadline(9))
     assignment.progress[name].position = 1_002
     found = Origin.decode(assignment.offsets()[name].metadata)
     assert (found.snapshot, found.partitions) == (1_001, 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import Snapshot
 from titans_stream.stream.recovery import (
     Committed,
@@ -111,12 +111,12 @@ class TestMetadata:
         assert Origin.decode(text) == Origin()
 
 
-class TestLocalSnapshots:
+class TestSnapshots:
     @pytest.fixture
-    def store(self, tmp_path: Path) -> LocalSnapshots:
-        return LocalSnapshots(tmp_path, "g", keep=3, about={"model": "base 1"})
+    def store(self, tmp_path: Path) -> Snapshots:
+        return Snapshots(tmp_path, "g", keep=3, about={"model": "base 1"})
 
-    def test_round_trip_is_exact(self, store: LocalSnapshots) -> None:
+    def test_round_trip_is_exact(self, store: Snapshots) -> None:
         saved = snapshot(40, start=7, muted=["a"])
         store.save("t", 2, saved)
         found = store.load("t", 2, 40, "s1")
@@ -130,7 +130,7 @@ class TestLocalSnapshots:
             assert other.tobytes() == array.tobytes(), name
             assert other.flags.writeable, name
 
-    def test_the_newest_up_to_an_offset_of_the_schema(self, store: LocalSnapshots) -> None:
+    def test_the_newest_up_to_an_offset_of_the_schema(self, store: Snapshots) -> None:
         for offset, schema in ((10, "s1"), (20, "s2"), (30, "s1")):
             store.save("t", 0, snapshot(offset, schema))
         assert [
@@ -143,7 +143,7 @@ class TestLocalSnapshots:
         assert store.load("t", 1, 99, "s1") is None
         assert store.load("u", 0, 99, "s1") is None
 
-    def test_what_stands_behind_a_plus_need_not_fit(self, store: LocalSnapshots) -> None:
+    def test_what_stands_behind_a_plus_need_not_fit(self, store: Snapshots) -> None:
         for offset, schema in ((10, "s1+f/1"), (20, "s1"), (30, "s1+f/2"), (40, "s2+f/1")):
             store.save("t", 0, snapshot(offset, schema))
         for wanted in ("s1", "s1+f/1", "s1+g"):
@@ -152,12 +152,12 @@ class TestLocalSnapshots:
             assert (found.offset, found.snapshot.schema) == (30, "s1+f/2")
         assert store.load("t", 0, 99, "s") is None
 
-    def test_only_the_newest_are_kept(self, store: LocalSnapshots) -> None:
+    def test_only_the_newest_are_kept(self, store: Snapshots) -> None:
         for offset in (10, 20, 30, 40, 9_000, 10_000):
             store.save("t", 0, snapshot(offset))
         assert store.offsets("t", 0) == [40, 9_000, 10_000]
 
-    def test_discard(self, store: LocalSnapshots) -> None:
+    def test_discard(self, store: Snapshots) -> None:
         for offset in (10, 20, 30):
             store.save("t", 0, snapshot(offset))
         store.discard("t", 0, after=10)
@@ -165,11 +165,11 @@ class TestLocalSnapshots:
 
     @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "renamed", "text"])
     def test_a_damaged_file_is_passed_over_and_named(
-        self, store: LocalSnapshots, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+        self, store: Snapshots, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         store.save("t", 0, snapshot(10))
         store.save("t", 0, snapshot(20))
-        path = tmp_path / "g" / "t" / "0" / "20.snapshot"
+        path = store.path("t", 0, 20)
         content = bytearray(path.read_bytes())
         if damage == "truncated":
             path.write_bytes(content[:-5])
@@ -177,30 +177,34 @@ class TestLocalSnapshots:
             content[-9] ^= 1
             path.write_bytes(content)
         elif damage == "renamed":
-            path = path.rename(path.with_name("25.snapshot"))
+            path.rename(path.with_name("25.snapshot"))
         else:
             path.write_bytes(b"" if damage == "empty" else b"no snapshot, a note" * 9)
         found = store.load("t", 0, 99, "s1")
         assert found is not None
         assert found.offset == 10
-        assert str(path) in caplog.text
+        assert f"{path} is passed over" in caplog.text
 
-    def test_what_a_crash_left_aside_is_removed(
-        self, store: LocalSnapshots, tmp_path: Path
-    ) -> None:
+    def test_what_a_crash_left_aside_is_removed(self, store: Snapshots, tmp_path: Path) -> None:
         store.save("t", 0, snapshot(10))
         folder = tmp_path / "g" / "t" / "0"
-        (folder / ".20.snapshot.999").write_bytes(b"half")
+        for half in (".20.abc.snapshot.aside", "20.abc.snapshot", ".manifest.json.1-2"):
+            (folder / half).write_bytes(b"half")
         assert store.offsets("t", 0) == [10]
-        store.save("t", 0, snapshot(30))
-        assert sorted(path.name for path in folder.iterdir()) == ["10.snapshot", "30.snapshot"]
+        again = Snapshots(tmp_path, "g")
+        again.save("t", 0, snapshot(30))
+        assert again.offsets("t", 0) == [10, 30]
+        names = [path.name.partition(".")[2] or path.name for path in folder.iterdir()]
+        assert sorted(name.rpartition(".")[2] for name in names) == [
+            "json", "lock", "snapshot", "snapshot"
+        ]  # fmt: skip
 
     @pytest.mark.parametrize("group", ["..", ".", "a/b", "../../x", "ü ", ".hidden"])
     def test_no_group_leaves_the_folder(self, tmp_path: Path, group: str) -> None:
         root = tmp_path / "state"
-        LocalSnapshots(root, group).save("t", 0, snapshot(10))
-        LocalSnapshots(root, "other").save("t", 0, snapshot(10))
+        Snapshots(root, group).save("t", 0, snapshot(10))
+        Snapshots(root, "other").save("t", 0, snapshot(10))
         files = [path.relative_to(root) for path in root.rglob("*.snapshot")]
         assert [len(path.parts) for path in files] == [4, 4]
         assert list(tmp_path.iterdir()) == [root]
-        assert LocalSnapshots(root, group).load("t", 0, 10, "s1") is not None
+        assert Snapshots(root, group).load("t", 0, 10, "s1") is not None

@@ -14,7 +14,7 @@ import pytest
 from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup, eventually
 from tests.swap_scenario import Flow, candidate, check, origins, prepare, start
 from titans_stream.devbroker.broker import DevBroker
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import ModelRef, Readings, Results
 from titans_stream.stream.kafka.errors import AbortedError
 from titans_stream.stream.swap import Swapper
@@ -216,7 +216,7 @@ def test_the_way_back_takes_up_the_state_that_was_left(
     def full(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(LocalSnapshots, "save", full)  # a restart has what was left alone
+    monkeypatch.setattr(Snapshots, "save", full)  # a restart has what was left alone
     setup = Setup(Kafka(broker.bootstrap).create(), tmp_path, swap={"most_messages": 4})
     plain, topic = Plain(setup.kafka), setup.kafka.input
 

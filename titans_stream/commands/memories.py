@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.snapshot import schema_difference, state_meaning
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.places import place_of
+from titans_stream.ops.storage import Snapshots
 from titans_stream.records import restorable
 
 if TYPE_CHECKING:
@@ -24,25 +24,26 @@ def connector_engine(connector: Connector, model: Model) -> StreamEngine:
     )
 
 
-def connector_snapshots(connector: Connector, model: Model) -> LocalSnapshots:
+def connector_snapshots(connector: Connector, model: Model) -> Snapshots:
     """Where a connector's snapshots are; new ones tell in words what gives them their meaning."""
-    return LocalSnapshots(
-        Path(connector.state.path),
+    return Snapshots(
+        place_of(connector.state.path, connector.state.snapshots),
         connector.input.group_id,
         connector.state.keep,
         about=state_meaning(model, connector.engine),
     )
 
 
-def lost_memories(
-    connector: Connector, engine: StreamEngine, snapshots: LocalSnapshots
-) -> str | None:
+def lost_memories(connector: Connector, engine: StreamEngine, snapshots: Snapshots) -> str | None:
     """Why saved memories start anew, in a line; None where they go on or where there are none."""
-    headers = {
-        (topic, partition): header
-        for topic in filter(connector.input.subscription.has, snapshots.topics())
-        for partition, header in snapshots.newest(topic).items()
-    }
+    try:
+        headers = {
+            (topic, partition): header
+            for topic in filter(connector.input.subscription.has, snapshots.topics())
+            for partition, header in snapshots.newest(topic).items()
+        }
+    except OSError as error:
+        return f"whether saved memories go on is not known: {error}"
     wanted = engine.state_schema
     old = {p: one for p, one in headers.items() if not restorable(one.get("schema", ""), wanted)}
     if not old:
@@ -56,6 +57,6 @@ def lost_memories(
         else "input.start: earliest would replay the topic to learn them"
     )
     return (
-        f"the memories in {connector.state.path} start anew in {len(old)} of {len(headers)} "
+        f"the memories in {snapshots} start anew in {len(old)} of {len(headers)} "
         f"partitions, for their meaning has changed ({why}); {start}"
     )

@@ -48,6 +48,13 @@ class Control:
             self.refresh_rules(partition)
         return alerts
 
+    def reach(self, partition: int, order: Order) -> Int64:
+        """The series whose memories a message may change."""
+        before = self.orders.get(partition, order.id)
+        after = parse(order.text) if order.text else None
+        found = [self._uids(partition, x) for x in (before, after) if isinstance(x, Mark | Reset)]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
     def refresh_rules(self, partition: int) -> None:
         """Rules and budgets of a partition have changed."""
         alerts = self.orders.alerts(partition)

@@ -9,7 +9,6 @@ group, so that the division of readings into calls changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from operator import itemgetter
 
 import numpy as np
@@ -18,26 +17,27 @@ from titans_stream.detection.detector import Scorer
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.admission import Admission, series_warning
 from titans_stream.engine.blank import blank_scores, bounded
+from titans_stream.engine.capture import Touched
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.control import Control
 from titans_stream.engine.device.api import Device
 from titans_stream.engine.device.choice import Choice, choose
 from titans_stream.engine.device.compute import DeviceCompute
-from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.model import Model
 from titans_stream.engine.no_data import NoData
 from titans_stream.engine.orders import Orders
+from titans_stream.engine.partition_states import PartitionStates
 from titans_stream.engine.reorder import ReorderBuffer
 from titans_stream.engine.scoring import Context, Scoring
 from titans_stream.engine.series import SeriesTable
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.engine.snapshot import pack, state_schema, unpack
+from titans_stream.engine.snapshot import state_schema
 from titans_stream.engine.young_home import YOUNG_RESIDENT
 from titans_stream.forecasting.settings import ForecastConfig
-from titans_stream.memory.rows import plain
 from titans_stream.records import (
     Alert,
+    Capture,
     EngineFigures,
     Forecast,
     GroupScores,
@@ -94,7 +94,19 @@ class StreamEngine:
             self._orders, self._series, self._scoring, self._groups, self._no_data
         )
         self._opened = 0
+        self._touched = Touched()
         self._schema = state_schema(model, config, calendar, forecast is not None)
+        self._states = PartitionStates(
+            self._schema,
+            self._series,
+            self._scoring,
+            self._order,
+            self._admission,
+            self._groups,
+            self._no_data,
+            self._orders,
+            self._touched,
+        )
 
     @property
     def model(self) -> Model:
@@ -121,6 +133,7 @@ class StreamEngine:
 
     def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
         """As `records.Engine.control`."""
+        self._touched.touch(self._control.reach(partition, order))
         return self._orders.tell(self._control.apply(partition, order, offset))
 
     def series_count(self) -> int:
@@ -169,6 +182,7 @@ class StreamEngine:
 
     def _take(self, readings: Readings, uids: Int64) -> Results:
         """Process readings of admitted series."""
+        self._touched.touch(self._order.reach(uids))
         self._admission.note(uids, readings.partition)
         columns = Columns(
             uids,
@@ -208,6 +222,7 @@ class StreamEngine:
                     self._admission.pass_over(partition)
                     refused.append(i)
                     continue
+                self._touched.touch(np.array([victim]))
                 done.append(self._process(self._order.take(victim)))
                 self._forget(partition, victim)
             taken.append(i)
@@ -243,6 +258,7 @@ class StreamEngine:
 
     def flush(self) -> Results:
         """Score what still waits for order; for the end of a finite stream."""
+        self._touched.touch(self._series.all())
         return self._process(self._order.flush())
 
     def _process(self, columns: Columns) -> Results:
@@ -300,75 +316,34 @@ class StreamEngine:
         return scores, told, frames
 
     def _admit(self, uid: int, series_id: str) -> None:
+        self._touched.touch(np.array([uid]))
         self._scoring.admit(uid, series_id)
         self._admission.admit(uid)
         self._no_data.admit(uid, series_id)
         self._groups.forget_member(uid)
 
-    def snapshot(self, partition: int) -> Snapshot:
-        """Copy out the state of a partition, reorder buffers included.
+    # --- state
 
-        Nothing changes by it: when snapshots are taken must not decide what series remember.
-        """
-        names, uids = self._series.members(partition)
-        arrivals, admission = self._admission.export(partition, uids)
-        arrays = self._scoring.export(uids) | self._groups.export(partition, uids) | arrivals
-        waiting = {
-            name: self._order.export(int(uid), self._groups.name)
-            for name, uid in zip(names, uids, strict=True)
-        }
-        packed = pack(self._schema, names, arrays, waiting, self._groups.names(partition))
-        silences, clocks = self._no_data.export(partition, uids, self._groups.members(partition))
-        packed.arrays.update({name: plain(array) for name, array in silences.items()})
-        if any(clocks):
-            packed.meta["clocks"] = clocks
-        packed.meta["admission"] = admission
-        courses, patterns = self._scoring.familiar.export(uids)
-        packed.arrays.update(courses)
-        if patterns:
-            packed.meta["patterns"] = patterns
-        control = self._orders.export(partition)
-        if control:
-            packed.meta["control"] = control
-        return packed
+    def snapshot(self, partition: int) -> Snapshot:
+        """As `PartitionStates.snapshot`."""
+        return self._states.snapshot(partition)
+
+    def capture(self, partition: int, since: int | None) -> Capture:
+        """As `records.Engine.capture`; all series are in it where most of them were touched."""
+        return self._states.capture(partition, since)
+
+    def mark(self, partition: int) -> int:
+        """As `records.Engine.mark`."""
+        del partition
+        return self._touched.mark()
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
-        """Put a partition's state in place; ValueError for another schema or a damaged state.
-
-        Forecasts begin anew where the snapshot has none, or those of other weights.
-        """
-        names, arrays, waiting, groups = unpack(self._schema, snapshot)
-        if self._scoring.forecasts is not None and snapshot.schema != self._schema:
-            warm = len(names) - len(arrays.get("young", ()))
-            arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
-        self.release(partition)
-        self._orders.load(partition, snapshot.meta.get("control", {}))
-        uids = np.array([self._series.add(partition, name) for name in names], np.int64)
-        try:
-            self._scoring.load(uids, arrays)
-            self._scoring.familiar.load(uids, arrays, snapshot.meta.get("patterns", []))
-            self._groups.load(partition, groups, uids, arrays)
-            self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
-            tables = (uids, self._groups.members(partition))
-            self._no_data.load(partition, tables, arrays, snapshot.meta.get("clocks", []))
-        except ValueError:
-            self.release(partition)
-            raise
-        group = partial(self._groups.add, partition)
-        for name, uid in zip(names, uids.tolist(), strict=True):
-            self._order.restore(uid, partition, waiting.get(name), group)
+        """As `PartitionStates.restore`."""
+        self._states.restore(partition, snapshot)
 
     def release(self, partition: int) -> None:
         """Forget a partition."""
-        names, uids = self._series.members(partition)
-        self._scoring.forget(uids)
-        for uid in uids.tolist():
-            self._order.forget(uid)
-        self._series.remove(partition, names)
-        self._groups.release(partition)
-        self._no_data.release(partition)
-        self._admission.release(partition)
-        self._orders.release(partition)
+        self._states.release(partition)
 
 
 def _joined(parts: Sequence[Results], refused: Int64) -> Results:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from titans_stream.detection import watch
 from titans_stream.engine.store import Array
@@ -345,3 +346,17 @@ class Familiar:
             within = None if limits is None else (float(limits[0]), float(limits[1]))
             known.patterns.append(Pattern(str(order), courses[int(row)], int(until), within))
             self._marked.add(of[int(row)])
+
+
+def some_courses(
+    arrays: Mapping[str, Array], patterns: list[list[Any]], keep: npt.NDArray[np.bool_]
+) -> tuple[dict[str, Array], list[list[Any]]]:
+    """Of what `Familiar.export` gave, that of the series to `keep` [N]."""
+    if "course_series" not in arrays:
+        return {}, []
+    of = arrays["course_series"]
+    rows = keep[of]
+    place, row = np.cumsum(keep) - 1, np.cumsum(rows) - 1
+    some = {name: array[rows] for name, array in arrays.items() if name.startswith("course_")}
+    some["course_series"] = place[of[rows]]
+    return some, [[int(row[int(r)]), *rest] for r, *rest in patterns if rows[int(r)]]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from titans_stream.engine.columns import Columns, Row, columns_of, joined
 from titans_stream.engine.order import NEVER
 from titans_stream.engine.settings import Duplicates
+from titans_stream.records import Int64
 
 BUFFER_LIMIT = 10_000
 """Readings of one series that wait for order; beyond it the oldest goes on."""
@@ -173,22 +176,35 @@ class ReorderBuffer:
         """Readings held back."""
         return sum(len(waiting.times) for waiting in self._waiting.values())
 
-    def export(self, uid: int, name: Callable[[int], str]) -> Waiting | None:
-        """The state of one series as JSON; None where nothing was ever held.
+    def reach(self, uids: Int64) -> Int64:
+        """The series whose waiting readings change where those of `uids` are pushed."""
+        if self._waiting and self._bound == 0 and not self._whole:
+            return np.concatenate([uids, np.fromiter(self._waiting, np.int64, len(self._waiting))])
+        return uids
+
+    def export(
+        self, series: Iterable[tuple[str, int]], name: Callable[[int], str]
+    ) -> dict[str, Waiting]:
+        """The state of series, given by id and uid, as JSON by id; none of which nothing was held.
 
         `name` gives the id of a group.
         """
-        waiting = self._waiting.get(uid)
-        if waiting is None:
-            return None
+        if not self._waiting:
+            return {}
         return {
-            "newest": waiting.newest,
-            "released": waiting.released,
-            "width": waiting.width,
-            "times": list(waiting.times),
-            "values": [value if math.isfinite(value) else None for value, *_ in waiting.readings],
-            "offsets": [offset for _, _, offset, _ in waiting.readings],
-            "groups": [None if group < 0 else name(group) for *_, group in waiting.readings],
+            series_id: {
+                "newest": waiting.newest,
+                "released": waiting.released,
+                "width": waiting.width,
+                "times": list(waiting.times),
+                "values": [
+                    value if math.isfinite(value) else None for value, *_ in waiting.readings
+                ],
+                "offsets": [offset for _, _, offset, _ in waiting.readings],
+                "groups": [None if group < 0 else name(group) for *_, group in waiting.readings],
+            }
+            for series_id, uid in series
+            if (waiting := self._waiting.get(uid)) is not None
         }
 
     def restore(

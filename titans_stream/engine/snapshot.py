@@ -1,21 +1,34 @@
-"""A partition's state as a `Snapshot`: arrays by series and by group, names and buffers."""
+"""A partition's state as a `Snapshot`: arrays by series and by group, names and buffers.
+
+It is all in one, or a head (names, groups, clocks, orders) and parts (rows and buffers of some
+series each, in `titans_stream.engine.capture` those touched since another snapshot).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from titans_stream.durations import format_duration
+from titans_stream.engine.familiar import some_courses
+from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
+from titans_stream.engine.state import series_state
+from titans_stream.engine.young import PREFIX
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.memory.rows import plain
 from titans_stream.records import Snapshot, restorable
+
+_ROWS = {*series_state(), *forecast_state()}
+"""Arrays by series, those of young ones aside."""
+
+Array = npt.NDArray[Any]
 
 LAYOUT_VERSION = 6
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
@@ -72,33 +85,63 @@ def _digest(model: Model, names: list[str], meaning: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def pack(
-    schema: str,
-    names: list[str],
-    arrays: Mapping[str, npt.NDArray[Any]],
-    waiting: Mapping[str, Any],
-    groups: list[str],
-) -> Snapshot:
-    """Put the parts together; records are kept as plain columns."""
-    kept = {name: plain(array) for name, array in arrays.items()}
-    held = {name: state for name, state in waiting.items() if state is not None}
-    return Snapshot(schema, {"series": names, "waiting": held, "groups": groups}, kept)
+def pack(schema: str, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> Snapshot:
+    """Put the parts together; records are kept as plain columns, meta that is None is not kept."""
+    told = {name: each for name, each in meta.items() if each is not None}
+    return Snapshot(schema, told, {name: plain(array) for name, array in arrays.items()})
 
 
-def unpack(
-    schema: str, snapshot: Snapshot
-) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, Any], list[str]]:
-    """Names, arrays, buffers and group ids.
+def unpack(schema: str, snapshot: Snapshot) -> tuple[list[str], list[str]]:
+    """Names of series and groups.
 
     ValueError where the snapshot is of another schema or damaged.
     """
     if not restorable(snapshot.schema, schema):
         raise ValueError(f"snapshot of schema {snapshot.schema}, this engine has {schema}")
-    names = snapshot.meta.get("series")
-    waiting = snapshot.meta.get("waiting")
-    groups = snapshot.meta.get("groups")
-    if not isinstance(names, list) or not isinstance(waiting, dict) or not isinstance(groups, list):
-        raise ValueError("snapshot: series, groups or waiting is missing")
+    names, groups = snapshot.meta.get("series"), snapshot.meta.get("groups")
+    if not isinstance(names, list) or not isinstance(groups, list):
+        raise ValueError("snapshot: series or groups are missing")
     if len(set(names)) != len(names) or len(set(groups)) != len(groups):
         raise ValueError("snapshot: a series or group is named twice")
-    return list(map(str, names)), dict(snapshot.arrays), waiting, list(map(str, groups))
+    return list(map(str, names)), list(map(str, groups))
+
+
+def missing_rows(schema: str, names: list[str], parts: Iterable[Snapshot]) -> Iterator[Snapshot]:
+    """What of the parts of a snapshot counts: of each series the first rows that there are.
+
+    ValueError where a part is damaged, or where series are in none.
+    """
+    missing = dict.fromkeys(names)
+    for part in parts:
+        found, waiting = part.meta.get("series"), part.meta.get("waiting")
+        if not isinstance(found, list) or not isinstance(waiting, dict):
+            raise ValueError("snapshot: series or waiting is missing")
+        if part.schema != schema or len(set(found)) != len(found):
+            raise ValueError("snapshot: a part is of another schema, or names a series twice")
+        keep = np.fromiter((name in missing for name in found), bool, len(found))
+        for name in found:
+            missing.pop(name, None)
+        if keep.all():
+            yield part
+        elif keep.any():
+            yield _some(part, keep)
+    if missing:
+        raise ValueError(f"snapshot: series {next(iter(missing))!r} is in no part")
+
+
+def _some(part: Snapshot, keep: npt.NDArray[np.bool_]) -> Snapshot:
+    """The rows of some of a part's series."""
+    place = np.cumsum(keep) - 1
+    places = np.asarray(part.arrays.get("young", np.empty(0, np.int64)))
+    young = keep[places]
+    warm = np.delete(keep, places)
+    arrays = {
+        name: array[young if name.startswith(PREFIX) else warm]
+        for name, array in part.arrays.items()
+        if name.startswith(PREFIX) or name in _ROWS
+    }
+    arrays["young"] = place[places[young]]
+    courses, patterns = some_courses(part.arrays, part.meta.get("patterns", []), keep)
+    names = [name for name, kept in zip(part.meta["series"], keep.tolist(), strict=True) if kept]
+    meta = {**part.meta, "series": names, "patterns": patterns}
+    return Snapshot(part.schema, meta, arrays | courses)

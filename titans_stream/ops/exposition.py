@@ -40,7 +40,8 @@ _BY_LABEL = frozenset(
 _DURATIONS = {
     "engine": "seconds of single calls of the engine, of up to 500 messages each",
     "commit": "seconds that commits took",
-    "snapshot": "seconds that snapshots of a partition took",
+    "snapshot_stall": "seconds for which copying a part of a snapshot held up the loop",
+    "snapshot": "seconds from the begin of a partition's snapshot until it was stored",
 }
 
 
@@ -142,7 +143,7 @@ class WorkerCollector(Collector):
             "snapshot_timestamp_seconds", "when a snapshot was written last", _PLACE, times
         )
         sizes = {_place(p): float(size) for p, (_, size) in saved}
-        yield _gauge("snapshot_bytes", "bytes of state in the last snapshot", _PLACE, sizes)
+        yield _gauge("snapshot_bytes", "bytes that the last snapshot wrote", _PLACE, sizes)
         models = metrics.models or {self._model: metrics.partitions}
         yield _gauge(
             "model_partitions",

@@ -1,152 +1,365 @@
-"""Snapshots as files: one per partition and offset, in safetensors.
+"""Snapshots on a folder or on object storage: one immutable object per partition and snapshot.
 
-Layout: `<root>/<group>/<topic>/<partition>/<offset>.snapshot`, and `<offset>.<life>.left` for the
-state of a model that was left for another one, to which a way back leads. A file holds the engine's
-numeric columns, its JSON (as bytes, a tensor of its own), and in the header the schema, whose it is
-(group, topic, partition) and a checksum of all arrays. A file with its final name is whole; one
-that is damaged or another's all the same is passed over with a warning. Files (0600) and folders
-(0700) are their owner's alone.
+Layout: `<root>/<group>/<topic>/<partition>/<offset>.<id>.snapshot`, `<offset>.<life>.left` for the
+state of a model that was left for another one, to which a way back leads, and `manifest.json`,
+which names those that count. The manifest is replaced last, and only in the place of the one that
+its writer has seen; who takes over a partition claims it so, and what an earlier holder of the
+partition still writes is refused. A snapshot holds all series, or those that were touched since
+another one, on which it stands then.
+
+An object that is damaged or another's is passed over with a warning, and so is what stands on it.
+Files (0600) and folders (0700) are their owner's alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import time
-import zlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
+from titans_stream.ops import snapshot_files
+from titans_stream.ops.places import FolderPlace, Place, folder_name
+from titans_stream.ops.snapshot_files import DAMAGE
+from titans_stream.ops.snapshot_manifest import NAME, Entry, Manifest
 from titans_stream.records import Snapshot, restorable
-from titans_stream.stream.recovery import StoredSnapshot
-from titans_stream.whole_files import make_private, write_whole
+from titans_stream.stream.recovery import FencedError, Saved, StoredSnapshot, UnreachableError
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"
-"""Version of the file's own layout."""
-
 _SUFFIX = ".snapshot"
 _LEFT = ".left"
-_LONGEST_NAME = 150
-"""Bytes of a folder's name; file systems take 255, and some encrypted ones fewer."""
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RecursionError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-)
-"""What reading a file raises that is not as this module writes it."""
-_ARRAY = "array/"
-_JSON = "json"
+_CLAIMS = 5
+"""How often a claim is tried where others claim at the same time."""
 
-Arrays = dict[str, npt.NDArray[Any]]
+_Key = tuple[str, int]
 
 
-class LocalSnapshots:
-    """Snapshots in a local (or mounted) folder; a `SnapshotStore`.
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A manifest that this process wrote, and its tag."""
 
-    `about` (the model's name and version, for instance) is written into each file for people to
-    read.
+    manifest: Manifest
+    tag: str
+
+
+class Snapshots:
+    """The snapshots of a consumer group in a place; a `SnapshotStore`.
+
+    `place` is a folder, or an object storage. The newest `keep` of a partition stay. `about` (the
+    model's name and version, for instance) is written into each for people to read.
     """
 
     def __init__(
         self,
-        root: str | Path,
+        place: Place | str | Path,
         group_id: str,
         keep: int = 3,
         about: dict[str, str] | None = None,
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep: at least 1 is needed, not {keep}")
+        self._place = FolderPlace(Path(place)) if isinstance(place, str | Path) else place
         self._group = group_id
-        self._root = Path(root) / _folder_name(group_id)
         self._keep = keep
         self._about = dict(about or {})
+        self._claims: dict[_Key, _Claim] = {}
+        self._lock = threading.RLock()
+        self._writing: set[str] = set()
+        """Objects that no manifest names yet."""
 
-    def save(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
-        """Write a snapshot and remove those beyond the newest `keep`."""
-        self._write(topic, partition, stored, _SUFFIX)
-        older = [each for each in self._files(topic, partition) if each[0] <= stored.offset]
-        for _, path in older[: -self._keep]:
-            path.unlink(missing_ok=True)
-        # one that was taken up again is needed until a snapshot is saved after it
-        for _, path in self._files(topic, partition, _LEFT)[:-1]:
-            path.unlink(missing_ok=True)
+    def __str__(self) -> str:
+        return str(self._place)
+
+    # --- writing
+
+    def claim(self, topic: str, partition: int) -> None:
+        """As `SnapshotStore.claim`; what an interrupted write left is removed."""
+        folder = self._folder(topic, partition)
+        with self._lock:
+            for _ in range(_CLAIMS):
+                found = self._place.read(f"{folder}/{NAME}")
+                manifest = self._decoded(topic, partition, found)
+                mine = replace(manifest, epoch=manifest.epoch + 1, writer=uuid.uuid4().hex)
+                tag = self._swap(folder, mine, None if found is None else found[1])
+                if tag is not None:
+                    self._claims[topic, partition] = _Claim(mine, tag)
+                    self._tidy(folder, mine)
+                    return
+        raise FencedError(f"{folder}: others claim it over and over")
+
+    def save(self, topic: str, partition: int, stored: StoredSnapshot) -> Saved:
+        """As `SnapshotStore.save`."""
+        name = f"{stored.offset}.{uuid.uuid4().hex[:12]}{_SUFFIX}"
+
+        def change(manifest: Manifest) -> Manifest:
+            if stored.onto and manifest.find(stored.onto) is None:
+                raise OSError(f"{stored.onto}, on which it stands, is gone")
+            return manifest.without(manifest.superfluous(self._keep, stored.offset))
+
+        manifest = self._write(topic, partition, stored, name, change)
+        entry = manifest.find(name)
+        assert entry is not None
+        return manifest.saved(entry)
 
     def keep(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
-        """Write the state of a model that is left; the one before goes with the next snapshot."""
+        """As `SnapshotStore.keep`; the one before goes with the next snapshot."""
         life = hashlib.sha256(stored.life.encode()).hexdigest()[:16]
-        self._write(topic, partition, stored, f".{life}{_LEFT}")
-
-    def _write(self, topic: str, partition: int, stored: StoredSnapshot, suffix: str) -> None:
-        folder = self._folder(topic, partition)
-        make_private(folder)
-        for leftover in folder.glob(f".*{suffix}.*"):
-            leftover.unlink(missing_ok=True)
-        path = folder / f"{stored.offset}{suffix}"
-        write_whole(path, _encode(stored, self._header(topic, partition)))
-
-    def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
-        """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`."""
-        found = self._files(topic, partition) + self._files(topic, partition, _LEFT)
-        for offset, path in sorted(found, reverse=True):
-            if offset > at_most:
-                continue
-            try:
-                stored = _decode(path, offset, schema, self._owner(topic, partition))
-            except _DAMAGE as error:
-                log.warning("snapshot %s is passed over: %s", path, error or type(error).__name__)
-                continue
-            if stored is not None:
-                return stored
-        return None
+        name = f"{stored.offset}.{life}-{uuid.uuid4().hex[:12]}{_LEFT}"
+        self._write(topic, partition, stored, name, lambda manifest: manifest)
 
     def discard(self, topic: str, partition: int, after: int) -> None:
-        """Remove the snapshots at offsets beyond `after`."""
-        for offset, path in self._files(topic, partition) + self._files(topic, partition, _LEFT):
-            if offset > after:
-                path.unlink(missing_ok=True)
+        """As `SnapshotStore.discard`."""
+
+        def change(manifest: Manifest) -> Manifest:
+            return manifest.without(e.name for e in manifest.entries if e.offset > after)
+
+        if any(entry.offset > after for entry in self._manifest(topic, partition).entries):
+            self._update(topic, partition, change)
+
+    def _write(
+        self,
+        topic: str,
+        partition: int,
+        stored: StoredSnapshot,
+        name: str,
+        change: Callable[[Manifest], Manifest],
+    ) -> Manifest:
+        """Write an object, and a manifest that names it beside what `change` leaves."""
+        folder = self._folder(topic, partition)
+        with self._lock:
+            if (topic, partition) not in self._claims:
+                self.claim(topic, partition)
+            self._writing.add(f"{folder}/{name}")
+        try:
+            return self._write_claimed(topic, partition, stored, name, change)
+        finally:
+            self._writing.discard(f"{folder}/{name}")
+
+    def _write_claimed(
+        self,
+        topic: str,
+        partition: int,
+        stored: StoredSnapshot,
+        name: str,
+        change: Callable[[Manifest], Manifest],
+    ) -> Manifest:
+        folder, header = self._folder(topic, partition), self._header(topic, partition)
+        aside = self._place.aside(f"{folder}/{name}")
+        try:
+            size, checksum = snapshot_files.write_snapshot(aside, stored, header)
+            about = snapshot_files.read_header(aside)
+            self._place.put(f"{folder}/{name}", aside)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        entry = Entry(
+            name, stored.offset, stored.snapshot.schema, size, checksum, stored.onto,
+            name.endswith(_LEFT), about,
+        )  # fmt: skip
+
+        def add(manifest: Manifest) -> Manifest:
+            return change(replace(manifest, entries=(*manifest.entries, entry)))
+
+        try:
+            return self._update(topic, partition, add)
+        except FencedError:
+            self._remove(folder, {name})
+            raise
+
+    def _update(
+        self, topic: str, partition: int, change: Callable[[Manifest], Manifest]
+    ) -> Manifest:
+        """Change a manifest that is claimed; what it names no longer is removed."""
+        folder, key = self._folder(topic, partition), (topic, partition)
+        with self._lock:
+            if key not in self._claims:
+                self.claim(topic, partition)
+            claim = self._claims[key]
+            manifest = change(claim.manifest)
+            del self._claims[key]  # where it fails, whether it is there is not known
+            tag = self._swap(folder, manifest, claim.tag)
+            if tag is None:
+                raise FencedError(
+                    "another worker has taken over the partition, and writes its snapshots"
+                )
+            self._claims[key] = _Claim(manifest, tag)
+        kept = {entry.name for entry in manifest.entries}
+        self._remove(folder, {e.name for e in claim.manifest.entries} - kept)
+        return manifest
+
+    def _swap(self, folder: str, manifest: Manifest, tag: str | None) -> str | None:
+        """Replace a manifest; its tag, or None where another's is there."""
+        name, document = f"{folder}/{NAME}", manifest.encode()
+        new = self._place.swap(name, document, tag)
+        if new is None:
+            found = self._place.read(name)
+            # a write that was repeated after its answer was lost finds its own
+            if found is not None and found[0] == document:
+                return found[1]
+        return new
+
+    def _remove(self, folder: str, names: set[str]) -> None:
+        for name in sorted(names):
+            try:
+                self._place.delete(f"{folder}/{name}")
+            except OSError as error:
+                log.warning("snapshot %s/%s is not removed: %s", folder, name, error)
+
+    def _tidy(self, folder: str, manifest: Manifest) -> None:
+        """Remove objects that no manifest will name any more."""
+        wanted = {entry.name for entry in manifest.entries}
+        wanted |= {name.rpartition("/")[2] for name in self._writing}
+        try:
+            found = {n for n in self._place.names(folder) if n.endswith((_SUFFIX, _LEFT))}
+            self._place.tidy(folder, wanted)
+        except OSError as error:
+            log.warning("%s is not tidied: %s", folder, error)
+        else:
+            self._remove(folder, found - wanted)
+
+    # --- reading
+
+    def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
+        """As `SnapshotStore.load`."""
+        manifest = self._manifest(topic, partition)
+        order = sorted(enumerate(manifest.entries), key=lambda each: (each[1].offset, each[0]))
+        for _, entry in reversed(order):
+            if entry.offset > at_most or not restorable(entry.schema, schema):
+                continue
+            name = f"{self._folder(topic, partition)}/{entry.name}"
+            try:
+                return self._read(topic, partition, manifest, entry)
+            except UnreachableError:
+                raise
+            except DAMAGE as error:
+                why = error or type(error).__name__
+                log.warning("snapshot %s is passed over: %s", self._told(name), why)
+        return None
+
+    def _read(self, topic: str, partition: int, manifest: Manifest, entry: Entry) -> StoredSnapshot:
+        """A snapshot, every object of it checked. ValueError and others where one is damaged."""
+        folder, owner = self._folder(topic, partition), self._owner(topic, partition)
+        chain, paths = manifest.chain(entry), []
+        for each in chain:
+            path = self._fetched(f"{folder}/{each.name}")
+            try:
+                _check(path, each)
+            except DAMAGE:
+                if not self._place.forget(f"{folder}/{each.name}"):
+                    raise
+                path = self._fetched(f"{folder}/{each.name}")  # the copy was damaged
+                _check(path, each)
+            paths.append(path)
+        stored = snapshot_files.read_snapshot(paths[0], entry.offset, owner)
+        if any(each.schema != stored.snapshot.schema for each in chain):
+            raise ValueError("it stands on one of another schema")
+        if len(chain) > 1:
+            bases = [
+                snapshot_files.read_snapshot(path, each.offset, owner)
+                for path, each in zip(paths[1:], chain[1:], strict=True)
+            ]
+            parts = _joined([stored, *bases])
+            snapshot = replace(stored.snapshot, parts=parts)
+            stored = replace(stored, snapshot=snapshot)
+        return replace(stored, saved=None if entry.left else manifest.saved(entry))
+
+    def _fetched(self, name: str) -> Path:
+        try:
+            path = self._place.fetch(name)
+        except OSError as error:
+            if self._place.remote:
+                raise UnreachableError(f"{self._told(name)}: {error}") from error
+            raise
+        if path is None:
+            raise ValueError(f"object {name} is missing, or no file")
+        return path
+
+    def _manifest(self, topic: str, partition: int) -> Manifest:
+        """The manifest as it is now."""
+        return self._decoded(topic, partition, self._document(topic, partition))
+
+    def _document(self, topic: str, partition: int) -> tuple[bytes, str] | None:
+        name = f"{self._folder(topic, partition)}/{NAME}"
+        try:
+            return self._place.read(name)
+        except OSError as error:
+            raise UnreachableError(f"{self._told(name)}: {error}") from error
+
+    def _decoded(self, topic: str, partition: int, found: tuple[bytes, str] | None) -> Manifest:
+        """A manifest, and objects of earlier releases; made anew where it is gone or damaged."""
+        folder = self._folder(topic, partition)
+        manifest, gone = Manifest(), found is None
+        try:
+            if found is not None:
+                manifest = Manifest.decode(found[0])
+        except ValueError as error:
+            gone = True
+            log.warning(
+                "%s is damaged and made anew from the snapshots that are there: %s",
+                self._told(f"{folder}/{NAME}"), error,
+            )  # fmt: skip
+        if self._place.remote and not gone:
+            return manifest
+        more: list[Entry] = []
+        for name in sorted(self._names(folder), key=_age_of):
+            known = manifest.find(name) is not None
+            if not known and (gone or _is_of_first_format(name)):
+                more += self._described(folder, name)
+        return replace(manifest, entries=(*more, *manifest.entries))
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return self._place.names(folder)
+        except OSError as error:
+            raise UnreachableError(f"{self._told(folder)}: {error}") from error
+
+    def _described(self, folder: str, name: str) -> Iterator[Entry]:
+        """The entry of an object that no manifest names."""
+        number = name.partition(".")[0]
+        if not name.endswith((_SUFFIX, _LEFT)) or not number.isdecimal():
+            return
+        try:
+            path = self._fetched(f"{folder}/{name}")
+            header = snapshot_files.read_header(path)
+            schema, onto = header.get("schema", ""), header.get("onto", "")
+            size = path.stat().st_size
+        except DAMAGE as error:
+            why = error or type(error).__name__
+            log.warning("snapshot %s is passed over: %s", self._told(f"{folder}/{name}"), why)
+            return
+        yield Entry(name, int(number), schema, size, 0, onto, name.endswith(_LEFT), header)
 
     def offsets(self, topic: str, partition: int) -> list[int]:
         """The offsets at which there are snapshots, in order."""
-        return self._offsets(topic, partition)
+        entries = self._manifest(topic, partition).entries
+        return sorted(entry.offset for entry in entries if not entry.left)
 
     def path(self, topic: str, partition: int, offset: int) -> Path:
-        """Where the snapshot at an offset is."""
-        return self._folder(topic, partition) / f"{offset}{_SUFFIX}"
+        """A local copy of the newest snapshot at an offset. FileNotFoundError: there is none."""
+        for entry in reversed(self._manifest(topic, partition).entries):
+            if entry.offset == offset and not entry.left:
+                return self._fetched(f"{self._folder(topic, partition)}/{entry.name}")
+        raise FileNotFoundError(f"no snapshot at offset {offset}")
 
     def topics(self) -> list[str]:
         """The topics of which there are snapshots."""
-        return sorted(unquote(folder.name) for folder in self._root.glob("*"))
+        return sorted(map(unquote, self._place.folders(folder_name(self._group))))
 
     def newest(self, topic: str) -> dict[int, dict[str, str]]:
-        """The header of each partition's newest snapshot, `schema` and `about` in it.
-
-        A file that cannot be read is passed over.
-        """
+        """What is told of each partition's newest snapshot: `schema`, `bytes` and `about` in it."""
         found: dict[int, dict[str, str]] = {}
-        for folder in (self._root / _folder_name(topic)).glob("*"):
-            for offset in (
-                self._offsets(topic, int(folder.name))[-1:] if folder.name.isdecimal() else ()
-            ):
-                try:
-                    file_path = self.path(topic, int(folder.name), offset)
-                    with safe_open(file_path, framework="numpy") as file:
-                        found[int(folder.name)] = file.metadata() or {}
-                except (OSError, SafetensorError):
-                    continue
+        for name in self._place.folders(f"{folder_name(self._group)}/{folder_name(topic)}"):
+            if name.isdecimal():
+                entries = [e for e in self._manifest(topic, int(name)).entries if not e.left]
+                if entries:
+                    entry = max(entries, key=lambda each: each.offset)
+                    found[int(name)] = entry.about | {"bytes": str(entry.size)}
         return found
 
     def _owner(self, topic: str, partition: int) -> dict[str, str]:
@@ -156,83 +369,33 @@ class LocalSnapshots:
     def _header(self, topic: str, partition: int) -> dict[str, str]:
         return self._about | self._owner(topic, partition)
 
-    def _folder(self, topic: str, partition: int) -> Path:
-        return self._root / _folder_name(topic) / str(partition)
+    def _folder(self, topic: str, partition: int) -> str:
+        return f"{folder_name(self._group)}/{folder_name(topic)}/{partition}"
 
-    def _files(self, topic: str, partition: int, suffix: str = _SUFFIX) -> list[tuple[int, Path]]:
-        """Offsets and files of a kind, in order; of one offset those that were written last."""
-        found = []
-        for path in self._folder(topic, partition).glob("*" + suffix):
-            number = path.name.partition(".")[0]
-            try:
-                written = path.stat().st_mtime_ns
-            except FileNotFoundError:  # removed by another thread
-                continue
-            if number.isdecimal() and path.is_file():
-                found.append((int(number), written, path))
-        return [(offset, path) for offset, _, path in sorted(found)]
-
-    def _offsets(self, topic: str, partition: int) -> list[int]:
-        return [offset for offset, _ in self._files(topic, partition)]
+    def _told(self, name: str) -> str:
+        return f"{self._place}/{name}"
 
 
-def _folder_name(name: str) -> str:
-    """A name as one path component, whatever it holds; a long one ends with its digest."""
-    safe = quote(name, safe="")
-    if len(safe) > _LONGEST_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-        safe = f"{safe[: _LONGEST_NAME - 33]}-{digest}"
-    return "%2E" + safe[1:] if safe.startswith(".") else safe
+def _check(path: Path, entry: Entry) -> None:
+    """ValueError where an object is not as it was written."""
+    if not snapshot_files.is_first_format(path):
+        snapshot_files.check(path, entry.size, entry.checksum)
+    elif entry.checksum:
+        raise ValueError(f"{entry.name} is no snapshot, or its beginning is damaged")
 
 
-def _encode(stored: StoredSnapshot, about: dict[str, str]) -> bytes:
-    snapshot = stored.snapshot
-    document = json.dumps({"meta": snapshot.meta, "notes": stored.notes}).encode()
-    arrays: Arrays = {
-        _ARRAY + name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()
-    }
-    arrays[_JSON] = np.frombuffer(document, dtype=np.uint8)
-    header = {
-        **about,
-        "format": FORMAT,
-        "schema": snapshot.schema,
-        "offset": str(stored.offset),
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "crc32": str(_checksum(arrays)),
-    }
-    return save(arrays, header)
+def _joined(stack: list[StoredSnapshot]) -> Iterator[Snapshot]:
+    """The parts of snapshots, each of which stands on the next one."""
+    for stored in stack:
+        parts = stored.snapshot.parts
+        yield from [stored.snapshot] if parts is None else parts
 
 
-def _decode(path: Path, offset: int, schema: str, owner: dict[str, str]) -> StoredSnapshot | None:
-    """The snapshot in a file, None where `schema` cannot restore it.
-
-    ValueError and others (`_DAMAGE`) where the file is damaged or not its `owner`'s.
-    """
-    with safe_open(path, framework="numpy") as file:
-        header = file.metadata() or {}
-        if header.get("format") != FORMAT or header.get("offset") != str(offset):
-            raise ValueError("not a snapshot of this offset")
-        for name, wanted in owner.items():
-            if header.get(name, wanted) != wanted:
-                raise ValueError(f"it is of {name} {header[name]!r}, not {wanted!r}")
-        found = header.get("schema", "")
-        if not restorable(found, schema):
-            return None
-        arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if header.get("crc32") != str(_checksum(arrays)):
-        raise ValueError("its checksum is wrong")
-    document = json.loads(arrays.pop(_JSON).tobytes())
-    meta, notes = document["meta"], document["notes"]
-    if not isinstance(meta, dict) or not isinstance(notes, dict):
-        raise ValueError("its JSON is not that of a snapshot")
-    columns = {name.removeprefix(_ARRAY): array for name, array in arrays.items()}
-    return StoredSnapshot(offset, Snapshot(found, meta, columns), notes)
+def _is_of_first_format(name: str) -> bool:
+    """Whether an object has a name that only earlier releases gave."""
+    return name.count(".") == 1 or (name.endswith(_LEFT) and "-" not in name)
 
 
-def _checksum(arrays: Arrays) -> int:
-    total = 0
-    for name in sorted(arrays):
-        array = arrays[name]
-        shape = f"{name}:{array.dtype.str}:{array.shape}"
-        total = zlib.crc32(array.tobytes(), zlib.crc32(shape.encode(), total))
-    return total
+def _age_of(name: str) -> Any:
+    number = name.partition(".")[0]
+    return (int(number) if number.isdecimal() else -1, name)

@@ -23,6 +23,7 @@ from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.own_times import OwnTimes
 from titans_stream.stream.recovery import (
+    Chain,
     Committed,
     LogRange,
     Origin,
@@ -32,12 +33,12 @@ from titans_stream.stream.recovery import (
     StoredSnapshot,
     plan_first,
     plan_recovery,
-    stored_state,
     with_birth,
     with_life,
 )
 from titans_stream.stream.settings import InputConfig
 from titans_stream.stream.snapshot_wishes import SnapshotWishes
+from titans_stream.stream.snapshots import Snapshotter, reachable
 from titans_stream.stream.starts import Starts
 from titans_stream.stream.switch import SwitchEngine
 
@@ -83,11 +84,12 @@ class Assignment:
         self._engine = engine
         self._snapshots = snapshots
         self._config = config
-        self._snapshot_interval = snapshot_interval
         self._metrics = metrics
         self._number = number
         self._control = control
-        self._wishes = SnapshotWishes() if wishes is None else wishes
+        self._snapshotter = Snapshotter(
+            engine, snapshots, snapshot_interval, metrics, number, wishes or SnapshotWishes()
+        )
         self._starts = Starts(consumer, config, own_times)
         self.progress: dict[TopicPartition, Progress] = {}
         self.new: set[TopicPartition] = set()
@@ -139,11 +141,13 @@ class Assignment:
         `pin` commits offsets at once. UnansweredError where Kafka does not answer for now; nothing
         is changed then.
         """
-        with self._metrics.timed("recover"), translated("recovery"):
+        with self._metrics.timed("recover"), translated("recovery"), reachable():
+            for partition in sorted(self.new):
+                self._snapshotter.claim(partition)
             plans = with_journal(self._plans(sorted(self.new)), self._control)
             pins = {p: plan for p, plan in plans.items() if plan is not None and plan.pin}
             for partition in pins:
-                self._snapshots.discard(partition.topic, partition.partition, after=-1)
+                self._snapshotter.discard(partition)
             if pins:
                 pin({p: _offset(plan.resume, plan.origin) for p, plan in pins.items()})
             for partition, plan in plans.items():
@@ -268,7 +272,8 @@ class Assignment:
             origin=plan.origin,
             muted=muted,
             snapshot_offset=-1 if stored is None else stored.offset,
-            snapshot_due=time.monotonic() + self._snapshot_interval,
+            snapshot_due=self._snapshotter.due(),
+            chain=self._chain(partition, stored),
             open=opened,
             journal=0 if stored is None else int(stored.notes.get("journal", 0)),
         )
@@ -288,6 +293,20 @@ class Assignment:
             plan.resume - plan.seek,
             plan.resume,
         )
+
+    def _chain(self, partition: TopicPartition, stored: StoredSnapshot | None) -> Chain | None:
+        """What the next snapshot can build on, the state being that of `stored`."""
+        if stored is None or stored.saved is None:
+            return None
+        if stored.snapshot.schema != self._schema_of(partition):
+            return None  # a part of the state began anew
+        return Chain(stored.saved, self._engine.mark(self._number(partition)))
+
+    def _schema_of(self, partition: TopicPartition) -> str:
+        """The schema of a partition's state as it is."""
+        if not isinstance(self._engine, SwitchEngine):
+            return self._engine.state_schema
+        return self._engine.model(self._number(partition)).engine.state_schema
 
     def replayed(self, progress: Progress) -> None:
         """Where a replay is over, tell the engine what the wall clock had told it by then."""
@@ -366,43 +385,23 @@ class Assignment:
             if end is not None:
                 self._metrics.lag[partition] = max(0, end - progress.position)
 
+    @property
+    def copying(self) -> bool:
+        """Whether a snapshot is to be gone on with in the next turn."""
+        return self._snapshotter.copying
+
     def snapshot_next_due(self) -> None:
-        """Snapshot the one partition that waits longest for it, if one is due."""
-        now, counts = time.monotonic(), self._metrics.counts
-        if self._wishes.take(counts):
-            for progress in self.progress.values():
-                progress.snapshot_due = min(progress.snapshot_due, now)
-        due = [p for p in self.progress.values() if p.snapshot_due <= now and p.settled]
-        if due:
-            self._snapshot(min(due, key=lambda progress: progress.snapshot_due))
-        if all(progress.snapshot_due > now for progress in self.progress.values()):
-            self._wishes.done(counts)
+        """Go on with the snapshot in work; begin one if one is due."""
+        self._snapshotter.turn(self.progress.values())
 
     def snapshot_all(self, deadline: Deadline) -> None:
         """Snapshot all partitions, as far as time allows; the others replay a little more."""
-        for progress in list(self.progress.values()):
-            if deadline.expired:
-                log.warning("no time left for snapshots; a replay will make up for them")
-                return
-            if progress.settled:
-                self._snapshot(progress)
+        self._snapshotter.take_all(self.progress.values(), deadline)
 
-    def _snapshot(self, progress: Progress) -> None:
-        progress.snapshot_due = time.monotonic() + self._snapshot_interval
-        if progress.snapshot_offset == progress.position:
-            return
-        partition, origin = progress.partition, progress.origin
-        with self._metrics.timed("snapshot"):
-            stored = stored_state(progress, self._engine.snapshot(self._number(partition)))
-            try:
-                self._snapshots.save(partition.topic, partition.partition, stored)
-            except OSError as error:
-                self._metrics.counts["failed_snapshots"] += 1
-                log.error("%s partition %d: no snapshot: %s", *partition, error)
-                return
-        progress.snapshot_offset = progress.position
-        progress.origin = replace(origin, built_from=None, start=0, snapshot=progress.position)
-        self._metrics.snapshot_saved(partition, stored.snapshot)
+    def close(self, seconds: float) -> None:
+        """Forget all partitions; a snapshot in work may take so long."""
+        self._snapshotter.close(seconds)
+        self.release(list(self.progress))
 
 
 def _is_committed(held: Progress, found: OffsetAndMetadata) -> bool:

@@ -10,7 +10,7 @@ A turn of the loop:
    live (output is published). A transaction opens with the first live message.
 5. Encode and send alerts, frames of scores, forecasts, dead letters.
 6. After `commit_interval`: commit output and offsets together (commit.py).
-7. After `snapshot_interval`: snapshot a partition whose state is that of its committed offset.
+7. Copy for a snapshot; begin one where a partition is due and committed (snapshots.py).
 
 Where 5 or 6 fail, or take too long, the transaction is aborted, the state of all partitions is
 discarded, and 2 rebuilds it from what is committed, as soon as Kafka answers; the worker ends only
@@ -145,7 +145,7 @@ class Loop:
         except LateError as error:
             log.warning("%s; the others wait for the end of this worker's session", error)
         self._output.close(max(1.0, deadline.remaining))
-        self._assignment.release(list(self._assignment.progress))
+        self._assignment.close(deadline.remaining)
 
     def _turn(self) -> None:
         try:
@@ -197,7 +197,7 @@ class Loop:
         wait = _IDLE_POLL
         if self._output.state is OutputState.OPEN:
             wait = min(wait, max(0.0, self._due_at() - time.monotonic()))
-        if self._swap is not None and self._swap.busy:
+        if self._assignment.copying or (self._swap is not None and self._swap.busy):
             wait = 0.0
         begun = time.perf_counter()
         polled: dict[TopicPartition, list[Any]] = {}

@@ -15,8 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from kafka import TopicPartition
 
-from titans_stream.records import Alert, EngineFigures, ModelRef, Scores, Snapshot, Status
+from titans_stream.records import Alert, EngineFigures, ModelRef, Scores, Status
 
+_HISTOGRAMS = {"snapshot": "snapshot_stall"}
 STAGES = ("idle", "receive", "decode", "engine", "encode", "commit", "snapshot", "recover")
 """`receive` is polls that gave messages, `idle` polls that gave none."""
 
@@ -83,8 +84,10 @@ class Metrics:
             "engine": Histogram(FAST),
             "commit": Histogram(SLOW),
             "snapshot": Histogram(SLOW),
+            "snapshot_stall": Histogram(FAST),
         }
-        """Of single calls, for the stages in which they tell something."""
+        """Of single calls. A snapshot's is from its begin until it is stored, beside the loop, and
+        `snapshot_stall` what each part of it took of the loop."""
         self.recoveries = Histogram(SLOW)
         """From a partition's assignment to the end of its replay."""
         self.statuses = np.zeros(len(Status), np.int64)
@@ -128,8 +131,9 @@ class Metrics:
         finally:
             seconds = time.perf_counter() - begun
             self.seconds[stage] += seconds
-            if stage in self.durations:
-                self.durations[stage].observe(seconds)
+            name = _HISTOGRAMS.get(stage, stage)
+            if name in self.durations:
+                self.durations[name].observe(seconds)
 
     def polled(self, begun: float, messages: int) -> None:
         """A poll that began at `begun`, on the clock `time.perf_counter`, gave so many messages."""
@@ -151,12 +155,12 @@ class Metrics:
         self.counts["aborts"] += 1
         self.aborts[reason] += 1
 
-    def snapshot_saved(self, partition: TopicPartition, snapshot: Snapshot) -> None:
-        """A snapshot was saved."""
+    def snapshot_saved(self, partition: TopicPartition, size: int, seconds: float) -> None:
+        """A snapshot of `size` bytes was saved, `seconds` after it was begun."""
         self.counts["snapshots"] += 1
         self.last_snapshot = time.monotonic()
-        size = sum(array.nbytes for array in snapshot.arrays.values())
         self.saved[partition] = (time.time(), size)
+        self.durations["snapshot"].observe(seconds)
 
     def recovery_begun(self, partitions: Iterable[TopicPartition]) -> None:
         """The state of partitions is to be rebuilt."""

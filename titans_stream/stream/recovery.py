@@ -36,6 +36,29 @@ _PAUSE_FADES = 0.97
 """The longest pause between messages fades so with each time that some come."""
 
 
+class FencedError(OSError):
+    """A write was refused, for another worker has taken over the partition."""
+
+
+class UnreachableError(OSError):
+    """Whether there are snapshots cannot be known for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """How a snapshot is stored: under `name`, in `size` bytes.
+
+    It stands, by way of `deltas` others of `delta_size` bytes together, on one of `base_size` bytes
+    that has all series. One that has all itself stands on itself.
+    """
+
+    name: str
+    size: int
+    deltas: int
+    delta_size: int
+    base_size: int
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:
     """A partition's state before the message at `offset`, with the worker's own notes."""
@@ -43,6 +66,10 @@ class StoredSnapshot:
     offset: int
     snapshot: Snapshot
     notes: dict[str, Any]
+    onto: str = ""
+    """Where it has those series only that were touched since another snapshot: that one's name."""
+    saved: Saved | None = None
+    """How it is stored; None where it is not."""
 
     @property
     def life(self) -> str:
@@ -68,13 +95,29 @@ class StoredSnapshot:
 
 
 class SnapshotStore(Protocol):
-    """Keeps snapshots of the partitions of one consumer group."""
+    """Keeps snapshots of the partitions of one consumer group.
 
-    def save(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
-        """Keep a snapshot; older ones beyond a number may go. OSError where that fails."""
+    Methods may be called from several threads.
+    """
+
+    def claim(self, topic: str, partition: int) -> None:
+        """This worker writes a partition's snapshots from now on, and no one else does.
+
+        OSError where that fails; what is written later claims it then.
+        """
+
+    def save(self, topic: str, partition: int, stored: StoredSnapshot) -> Saved:
+        """Keep a snapshot; older ones beyond a number may go.
+
+        OSError where that fails, `FencedError` where another worker has claimed the partition
+        since. CancelledError of the snapshot's parts goes on to the caller; nothing is kept then.
+        """
 
     def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
-        """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`."""
+        """The newest sound snapshot that `schema` can restore, at an offset up to `at_most`.
+
+        `UnreachableError` where that cannot be known.
+        """
 
     def keep(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
         """Keep a state that was left for another model's, whatever is saved after it.
@@ -83,7 +126,7 @@ class SnapshotStore(Protocol):
         """
 
     def discard(self, topic: str, partition: int, after: int) -> None:
-        """Forget the snapshots at offsets beyond `after`."""
+        """Forget the snapshots at offsets beyond `after`. OSError where that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +245,14 @@ class Plan:
     warning: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A stored snapshot, and the engine's mark of its moment."""
+
+    saved: Saved
+    mark: int
+
+
 @dataclass(slots=True)
 class Progress:
     """A partition in work. Offsets are of the next message to be taken."""
@@ -217,6 +268,12 @@ class Progress:
     """The number of the last journal entry that the state has seen."""
     snapshot_offset: int = -1
     snapshot_due: float = 0.0
+    chain: Chain | None = None
+    """The stored snapshot that the next one can build on."""
+    fenced_at: int = -1
+    """The committed offset at which another worker was found to write snapshots; -1: none was."""
+    lineage: object = field(default_factory=object)
+    """Another one where a change of the model replaces the state."""
     ticked: bool = False
     """Whether a tick of the wall clock waits for a commit."""
     last_message: float = field(default_factory=time.monotonic)

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    field_validator,
     model_validator,
 )
 
@@ -358,10 +359,32 @@ class StateConfig(BaseModel):
     path: str = Field(
         default="./state", min_length=1, description="folder, relative to the working directory"
     )
+    snapshots: str = Field(
+        default="",
+        description="where the memories go: another folder, or a bucket as s3://NAME/PREFIX, "
+        "gs://NAME/PREFIX or az://NAME/PREFIX, of which path has copies then; default path",
+    )
     snapshot_interval: Duration = Field(
         default=60 * SECOND, gt=0, description="time between snapshots of a partition"
     )
-    keep: int = Field(default=3, ge=1, le=100, description="snapshots kept per partition")
+    keep: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="snapshots kept per partition, and those on which they stand",
+    )
+
+    @field_validator("snapshots")
+    @classmethod
+    def _is_a_place(cls, text: str) -> str:
+        scheme, found, _ = text.partition("://")
+        if found and scheme not in ("s3", "gs", "az"):
+            raise ValueError(
+                f"{scheme}:// is no place for snapshots; s3, gs and az are, or a folder"
+            )
+        if found and "@" in text.partition("://")[2].partition("/")[0]:
+            raise ValueError("credentials come from the environment, not from the URL")
+        return text
 
 
 class ControlConfig(BaseModel):

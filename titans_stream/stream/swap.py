@@ -351,6 +351,7 @@ class Swapper:
             progress.warm_until = progress.position
             progress.muted, progress.open = lane.muted, {}
             progress.snapshot_offset, progress.moved = -1, True
+            progress.chain, progress.lineage = None, object()
         return ended
 
     def announcements(self, lanes: Sequence[Lane]) -> list[Swapped]:

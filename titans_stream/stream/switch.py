@@ -15,6 +15,7 @@ import numpy as np
 
 from titans_stream.records import (
     Alert,
+    Capture,
     Engine,
     EngineFigures,
     Int64,
@@ -200,6 +201,14 @@ class SwitchEngine:
     def snapshot(self, partition: int) -> Snapshot:
         """As `Engine.snapshot`."""
         return self.model(partition).engine.snapshot(partition)
+
+    def capture(self, partition: int, since: int | None) -> Capture:
+        """As `Engine.capture`."""
+        return self.model(partition).engine.capture(partition, since)
+
+    def mark(self, partition: int) -> int:
+        """As `Engine.mark`."""
+        return self.model(partition).engine.mark(partition)
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
         """As `Engine.restore`."""

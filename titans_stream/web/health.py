@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from titans_stream.config import Connector
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.storage import Snapshots
 from titans_stream.printable import redacted
 from titans_stream.stream.inspect import PartitionReport, input_partitions
 from titans_stream.stream.kafka.client import KafkaClients
@@ -121,7 +121,7 @@ class LagWatch:
             self._stop.wait(_EVERY)
 
 
-def snapshots(store: LocalSnapshots, connector: Connector) -> list[dict[str, Any]]:
+def snapshots(store: Snapshots, connector: Connector) -> list[dict[str, Any]]:
     """The newest snapshot of each partition. OSError where the folder may not be read."""
     now = time.time()
     found = []
@@ -130,9 +130,9 @@ def snapshots(store: LocalSnapshots, connector: Connector) -> list[dict[str, Any
             offset, written = int(header.get("offset", -1)), header.get("written", "")
             try:
                 age = now - parse_timestamp(written) / 1e9
-                size = store.path(topic, partition, offset).stat().st_size
-            except (ValueError, FileNotFoundError):
-                continue  # another worker's, or replaced in this moment
+                size = int(header.get("bytes", "0"))
+            except ValueError:
+                continue  # another worker's
             found.append(
                 {
                     "topic": topic,

@@ -12,7 +12,8 @@ import psutil
 
 from titans_stream.config import Connector
 from titans_stream.engine.model import Model
-from titans_stream.ops.storage import LocalSnapshots
+from titans_stream.ops.places import place_of
+from titans_stream.ops.storage import Snapshots
 from titans_stream.printable import redacted
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
@@ -62,7 +63,9 @@ class Service:
         self.views = Views(self.store, self.reader.progress, self._control.topic)
         self.trials = Trials(self.store, self.views, load_model)
         self._lag = LagWatch(clients, connector, stop)
-        self._snapshots = LocalSnapshots(connector.state.path, connector.input.group_id)
+        self._snapshots = Snapshots(
+            place_of(connector.state.path, connector.state.snapshots), connector.input.group_id
+        )
         self._process = psutil.Process()
 
     def start(self) -> None:
@@ -96,9 +99,9 @@ class Service:
         try:
             found = snapshots(self._snapshots, self._connector)
             if not found:
-                problem = f"no snapshots of this connector in {self._connector.state.path}"
+                problem = f"no snapshots of this connector in {self._snapshots}"
         except OSError as error:
-            found, problem = [], f"{self._connector.state.path}: {error.strerror or error}"
+            found, problem = [], f"{self._snapshots}: {error.strerror or error}"
         return {
             "status": self.views.status(),
             "lag": self._lag.view(),
