@@ -1,12 +1,13 @@
 """What the page costs: the table of many series, and the worker beside it.
 
-    python -m benchmarks.page --bootstrap 127.0.0.1:9092 [--series 100000] [--pairs 5] [--json FILE]
+    python -m benchmarks.page --bootstrap 127.0.0.1:9092 [--series 100000] [--pairs 5] [--rate 10000]
+        [--json FILE]
 
 **table**: topics with `--series` series, 8 readings each, are read by `titans-stream ui`; the time
 until all is read, the page's resident memory and CPU, and how long the table takes: the API's
 answer, and in Chromium (where Playwright and a browser are there) until its rows are drawn.
 
-**worker**: one worker takes 10,000 readings/s of 1,000 series and publishes their scores. Five
+**worker**: one worker takes `--rate` readings/s of 1,000 series and publishes their scores. Five
 pairs of 20 seconds, without and with the page (each pair in the other order), in which somebody
 looks at it: a stream of events is open, and table, inbox and one series are asked for every two
 seconds. Its CPU seconds (/proc) over the readings that it counted; the page is as urgent as
@@ -43,7 +44,6 @@ from titans_stream.stream.encoding import encode_scores
 
 PARTITIONS = 4
 READINGS_OF_SERIES = 8
-RATE = 10_000
 SERIES = 1_000
 WARM_UP, WINDOW, LOOK = 45.0, 20.0, 2.0
 """Seconds: before the first pair, of each half of a pair, between two looks."""
@@ -182,15 +182,16 @@ def drawn(address: str) -> dict[str, float]:
 class Flow(threading.Thread):
     """Publishes readings at a steady rate until it is stopped."""
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, rate: int) -> None:
         super().__init__(daemon=True)
+        self._rate = rate
         self._topic, self._producer = f"{topics.tag}-in", topics.producer()
         self._stop = threading.Event()
 
     def run(self) -> None:
         rng, begun, sent = np.random.default_rng(1), time.monotonic(), 0
         while not self._stop.wait(0.02):
-            due = int((time.monotonic() - begun) * RATE)
+            due = int((time.monotonic() - begun) * self._rate)
             stamp = time.time_ns() // 1_000_000
             for i, noise in zip(range(sent, due), rng.normal(size=due - sent), strict=True):
                 name = f"m{i % SERIES}"
@@ -267,11 +268,11 @@ class Worker:
         self._process.wait(PATIENCE)
 
 
-def pairs(servers: str, count: int, folder: Path) -> dict[str, Any]:
+def pairs(servers: str, count: int, rate: int, folder: Path) -> dict[str, Any]:
     """The worker without and with the page."""
     topics = Topics(servers, folder)
     worker = Worker(topics)
-    flow = Flow(topics)
+    flow = Flow(topics, rate)
     flow.start()
     time.sleep(WARM_UP)
     rows = []
@@ -311,6 +312,7 @@ def main() -> None:
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -320,7 +322,7 @@ def main() -> None:
             found["table"] = table(args.bootstrap, args.series, folder)
             print(json.dumps(found["table"], indent=1), flush=True)
         if args.pairs:
-            found["worker"] = pairs(args.bootstrap, args.pairs, folder)
+            found["worker"] = pairs(args.bootstrap, args.pairs, args.rate, folder)
             median, behind = (found["worker"][name] for name in ("median", "behind_at_the_end"))
             print(f"median of the quotients {median:.4f}, {behind:.0f} messages behind at the end")
     if args.json is not None:
