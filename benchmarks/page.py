@@ -1,7 +1,7 @@
 """What the page costs: the table of many series, and the worker beside it.
 
-    python -m benchmarks.page --bootstrap 127.0.0.1:9092 [--series 100000] [--pairs 5] [--rate 10000]
-        [--json FILE]
+    python -m benchmarks.page --bootstrap 127.0.0.1:9092 [--series 100000] [--pairs 5]
+        [--rate 10000] [--json FILE]
 
 **table**: topics with `--series` series, 8 readings each, are read by `titans-stream ui`; the time
 until all is read, the page's resident memory and CPU, and how long the table takes: the API's
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -105,11 +104,10 @@ def write_series(topics: Topics, series: int) -> None:
 @contextmanager
 def page(topics: Topics) -> Iterator[tuple[str, psutil.Process]]:
     """The page's address and process; it has read all that was there."""
-    command = [sys.executable, "-m", "titans_stream.cli", "ui", str(topics.connector)]
+    command = ["nice", "-n", str(NICE), sys.executable, "-m", "titans_stream.cli"]
     process = subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: os.nice(NICE),
-    )  # fmt: skip
+        [*command, "ui", str(topics.connector), "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         found = re.search(r"http://\S+/", process.stdout.readline())
@@ -186,11 +184,11 @@ class Flow(threading.Thread):
         super().__init__(daemon=True)
         self._rate = rate
         self._topic, self._producer = f"{topics.tag}-in", topics.producer()
-        self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
         rng, begun, sent = np.random.default_rng(1), time.monotonic(), 0
-        while not self._stop.wait(0.02):
+        while not self._ended.wait(0.02):
             due = int((time.monotonic() - begun) * self._rate)
             stamp = time.time_ns() // 1_000_000
             for i, noise in zip(range(sent, due), rng.normal(size=due - sent), strict=True):
@@ -201,7 +199,7 @@ class Flow(threading.Thread):
             self._producer.poll(0)
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         self.join(PATIENCE)
         self._producer.flush()
 
@@ -211,20 +209,20 @@ class Looker(threading.Thread):
 
     def __init__(self, address: str) -> None:
         super().__init__(daemon=True)
-        self._address, self._stop = address, threading.Event()
+        self._address, self._ended = address, threading.Event()
         self.looks = 0
 
     def run(self) -> None:
         events = urllib.request.urlopen(self._address + "v1/events", timeout=60)
         threading.Thread(target=lambda: [None for _ in events], daemon=True).start()
-        while not self._stop.wait(LOOK):
+        while not self._ended.wait(LOOK):
             for path in ("series?limit=50", "incidents?show=open", "readings?series=m1"):
                 ask(self._address + "v1/" + path)
             self.looks += 1
         events.close()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         self.join(PATIENCE)
 
 
