@@ -27,8 +27,8 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ class Looker(threading.Thread):
 
     def run(self) -> None:
         events = urllib.request.urlopen(self._address + "v1/events", timeout=60)
-        threading.Thread(target=lambda: [None for _ in events], daemon=True).start()
+        threading.Thread(target=_read, args=(events,), daemon=True).start()
         while not self._ended.wait(LOOK):
             for path in ("series?limit=50", "incidents?show=open", "readings?series=m1"):
                 ask(self._address + "v1/" + path)
@@ -224,6 +224,12 @@ class Looker(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self.join(PATIENCE)
+
+
+def _read(events: Iterable[bytes]) -> None:
+    with suppress(AttributeError, ValueError):  # what closing it in another thread leads to
+        for _ in events:
+            pass
 
 
 class Worker:
