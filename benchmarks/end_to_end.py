@@ -1,13 +1,14 @@
 """Readings per second from topic to alerts on a real Kafka, by stage, beside a peer.
 
     python -m benchmarks.end_to_end --bootstrap 127.0.0.1:9092 [--readings 300000] [--json FILE]
-        [--peer-python .venv-bench/bin/python]
+        [--peer-python .venv-bench/bin/python] [--per-message 1000]
 
 Ours: the worker (exactly-once, alerts only) over 1,000 series in 4 partitions. Peer, on the same
 topic: Quix Streams with River half-space trees per series (10 trees, height 6), exactly-once,
 alerts only. The peer runs in an environment of its own (`make .venv-bench`), because its client
 library pins other versions. Both start with all readings in the topic and end when the last
 offset is committed; start-up is not counted. Every figure is the median of `--runs`.
+`--per-message`: arrays of so many readings, of as many series, in a message; ours alone.
 """
 
 from __future__ import annotations
@@ -35,11 +36,16 @@ PATIENCE = 240.0
 STAGES = ("receive", "decode", "engine", "encode", "commit", "snapshot")
 
 
+def new_topic(tag: str) -> NewTopic:
+    """A topic that keeps readings of whatever time."""
+    return NewTopic(f"bench-{tag}", PARTITIONS, 1, topic_configs={"retention.ms": "-1"})
+
+
 def make_topic(servers: str, readings: int, series: int) -> str:
     """A topic of JSON readings: noise on daily waves, a spike now and then."""
     tag = uuid.uuid4().hex[:8]
     admin = KafkaAdminClient(bootstrap_servers=servers)
-    admin.create_topics([NewTopic(f"bench-{tag}", PARTITIONS, 1)])
+    admin.create_topics([new_topic(tag)])
     admin.close()
     rng = np.random.default_rng(0)
     producer = KafkaProducer(bootstrap_servers=servers, linger_ms=50, batch_size=200_000, acks=1)
@@ -61,6 +67,37 @@ def make_topic(servers: str, readings: int, series: int) -> str:
     return f"bench-{tag}"
 
 
+def make_array_topic(servers: str, readings: int, series: int, per_message: int) -> str:
+    """A topic of arrays: a gateway's message has the next reading of each of its series."""
+    tag = uuid.uuid4().hex[:8]
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    admin.create_topics([new_topic(tag)])
+    admin.close()
+    rng = np.random.default_rng(0)
+    producer = KafkaProducer(
+        bootstrap_servers=servers, linger_ms=50, batch_size=900_000, acks=1,
+        max_request_size=4_000_000,
+    )  # fmt: skip
+    phase = rng.random(series) * 6.28
+    gateways = -(-series // per_message)
+    for k in range(readings // series):
+        values = 20 + 3 * np.sin(k / 45 + phase) + rng.standard_normal(series)
+        stamp = 1_700_000_000_000 + k * 60_000
+        for gateway in range(gateways):
+            first = gateway * per_message
+            items = ",".join(
+                f'{{"sensor":"s{i}","t":{stamp},"v":{value:.5f}}}'
+                for i, value in enumerate(values[first : first + per_message].tolist())
+            )
+            text = f'{{"gateway":"gw-{gateway}","readings":[{items}]}}'
+            producer.send(
+                f"bench-{tag}", text.encode(), partition=gateway % PARTITIONS, timestamp_ms=stamp
+            )
+    producer.flush()
+    producer.close()
+    return f"bench-{tag}"
+
+
 def make_outputs(servers: str, tag: str) -> None:
     """Topics for alerts and dead letters."""
     admin = KafkaAdminClient(bootstrap_servers=servers)
@@ -77,7 +114,7 @@ def count(servers: str, topic: str) -> int:
     return total
 
 
-def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
+def run_ours(servers: str, topic: str, readings: int, per_message: int = 1) -> dict[str, float]:
     """The worker in this process; seconds by stage as it counts them itself."""
     from titans_stream.commands.memories import connector_engine, connector_snapshots
     from titans_stream.config import load_connector
@@ -88,15 +125,20 @@ def run_ours(servers: str, topic: str, readings: int) -> dict[str, float]:
     from titans_stream.stream.worker import Worker
 
     tag = f"ours-{uuid.uuid4().hex[:8]}"
+    fields = "value: value, timestamp: ts, series: '{site}/{machine}'"
+    polled = 2_000
+    if per_message > 1:
+        fields = "items: readings, value: v, timestamp: t, series: '{gateway}/{sensor}'"
+        polled = max(1, 20_000 // per_message)
     make_outputs(servers, tag)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "connector.yaml"
         path.write_text(
             f"name: {tag}\nkafka: {{bootstrap_servers: '{servers}'}}\n"
-            f"input: {{topic: {topic}, start: earliest, value: value, timestamp: ts,\n"
-            f"        series: '{{site}}/{{machine}}'}}\n"
+            f"input: {{topic: {topic}, start: earliest, {fields}}}\n"
             f"output: {{alerts: {tag}-alerts, dead_letter: {tag}-dead}}\n"
-            f"state: {{path: {folder}/state}}\n",
+            f"state: {{path: {folder}/state}}\n"
+            f"delivery: {{max_poll_records: {polled}}}\n",
             encoding="utf-8",
         )
         connector = load_connector(path)
@@ -185,15 +227,22 @@ def main() -> int:
     parser.add_argument("--readings", type=int, default=300_000)
     parser.add_argument("--series", type=int, default=1_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--per-message", type=int, default=1)
     parser.add_argument("--peer-python", help="Python with quixstreams and river installed")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if not args.bootstrap:
         parser.error("--bootstrap or KAFKA_BOOTSTRAP_SERVERS is needed (make kafka)")
-    topic = make_topic(args.bootstrap, args.readings, args.series)
+    if args.per_message > 1:
+        args.readings -= args.readings % args.series
+        topic = make_array_topic(args.bootstrap, args.readings, args.series, args.per_message)
+    else:
+        topic = make_topic(args.bootstrap, args.readings, args.series)
     runs: dict[str, list[dict[str, float]]] = {"titans-stream": []}
     for _ in range(args.runs):
-        runs["titans-stream"].append(run_ours(args.bootstrap, topic, args.readings))
+        runs["titans-stream"].append(
+            run_ours(args.bootstrap, topic, args.readings, args.per_message)
+        )
         if args.peer_python:
             runs.setdefault("quix+river", []).append(
                 run_peer(args.peer_python, args.bootstrap, topic, args.readings)
