@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from tests.engine.streams import concatenate, engine, make_stream, run, same_scores
 from tests.engine.test_invariants import cuts_of, relaxed, seeds
+from titans_stream.detection.rules import AlertConfig, resolve_rule, resolve_rules
 from titans_stream.engine.admission import MANY_SERIES
 from titans_stream.engine.engine import StreamEngine
+from titans_stream.engine.series import SeriesTable
 from titans_stream.records import Readings, Results
 
 STEP = 60_000_000_000
@@ -136,3 +138,30 @@ def test_many_series_with_many_readings_are_no_mistake() -> None:
     for _ in range(5):
         one.process(of([f"pump/{i}" for i in range(MANY_SERIES)]))
     assert one.series_warning() == ""
+
+
+def test_series_that_are_admitted_together_get_what_each_gets_alone() -> None:
+    config = AlertConfig.model_validate(
+        {
+            "no_data_after": "1h",
+            "rules": [
+                {"series": "a*", "min_deviation": 2.0, "enabled": False},
+                {"series": "*7", "false_alarms_per_series_per_day": 0.5},
+            ],
+        }
+    )
+    names = ["a1", "b7", "a7", "c", "b7"]
+    assert resolve_rules(config, names) == [resolve_rule(config, name) for name in names]
+
+
+def test_uids_of_several_partitions_are_as_if_admitted_one_by_one() -> None:
+    told: list[tuple[int, list[int], list[str]]] = []
+    table = SeriesTable(lambda partition, uids, names: told.append((partition, [*uids], names)))
+    found = table.uids(["x", "y", "x", "x", "z"], np.array([0, 1, 1, 0, 0], np.int32))
+    assert found[0] == found[3]
+    assert len(set(found.tolist())) == 4
+    assert told == [(0, [0, 1], ["x", "z"]), (1, [2, 3], ["y", "x"])]
+    assert table.on_two_partitions == 1
+    assert [table.name(uid) for uid in found.tolist()] == ["x", "y", "x", "x", "z"]
+    assert table.uids(["x"], np.array([1], np.int32)).tolist() == [3]
+    assert len(told) == 2

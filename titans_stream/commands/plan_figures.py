@@ -43,7 +43,7 @@ ALERTS = 2.0
 """Messages of an episode: opened and resolved."""
 SNAPSHOT_SECONDS = 8e-6
 """Seconds of a core to copy the state of a series out, without its file, ..."""
-RESTORE_SECONDS = 96e-6
+RESTORE_SECONDS = 31e-6
 """... and to take it back after a restart."""
 
 

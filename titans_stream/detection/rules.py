@@ -140,5 +140,20 @@ def resolve_rule(config: AlertConfig, series_id: str) -> ResolvedRule:
     return ResolvedRule.model_validate(merged)
 
 
+def resolve_rules(config: AlertConfig, names: Sequence[str]) -> list[ResolvedRule]:
+    """As `resolve_rule`, for many series; those that match the same rules share one."""
+    if not config.rules:
+        return [resolve_rule(config, "")] * len(names)
+    known: dict[tuple[bool, ...], ResolvedRule] = {}
+    found = []
+    for name in names:
+        key = tuple(fnmatchcase(name, rule.series) for rule in config.rules)
+        rule = known.get(key)
+        if rule is None:
+            rule = known[key] = resolve_rule(config, name)
+        found.append(rule)
+    return found
+
+
 def _matching(rules: Sequence[SeriesRule], series_id: str) -> list[SeriesRule]:
     return [rule for rule in rules if fnmatchcase(series_id, rule.series)]

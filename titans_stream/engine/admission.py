@@ -129,10 +129,10 @@ class Admission:
         order = young[np.argsort(rows["seen"][young], kind="stable")][:_CANDIDATES]
         return list(zip(rows["seen"][order].tolist(), uids[order].tolist(), strict=True))
 
-    def admit(self, uid: int) -> None:
-        """A uid is given out to a new series."""
-        self._rows.reserve(uid + 1)
-        self._rows.reset(np.array([uid]))
+    def admit(self, uids: Int64) -> None:
+        """Uids are given out to new series."""
+        self._rows.reserve(int(uids.max()) + 1)
+        self._rows.reset(uids)
 
     def few(self, uids: Int64) -> Int64:
         """Those of `uids` that have fewer than FEW readings."""

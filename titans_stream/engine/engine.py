@@ -14,7 +14,7 @@ from operator import itemgetter
 import numpy as np
 
 from titans_stream.detection.detector import Scorer
-from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.rules import AlertConfig, resolve_rules
 from titans_stream.engine.admission import Admission, series_warning
 from titans_stream.engine.blank import blank_scores, bounded
 from titans_stream.engine.capture import Touched
@@ -315,12 +315,14 @@ class StreamEngine:
         self._opened += sum(alert.status == "opened" for alert in told)
         return scores, told, frames
 
-    def _admit(self, uid: int, series_id: str) -> None:
-        self._touched.touch(np.array([uid]))
-        self._scoring.admit(uid, series_id)
-        self._admission.admit(uid)
-        self._no_data.admit(uid, series_id)
-        self._groups.forget_member(uid)
+    def _admit(self, partition: int, uids: Int64, names: list[str]) -> None:
+        """Uids are given out to new series."""
+        self._touched.touch(uids)
+        rules = resolve_rules(self._orders.alerts(partition), names)
+        self._scoring.admit(uids, rules)
+        self._admission.admit(uids)
+        self._no_data.admit(uids, rules)
+        self._groups.forget_members(uids)
 
     # --- state
 
@@ -338,8 +340,30 @@ class StreamEngine:
         return self._touched.mark()
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
-        """As `PartitionStates.restore`."""
-        self._states.restore(partition, snapshot)
+        """Put a partition's state in place; ValueError for another schema or a damaged state.
+
+        Forecasts begin anew where the snapshot has none, or those of other weights.
+        """
+        names, arrays, waiting, groups = unpack(self._schema, snapshot)
+        if self._scoring.forecasts is not None and snapshot.schema != self._schema:
+            warm = len(names) - len(arrays.get("young", ()))
+            arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
+        self.release(partition)
+        self._orders.load(partition, snapshot.meta.get("control", {}))
+        uids = self._series.add_all(partition, names)
+        try:
+            self._scoring.load(uids, arrays)
+            self._scoring.familiar.load(uids, arrays, snapshot.meta.get("patterns", []))
+            self._groups.load(partition, groups, uids, arrays)
+            self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
+            tables = (uids, self._groups.members(partition))
+            self._no_data.load(partition, tables, arrays, snapshot.meta.get("clocks", []))
+        except ValueError:
+            self.release(partition)
+            raise
+        group = partial(self._groups.add, partition)
+        for name, uid in zip(names, uids.tolist(), strict=True):
+            self._order.restore(uid, partition, waiting.get(name), group)
 
     def release(self, partition: int) -> None:
         """Forget a partition."""

@@ -6,7 +6,7 @@ turns what frames.py writes into records. Until the first grouped reading comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from titans_stream.detection.episodes import Episode, Rule
 from titans_stream.detection.explain import make_alert
-from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.rules import AlertConfig, ResolvedRule, resolve_rules
 from titans_stream.detection.tail import BINS, Tail
 from titans_stream.engine import frames
 from titans_stream.engine.columns import Columns
@@ -38,7 +38,7 @@ from titans_stream.engine.order import NEVER, Judgements, OrderSettings, Pace
 from titans_stream.engine.orders import Held, Orders
 from titans_stream.engine.rows import Rows
 from titans_stream.engine.series import SeriesTable
-from titans_stream.engine.state import alert_settings, due, judged_state, judged_tables, rule_of
+from titans_stream.engine.state import alert_settings, due, judged_state, judged_tables, rule_rows
 from titans_stream.engine.store import Array
 from titans_stream.memory.rows import ArraySpec, dtype_of
 from titans_stream.records import (
@@ -115,7 +115,7 @@ class Groups:
         self._rules = Rows({"rule": ArraySpec.of(Rule)}, {})
         self._members = Rows({"member": ArraySpec.of(Member)}, {"member": member})
         self._table = SeriesTable(self._admit)
-        self.on_admit: Callable[[int, str], None] = lambda uid, group_id: None
+        self.on_admit: Callable[[Int64, Sequence[ResolvedRule]], None] = lambda uids, rules: None
         """Hears of each group that is admitted."""
         self.due = 0.0
         """False episodes that the budgets allow for the frames that were judged."""
@@ -128,8 +128,9 @@ class Groups:
 
     def set_rules(self, uids: Int64, alerts: AlertConfig) -> None:
         """Judge groups by other rules from the next reading on."""
-        for uid in uids.tolist():
-            self._rules.arrays["rule"][uid] = rule_of(alerts, self.name(uid))[0]
+        if len(uids):
+            names = self._table.names(uids)
+            self._rules.arrays["rule"][uids] = rule_rows(resolve_rules(alerts, names))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -164,13 +165,14 @@ class Groups:
         """The partition that the group comes by."""
         return self._table.partition(uid)
 
-    def _admit(self, uid: int, group_id: str) -> None:
-        self._rows.reserve(uid + 1)
-        self._rows.reset(np.array([uid]))
-        self._rules.reserve(uid + 1)
-        alerts = self._orders.alerts(self._table.partition(uid))
-        self._rules.arrays["rule"][uid] = rule_of(alerts, group_id)[0]
-        self.on_admit(uid, group_id)
+    def _admit(self, partition: int, uids: Int64, names: list[str]) -> None:
+        most = int(uids.max()) + 1
+        self._rows.reserve(most)
+        self._rows.reset(uids)
+        self._rules.reserve(most)
+        rules = resolve_rules(self._orders.alerts(partition), names)
+        self._rules.arrays["rule"][uids] = rule_rows(rules)
+        self.on_admit(uids, rules)
 
     def run(
         self,
@@ -283,11 +285,11 @@ class Groups:
 
     # --- state
 
-    def forget_member(self, uid: int) -> None:
-        """A series' uid is given out anew."""
+    def forget_members(self, uids: Int64) -> None:
+        """Uids of series are given out anew."""
         if self._used:
-            self._members.reserve(uid + 1)
-            self._members.reset(np.array([uid]))
+            self._members.reserve(int(uids.max()) + 1)
+            self._members.reset(uids)
 
     def has_member(self, uid: int) -> bool:
         """Whether a series is or was a member of a group."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from titans_stream.detection.normal import BAND_LEVEL
-from titans_stream.detection.rules import resolve_rule
+from titans_stream.detection.rules import ResolvedRule, resolve_rule
 from titans_stream.durations import spoken
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.groups import Groups
@@ -29,6 +29,11 @@ from titans_stream.times import format_timestamp
 WHOLE = "*"
 """The series id of an alert about all series of a partition."""
 _GROUPS = "group_"
+
+
+def _limits(rules: Sequence[ResolvedRule]) -> Int64:
+    """After how long a silence is told, nanoseconds; 0: never."""
+    return np.array([rule.no_data_after if rule.enabled else 0 for rule in rules], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,15 @@ class NoData:
         self._groups = _Unit(
             Silences(factor), groups.name, groups.partition, groups.members, groups.all, "groups"
         )
-        groups.on_admit = self._admit_group
+        groups.on_admit = self._admit_groups
         self._table = groups
 
-    def admit(self, uid: int, series_id: str) -> None:
-        """A uid is given out to a new series."""
-        self._series.silences.admit(uid, self._limit(self._series.partition(uid), series_id))
+    def admit(self, uids: Int64, rules: Sequence[ResolvedRule]) -> None:
+        """Uids are given out to new series, with what the rules come to for each."""
+        self._series.silences.admit(uids, _limits(rules))
 
-    def _admit_group(self, uid: int, group_id: str) -> None:
-        self._groups.silences.admit(uid, self._limit(self._groups.partition(uid), group_id))
+    def _admit_groups(self, uids: Int64, rules: Sequence[ResolvedRule]) -> None:
+        self._groups.silences.admit(uids, _limits(rules))
 
     def _limit(self, partition: int, name: str) -> int:
         rule = resolve_rule(self._orders.alerts(partition), name)

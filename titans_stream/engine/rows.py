@@ -175,7 +175,7 @@ class Slots:
     def _allocate(self, count: int) -> Int64:
         need = count - self._room()
         if need > 0 and self._capacity < self._slots:
-            self._grow(min(self._slots, max(2 * self._capacity, self._capacity + need)))
+            self._grow(min(self._slots, max(4 * self._capacity, self._capacity + need)))
         need = count - self._room()
         if need > 0:
             self._evict(max(need, self._slots // 16))

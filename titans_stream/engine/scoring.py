@@ -6,7 +6,7 @@ forecast, each reading before it is learned, then the second stage and the episo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from titans_stream.detection import episodes
 from titans_stream.detection.detector import Detector, Scorer
 from titans_stream.detection.episodes import Rule
 from titans_stream.detection.explain import make_alert
-from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.rules import AlertConfig, ResolvedRule, resolve_rules
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
 from titans_stream.engine.columns import Columns
@@ -44,7 +44,7 @@ from titans_stream.engine.state import (
     due,
     fresh_series,
     order_settings,
-    rule_of,
+    rule_rows,
     series_state,
 )
 from titans_stream.engine.store import Array, HostStore, SplitStore
@@ -161,17 +161,16 @@ class Scoring:
 
     def set_rules(self, uids: Int64, alerts: AlertConfig) -> None:
         """Judge series by other rules from the next reading on."""
-        for uid in uids.tolist():
-            series_id = self._context.series.name(uid)
-            self.rules.arrays["rule"][uid] = rule_of(alerts, series_id)[0]
+        if len(uids):
+            names = self._context.series.names(uids)
+            self.rules.arrays["rule"][uids] = rule_rows(resolve_rules(alerts, names))
 
-    def admit(self, uid: int, series_id: str) -> None:
-        """A uid is given out to a new series."""
-        self.rules.reserve(uid + 1)
-        alerts = self._orders.alerts(self._context.series.partition(uid))
-        self.rules.arrays["rule"][uid] = rule_of(alerts, series_id)[0]
+    def admit(self, uids: Int64, rules: Sequence[ResolvedRule]) -> None:
+        """Uids are given out to new series, with what the rules come to for each."""
+        self.rules.reserve(int(uids.max()) + 1)
+        self.rules.arrays["rule"][uids] = rule_rows(rules)
         if self._keeps_young:
-            self.young.admit(uid)
+            self.young.admit(uids)
 
     def run(
         self, columns: Columns, forecasts: list[Forecast]

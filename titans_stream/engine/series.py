@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
 
 from titans_stream.records import Int32, Int64
 
+Admit = Callable[[int, Int64, list[str]], None]
+"""Told of the new series of a partition: their uids and ids."""
+
 
 class SeriesTable:
     """Uids of series per partition; a freed uid is given out again."""
 
-    def __init__(self, admit: Callable[[int, str], None]) -> None:
+    def __init__(self, admit: Admit) -> None:
         self._by_partition: dict[int, dict[str, int]] = {}
         self._names: list[str] = []
         self._partitions: list[int] = []
@@ -41,25 +44,39 @@ class SeriesTable:
 
     def uids(self, series: list[str], partitions: Int32) -> Int64:
         """The uid of each reading's series; new series are admitted."""
-        out = np.empty(len(series), np.int64)
         if len(series) and (partitions == partitions[0]).all():
-            partition = int(partitions[0])
-            get = self._by_partition.setdefault(partition, {}).get
-            found = [get(name, -1) for name in series]
-            out[:] = found
-            if out.min(initial=0) >= 0:
-                return out
-        for i, (name, partition) in enumerate(zip(series, partitions.tolist(), strict=True)):
-            known = self._by_partition.setdefault(partition, {})
-            uid = known.get(name)
-            out[i] = self.add(partition, name) if uid is None else uid
+            return self.add_all(int(partitions[0]), series)
+        out = np.empty(len(series), np.int64)
+        for partition in np.unique(partitions).tolist():
+            at = np.flatnonzero(partitions == partition)
+            out[at] = self.add_all(partition, [series[i] for i in at.tolist()])
         return out
 
     def add(self, partition: int, name: str) -> int:
         """The uid of a series, admitted if it is new."""
+        return int(self.add_all(partition, [name])[0])
+
+    def add_all(self, partition: int, series: Sequence[str]) -> Int64:
+        """The uids of series of a partition, repeats allowed; new ones are admitted at once."""
         known = self._by_partition.setdefault(partition, {})
-        if name in known:
-            return known[name]
+        get = known.get
+        out = np.array([get(name, -1) for name in series], np.int64)
+        missing = np.flatnonzero(out < 0)
+        if len(missing) == 0:
+            return out
+        new: dict[str, int] = {}
+        for i in missing.tolist():
+            name = series[i]
+            uid = new.get(name)
+            if uid is None:
+                uid = new[name] = self._take(partition, name)
+            out[i] = uid
+        known.update(new)
+        self._admit(partition, np.fromiter(new.values(), np.int64, len(new)), list(new))
+        return out
+
+    def _take(self, partition: int, name: str) -> int:
+        """A uid for a new series."""
         if self._free:
             uid = self._free.pop()
             self._names[uid] = name
@@ -68,10 +85,8 @@ class SeriesTable:
             uid = len(self._names)
             self._names.append(name)
             self._partitions.append(partition)
-        known[name] = uid
         if self._partitions_of.setdefault(name, partition) != partition:
             self.on_two_partitions += 1
-        self._admit(uid, name)
         return uid
 
     def all(self) -> Int64:

@@ -193,14 +193,15 @@ class Silences:
         self.any = False
         """Whether a silence of any series is told at all."""
 
-    def admit(self, uid: int, limit: int) -> None:
-        """A uid is given out; `limit` in nanoseconds, LEARNED, or 0."""
-        self._rows.reserve(uid + 1)
-        self._rows.reset(np.array([uid]))
-        if uid >= len(self._given):
-            self._given = np.resize(self._given, max(64, 2 * uid + 1))
-        self._given[uid] = limit
-        self.any = self.any or limit != 0
+    def admit(self, uids: Int64, limits: Int64) -> None:
+        """Uids are given out; `limits` in nanoseconds, LEARNED, or 0."""
+        most = int(uids.max())
+        self._rows.reserve(most + 1)
+        self._rows.reset(uids)
+        if most >= len(self._given):
+            self._given = np.resize(self._given, max(64, 2 * most + 1))
+        self._given[uids] = limits
+        self.any = self.any or bool(limits.any())
 
     def set_limits(self, limits: Mapping[int, int]) -> None:
         """Other limits by uid, as in `admit`; the next step of a clock looks who is due."""

@@ -22,14 +22,14 @@ as plain columns; those of young series are named `young_*`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Rule, Settings, Tables
 from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
-from titans_stream.detection.rules import AlertConfig, resolve_rule
+from titans_stream.detection.rules import AlertConfig, ResolvedRule, resolve_rule
 from titans_stream.detection.tail import Histogram, Tail
 from titans_stream.detection.watch_state import State as Watches
 from titans_stream.detection.watch_state import state_layout as watch_state
@@ -104,18 +104,26 @@ def clocks_of(arrays: Mapping[str, Array]) -> Clocks:
 
 def rule_of(config: AlertConfig, series_id: str) -> Records:
     """What the rules come to for one series; [1] of `Rule`."""
-    rule = resolve_rule(config, series_id)
-    row = ArraySpec.of(Rule).rows(1)
-    row[0] = (
-        _DIRECTIONS[rule.direction],
-        rule.min_deviation,
-        rule.min_deviation_ratio,
-        rule.low,
-        rule.high,
-        rule.false_alarms_per_day,
-        float(rule.enabled),
-    )
-    return row
+    return rule_rows([resolve_rule(config, series_id)])
+
+
+def rule_rows(rules: Sequence[ResolvedRule]) -> Records:
+    """Rules as the kernels take them, [N] of `Rule`."""
+    distinct = {id(rule): rule for rule in rules}
+    place = {key: i for i, key in enumerate(distinct)}
+    rows = ArraySpec.of(Rule).rows(len(distinct))
+    for row, rule in enumerate(distinct.values()):
+        rows[row] = (
+            _DIRECTIONS[rule.direction],
+            rule.min_deviation,
+            rule.min_deviation_ratio,
+            rule.low,
+            rule.high,
+            rule.false_alarms_per_day,
+            float(rule.enabled),
+        )
+    found: Records = rows[[place[id(rule)] for rule in rules]]
+    return found
 
 
 def due(rules: Records, intervals: Float64) -> float:

@@ -83,16 +83,18 @@ class Young:
         young: npt.NDArray[np.bool_] = (uids >= 0) & (self._row[uids] >= 0)
         return young
 
-    def admit(self, uid: int) -> None:
-        """A series begins."""
-        self._reserve(uid + 1)
-        row = int(self._row[uid])
-        if row < 0:
-            if not self._free:
-                self._grow(max(_FIRST_CAPACITY, self._capacity + self._capacity // 2))
-            row = self._row[uid] = self._free.pop()
+    def admit(self, uids: Int64) -> None:
+        """Distinct series begin."""
+        new = uids[~self.has(uids)]
+        short = len(new) - len(self._free)
+        if short > 0:
+            self._grow(max(_FIRST_CAPACITY, self._capacity + max(short, self._capacity // 2)))
+        if len(new):
+            self._row[new] = self._free[: -len(new) - 1 : -1]
+            del self._free[-len(new) :]
+        rows = self._row[uids]
         for name, first in self._fresh.items():
-            self._arrays[name][row] = first[0]
+            self._arrays[name][rows] = first
 
     def forget(self, uids: Int64) -> None:
         """Series are no longer young, or no longer there."""
@@ -175,8 +177,7 @@ class Young:
         rows = checked(self._specs, mine, len(uids), ())
         if ((rows["kept_count"] < 0) | (rows["kept_count"] > KEPT)).any():
             raise ValueError(f"state: array '{PREFIX}kept_count' is out of range")
-        for uid in uids[~self.has(uids)].tolist():
-            self.admit(uid)
+        self.admit(uids[~self.has(uids)])
         for name, array in rows.items():
             self._arrays[name][self._row[uids]] = array
 

@@ -98,7 +98,7 @@ class ArraySpec:
         if dtype.names is None:
             if array.shape != (count, *self.shape):
                 raise ValueError(f"state: array {name!r} has shape {array.shape}")
-            return array.astype(dtype)
+            return array.astype(dtype, copy=False)
         element = _element(dtype)
         width = dtype.itemsize // element.itemsize
         if array.shape != (count, *self.shape, width):
