@@ -340,30 +340,8 @@ class StreamEngine:
         return self._touched.mark()
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
-        """Put a partition's state in place; ValueError for another schema or a damaged state.
-
-        Forecasts begin anew where the snapshot has none, or those of other weights.
-        """
-        names, arrays, waiting, groups = unpack(self._schema, snapshot)
-        if self._scoring.forecasts is not None and snapshot.schema != self._schema:
-            warm = len(names) - len(arrays.get("young", ()))
-            arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
-        self.release(partition)
-        self._orders.load(partition, snapshot.meta.get("control", {}))
-        uids = self._series.add_all(partition, names)
-        try:
-            self._scoring.load(uids, arrays)
-            self._scoring.familiar.load(uids, arrays, snapshot.meta.get("patterns", []))
-            self._groups.load(partition, groups, uids, arrays)
-            self._admission.load(partition, uids, arrays, snapshot.meta.get("admission", {}))
-            tables = (uids, self._groups.members(partition))
-            self._no_data.load(partition, tables, arrays, snapshot.meta.get("clocks", []))
-        except ValueError:
-            self.release(partition)
-            raise
-        group = partial(self._groups.add, partition)
-        for name, uid in zip(names, uids.tolist(), strict=True):
-            self._order.restore(uid, partition, waiting.get(name), group)
+        """As `PartitionStates.restore`."""
+        self._states.restore(partition, snapshot)
 
     def release(self, partition: int) -> None:
         """Forget a partition."""

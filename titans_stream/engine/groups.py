@@ -344,7 +344,7 @@ class Groups:
         if not names:
             return
         self._used = True
-        uids = np.array([self._table.add(partition, name) for name in names], np.int64)
+        uids = self._table.add_all(partition, names)
         mine = {
             name.removeprefix(_PREFIX): array
             for name, array in arrays.items()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from titans_stream.engine.admission import Admission
 from titans_stream.engine.capture import MOST_TOUCHED, SLICE_BYTES, Touched
 from titans_stream.engine.capture import Capture as RowCapture
@@ -98,7 +96,7 @@ class PartitionStates:
         arrays, meta = dict(snapshot.arrays), snapshot.meta
         self.release(partition)
         self.orders.load(partition, meta.get("control", {}))
-        uids = np.array([self.series.add(partition, name) for name in names], np.int64)
+        uids = self.series.add_all(partition, names)
         try:
             self.groups.load(partition, groups, uids, arrays)
             self.admission.load(partition, uids, arrays, meta.get("admission", {}))
@@ -116,7 +114,7 @@ class PartitionStates:
         if self.scoring.forecasts is not None and part.schema != self.schema:
             warm = len(names) - len(arrays.get("young", ()))
             arrays |= {n: plain(s.rows(warm)) for n, s in forecast_state().items()}
-        uids = np.array([self.series.add(partition, name) for name in names], np.int64)
+        uids = self.series.add_all(partition, names)
         self.scoring.load(uids, arrays)
         self.scoring.familiar.load(uids, arrays, part.meta.get("patterns", []))
         group, waiting = partial(self.groups.add, partition), part.meta.get("waiting", {})

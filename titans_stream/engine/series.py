@@ -58,6 +58,8 @@ class SeriesTable:
 
     def add_all(self, partition: int, series: Sequence[str]) -> Int64:
         """The uids of series of a partition, repeats allowed; new ones are admitted at once."""
+        if not series:
+            return np.empty(0, np.int64)
         known = self._by_partition.setdefault(partition, {})
         get = known.get
         out = np.array([get(name, -1) for name in series], np.int64)

@@ -39,11 +39,16 @@ def open_cuda() -> CudaDevice:
 
 
 def _reason(cuda: Any) -> str:
-    """What the driver says; its first line."""
+    """What the driver says, in one line."""
     try:
-        return str(cuda.cuda_error() or "no device is visible").splitlines()[0]
+        said = str(cuda.cuda_error() or "")
     except Exception as error:  # noqa: BLE001 - whatever the driver's loader raises
-        return str(error).splitlines()[0]
+        said = str(error)
+    return _line(said) or "no device is visible"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 class CudaDevice:
@@ -62,7 +67,7 @@ class CudaDevice:
                 self.capability = OLDEST  # the simulator takes itself for a card of 2014
             name = getattr(current, "name", b"simulator")
         except Exception as error:  # noqa: BLE001 - the driver's kinds differ by release
-            raise DeviceError(f"the GPU cannot be used: {str(error).splitlines()[0]}") from None
+            raise DeviceError(f"the GPU cannot be used: {_line(str(error))}") from None
         self.name = f"cuda:0 {name.decode() if isinstance(name, bytes) else name}"
 
     @property
