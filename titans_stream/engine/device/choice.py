@@ -12,8 +12,8 @@ GAINS_FROM = 100_000
 """`auto` looks for a GPU for more slots than this: a core or two serve fewer series, and calls that
 hold few series leave most of a GPU idle."""
 CALLS = 1 << 30
-"""Bytes of a device that are kept for calls beside the state: columns, pieces of rows that are copied,
-and the local memory of all threads that a large card runs at once."""
+"""Bytes of a device that are kept beside the state: columns of calls, pieces of rows that are
+copied, and the local memory of all threads that a large card runs at once."""
 _GIB = float(1 << 30)
 
 
