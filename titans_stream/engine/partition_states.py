@@ -97,6 +97,7 @@ class PartitionStates:
         self.release(partition)
         self.orders.load(partition, meta.get("control", {}))
         uids = self.series.add_all(partition, names)
+        self.scoring.slots.expect(len(names))
         try:
             self.groups.load(partition, groups, uids, arrays)
             self.admission.load(partition, uids, arrays, meta.get("admission", {}))

@@ -163,6 +163,12 @@ class Slots:
                 self.store.write(name, slots, array[:fit])
         self._spilled.put(uids[fit:], {name: array[fit:] for name, array in rows.items()})
 
+    def expect(self, count: int) -> None:
+        """So many series will come: room is made for them at once, as far as there are slots."""
+        need = count - self._room()
+        if need > 0 and self._capacity < self._slots:
+            self._grow(min(self._slots, self._capacity + need))
+
     def _reserve(self, capacity: int) -> None:
         if capacity > len(self._slot):
             grown = np.full(max(capacity, 2 * len(self._slot)), -1, np.int64)
