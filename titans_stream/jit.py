@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import caching, compiler, ir, typed_passes
+from numba.core import caching, compiler, ir, typed_passes, types
 from numba.core.compiler_machinery import PassManager, register_pass
 
 log = logging.getLogger(__name__)
@@ -180,16 +180,19 @@ def _only_borrows(state: Any) -> bool:
 
     if counted(state.return_type):
         return False
-    for block in state.func_ir.blocks.values():
-        for statement in block.body:
-            if isinstance(statement, (ir.SetItem, ir.StaticSetItem)):
-                if counted(state.typemap[statement.value.name]):
-                    return False
-            elif isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Expr):
-                made = statement.value.op not in _BORROWED
-                if made and counted(state.typemap[statement.target.name]):
-                    return False
-    return True
+    statements = [one for block in state.func_ir.blocks.values() for one in block.body]
+    stored = [s.value for s in statements if isinstance(s, (ir.SetItem, ir.StaticSetItem))]
+    made = [s.target for s in statements if isinstance(s, ir.Assign) and _is_made(state, s.value)]
+    return not any(counted(state.typemap[variable.name]) for variable in stored + made)
+
+
+def _is_made(state: Any, value: Any) -> bool:
+    """Whether an array that is assigned may be a new one."""
+    if not isinstance(value, ir.Expr):
+        return False
+    if value.op == "call":
+        return not isinstance(state.typemap[value.func.name], types.NamedTupleClass)
+    return value.op not in _BORROWED
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)

@@ -26,22 +26,11 @@ LEVELS = (0.1, 0.5, 0.9)
 HOUR = 3600 * 10**9
 MIDNIGHT = 19_723 * 86_400
 """Seconds since the epoch: 2024-01-01."""
-BARE = ForecastOptions(
-    shared_head=False, fallback=False, mal=False, longer=False, learn_bounds=False, period=24
-)
+BARE = ForecastOptions(fallback=False, mal=False, longer=False, learn_bounds=False, period=24)
 """The structured head alone, learning."""
 
 
-def weights(seed: int = 0, window: float = 0.01) -> dict[str, np.ndarray]:
-    """Plain weights with a shared head that says something."""
-    made = plain_weights()
-    rng = np.random.default_rng(seed)
-    shape = (layout.HEAD_OUTPUTS, layout.HEAD_INPUTS)
-    made["forecast.head.window"] = window * rng.standard_normal(shape)
-    return made
-
-
-WEIGHTS = weights()
+WEIGHTS = plain_weights()
 
 
 def fresh(slots: int) -> dict[str, np.ndarray]:
@@ -152,7 +141,7 @@ def test_the_structured_head_is_the_reference() -> None:
     made = feed(x, steps, options=BARE)
     np.testing.assert_allclose(made.median, np.concatenate(expected), atol=2e-5)
     static = feed(x, steps, options=ForecastOptions(
-        shared_head=False, fallback=False, mal=False, learning=False, longer=False, period=24
+        fallback=False, mal=False, learning=False, longer=False, period=24
     ))  # fmt: skip
     assert np.abs(static.median - made.median).max() > 0.01
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.forecasting.test_multi_step import HOUR, LEVELS, fresh, weights
-from titans_stream.forecasting.multi.forecaster import MultiStepForecaster
+from tests.forecasting.test_multi_step import HOUR, LEVELS, fresh
+from titans_stream.forecasting.multi.forecaster import MultiStepForecaster, plain_weights
 from titans_stream.synthetic import generate
 from titans_stream.synthetic.families import FAMILIES, HELD_OUT
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(1_200)
 
 
 def wrong_weights() -> dict[str, np.ndarray]:
-    made = weights(window=0.05)
+    made = plain_weights()
     w = made["forecast.head.w"]
     made["forecast.head.w"] = w + np.random.default_rng(0).standard_normal(w.shape)
     return made

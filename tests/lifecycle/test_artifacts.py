@@ -175,6 +175,12 @@ def test_a_model_from_before_forecasts_gets_their_weights_from_the_base_model(
         read_model(folder)
 
 
+def test_a_weight_that_nothing_uses_any_more_is_passed_over(folder: Path, model: Model) -> None:
+    rewrite_weights(folder, {**model.weights, "forecast.head.window": np.zeros((720, 72))})
+    read = read_model(folder)
+    assert set(read.weights) == set(weight_shapes())
+
+
 def test_not_safetensors_though_the_digest_fits(folder: Path) -> None:
     data = pickle.dumps({"weights": [1.0]})
     (folder / WEIGHTS_FILE).write_bytes(data)

@@ -82,7 +82,7 @@ def test_weights_follow_how_long_noise_lasts(days: list[Series]) -> None:
     fit = fit_heads(days)
     quick = fit_heads([hourly(noisy_day(seed, memory=0.3)) for seed in range(6)])
     assert set(fit.weights) == set(L.weight_shapes())
-    assert fit.series == fit.window_series == 6
+    assert fit.series == 6
     assert fit.row_series[L.FINER_BANDS] == 6
     last = fit.weights["forecast.head.w"][L.FINER_BANDS, 2]
     assert last == pytest.approx(0.9, abs=0.12)

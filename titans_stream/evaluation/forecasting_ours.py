@@ -137,7 +137,6 @@ def ablations(data: ForecastSet, weights: Mapping[str, Float64]) -> dict[str, Ab
     """
     found = {
         "no memory": Ablation(ForecastOptions(memory=False)),
-        "structured head alone": Ablation(ForecastOptions(shared_head=False)),
         "no per-series learning": Ablation(ForecastOptions(learning=False)),
         "no longer cycle": Ablation(ForecastOptions(longer=False)),
         "no fallback": Ablation(ForecastOptions(fallback=False)),

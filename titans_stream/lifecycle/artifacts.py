@@ -33,6 +33,8 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
 FILE_LIMITS = {WEIGHTS_FILE: 64 * 2**20, CARD_FILE: 2**20}
 """The largest size of each file, bytes."""
+RETIRED = frozenset({"forecast.head.window"})
+"""Weights of earlier versions that nothing uses; in a file they are passed over."""
 BASE = "base"
 """The name of the model in the package."""
 
@@ -171,5 +173,6 @@ def _read_weights(data: bytes) -> Mapping[str, Float64]:
     for name, entry in entries:
         if entry["dtype"] != "F64":
             raise ValueError(f"weight {name!r} is {entry['dtype']}, needs F64")
-        weights[name] = np.frombuffer(entry["data"], dtype="<f8").reshape(entry["shape"])
+        if name not in RETIRED:
+            weights[name] = np.frombuffer(entry["data"], dtype="<f8").reshape(entry["shape"])
     return weights

@@ -1,8 +1,8 @@
 """Fits the shared weights of the multi-step forecaster, in closed form.
 
-The structured head: ridge regression of the matured targets on its inputs, a row for each range
-of steps. The shared head: ridge regression of all steps on window and memory. Every series counts
-alike, in units of its variance; the statistics come from the kernels that serve.
+Ridge regression of the matured targets on the structured head's inputs, a row for each range of
+steps. Every series counts alike, in units of its variance; the statistics come from the kernels
+that serve.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ import numpy as np
 
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi import layout
-from titans_stream.forecasting.multi.statistics import head_statistics, window_samples
+from titans_stream.forecasting.multi.statistics import head_statistics
 from titans_stream.lifecycle.series import Series
 from titans_stream.records import Float64, Int64
 
 ROW_RIDGE = 1e-3
-WINDOW_RIDGE = 0.2
 """Added to the diagonal of the normal equations, in units of its mean."""
 LEAST_MASS = 100.0
 """Origins below which a series says nothing of a row."""
-ORIGIN_EVERY = 13
-"""Coarse cells between two origins of the shared head; it shares no factor with 24."""
 LONGEST_GAP = 10_000
 """Missing readings in a row, at most; of a longer gap so many are kept."""
 
@@ -39,8 +36,6 @@ class HeadFit:
     """Series in which a period was found."""
     row_series: tuple[int, ...]
     """Series that reach each row of the structured head."""
-    window_series: int
-    """Series that last 30 periods beyond an origin of the shared head."""
 
 
 def fit_heads(series: Sequence[Series]) -> HeadFit:
@@ -52,8 +47,7 @@ def fit_heads(series: Sequence[Series]) -> HeadFit:
     periodic = [(values, period) for values, period in found if period > 0.0]
     weights = {name: multi_step.plain_weights()[name] for name in layout.weight_shapes()}
     rows = _fit_rows(periodic, weights)
-    windows = _fit_window(periodic, weights)
-    return HeadFit(weights, len(periodic), rows, windows)
+    return HeadFit(weights, len(periodic), rows)
 
 
 def regular_values(series: Series) -> tuple[Float64, Int64]:
@@ -118,30 +112,6 @@ def _fit_rows(
         nearest = min(reached, key=lambda s: abs(s - r))
         w[r], gram[r] = w[nearest], gram[nearest]
     return tuple(counts)
-
-
-def _fit_window(periodic: Sequence[tuple[Float64, float]], weights: dict[str, Float64]) -> int:
-    """The shared head's weights, zero where no series is long enough; returns how many are.
-
-    A target that is missing counts as the window's mean.
-    """
-    cross = np.zeros((layout.HEAD_INPUTS, layout.HEAD_INPUTS))
-    right = np.zeros((layout.HEAD_INPUTS, layout.HEAD_OUTPUTS))
-    used = 0
-    for values, period in periodic:
-        if period < layout.COARSE:
-            continue
-        samples = window_samples(values, period, ORIGIN_EVERY)
-        known = np.isfinite(samples.targets)
-        if not known.any():
-            continue
-        targets = np.where(known, samples.targets, 0.0)
-        cross += samples.inputs.T @ samples.inputs / len(targets)
-        right += samples.inputs.T @ targets / len(targets)
-        used += 1
-    if used:
-        weights["forecast.head.window"] = np.ascontiguousarray(_ridge(cross, right, WINDOW_RIDGE).T)
-    return used
 
 
 def _ridge(cross: Float64, right: Float64, strength: float) -> Float64:

@@ -270,7 +270,6 @@ def _heads(heads: Heads) -> dict[str, object]:
         "mse_ratio_by_family": dict(heads.families),
         "series_with_a_period": heads.fit.series,
         "series_by_row": list(heads.fit.row_series),
-        "series_of_the_shared_head": heads.fit.window_series,
     }
 
 

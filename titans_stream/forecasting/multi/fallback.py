@@ -6,9 +6,8 @@ model's f: w = [S(y-n)(f-n) + w_before m] / [S(f-n)^2 + m] within 0 and 1, m = 6
 mean (f-n)^2 and w_before that of the band before; the gate g opens as the model's squared error
 comes near the naive one's, and the forecast is n + (1 - (1 - w) g)(f - n).
 
-The model f itself is s + v (a - s), s the structured head and a the shared one, with v the same
-blend of what matured errors say and a start of 1/4, at most 1/2. Where the series has a longer
-cycle, that head's forecast is blended in by the same rule, from 0 on.
+The model f is the structured head. Where the series has a longer cycle, that head's forecast is
+blended in by the same rule, from 0 on.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from titans_stream.forecasting.multi import layout
-from titans_stream.forecasting.multi.heads import Pairs
 from titans_stream.forecasting.multi.layout import Gate
-from titans_stream.forecasting.multi.series import Series, coarse_cells
+from titans_stream.forecasting.multi.series import Pairs, Series, coarse_cells
 from titans_stream.jit import ASSOCIATIVE, njit
 
 
@@ -32,8 +30,6 @@ class Errors(NamedTuple):
     seasonal_square: float
     repeat_cross: float
     repeat_square: float
-    other_cross: float
-    other_square: float
     longer_cross: float
     longer_square: float
     longer_mass: float
@@ -54,30 +50,23 @@ def errors_of(value: float, model: float, seasonal: float, last: float) -> Error
         0.0,
         0.0,
         0.0,
-        0.0,
-        0.0,
         1.0,
     )
 
 
 @njit(inner=True, fastmath=ASSOCIATIVE)
-def sum_errors(
-    pairs: Pairs, n: int, share: float, longer: float, has_longer: bool, last: float
-) -> Errors:
+def sum_errors(pairs: Pairs, n: int, longer: float, has_longer: bool, last: float) -> Errors:
     """The first n matured forecasts of a band.
 
-    share, longer: of the shared head and the longer one in the model, which `has_longer` says is
-    there; last: the last reading at the origin.
+    longer: share of the longer head in the model, where `has_longer` says there is one; last: the
+    last reading at the origin.
     """
     model_, seasonal_, repeat_, cross, square = 0.0, 0.0, 0.0, 0.0, 0.0
-    repeat_cross, repeat_square, other_cross, other_square = 0.0, 0.0, 0.0, 0.0
+    repeat_cross, repeat_square = 0.0, 0.0
     longer_cross, longer_square = 0.0, 0.0
     for i in range(n):
         value, latest = pairs.value[i], pairs.latest[i]
-        head, change = pairs.head[i], pairs.other[i] - pairs.head[i]
-        model = head + share * change
-        other_cross += (value - head) * change
-        other_square += change * change
+        model = pairs.head[i]
         if has_longer:
             change = pairs.longer[i] - model
             longer_cross += (value - model) * change
@@ -92,7 +81,7 @@ def sum_errors(
         repeat_square += (model - last) * (model - last)
     return Errors(
         model_, seasonal_, repeat_, cross, square, repeat_cross, repeat_square,
-        other_cross, other_square, longer_cross, longer_square, float(n) if has_longer else 0.0,
+        longer_cross, longer_square, float(n) if has_longer else 0.0,
         float(n),
     )  # fmt: skip
 
@@ -107,8 +96,6 @@ def scale_errors(gate: Gate, factor: float) -> None:
     gate.seasonal_square *= factor
     gate.repeat_cross *= factor
     gate.repeat_square *= factor
-    gate.other_cross *= factor
-    gate.other_square *= factor
     gate.longer_cross *= factor
     gate.longer_square *= factor
 
@@ -123,8 +110,6 @@ def merge(gate: Gate, errors: Errors, weight: float, decay: float) -> None:
     gate.seasonal_square = decay * gate.seasonal_square + weight * errors.seasonal_square
     gate.repeat_cross = decay * gate.repeat_cross + weight * errors.repeat_cross
     gate.repeat_square = decay * gate.repeat_square + weight * errors.repeat_square
-    gate.other_cross = decay * gate.other_cross + weight * errors.other_cross
-    gate.other_square = decay * gate.other_square + weight * errors.other_square
     gate.longer_cross = decay * gate.longer_cross + weight * errors.longer_cross
     gate.longer_square = decay * gate.longer_square + weight * errors.longer_square
     gate.longer_mass = decay * gate.longer_mass + weight * errors.longer_mass
@@ -133,7 +118,7 @@ def merge(gate: Gate, errors: Errors, weight: float, decay: float) -> None:
 
 @njit(inner=True)
 def settle(series: Series, period: float) -> None:
-    """Shares of the naive forecast and of the two other heads of every band, from its sums."""
+    """Shares of the naive forecast and of the longer head of every band, from its sums."""
     before, longer = 1.0, 0.0
     for band in range(layout.BANDS):
         gate = series.gate[band]
@@ -141,11 +126,6 @@ def settle(series: Series, period: float) -> None:
         if mass <= 0.0:
             continue
         end = band_end(band, period)
-        prior = layout.FALLBACK_MASS * max(end, coarse_cells(period)) * gate.other_square / mass
-        if prior > 0.0:
-            v = gate.other_cross + layout.OTHER_START * prior
-            v /= gate.other_square + prior
-            gate.other = min(layout.OTHER_MOST, max(0.0, v))
         if gate.longer_mass > 0.0:
             prior = layout.LONGER_MASS * max(end, coarse_cells(period))
             prior *= gate.longer_square / gate.longer_mass

@@ -54,8 +54,6 @@ class ForecastOptions:
 
     memory: bool = True
     """The slot memory; without it the last value at each phase stands for it."""
-    shared_head: bool = True
-    """The shared head over window and memory, averaged with the structured head."""
     learning: bool = True
     """Weights of each series' own, learned from matured targets."""
     fallback: bool = True
@@ -89,14 +87,13 @@ class MultiStepForecaster:
         options: ForecastOptions | None = None,
     ) -> None:
         options = options or ForecastOptions()
-        w, gram, window = (
+        w, gram = (
             np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
         )
         slow = mal.prepare(weights)
         self.model = Model(
             Shared(
-                w, gram, window, options.memory, options.shared_head, options.learning,
-                options.fallback, options.longer,
+                w, gram, options.memory, options.learning, options.fallback, options.longer,
             ),
             slow._replace(active=slow.active and options.mal),
             level_table(levels),
@@ -219,6 +216,5 @@ def plain_weights() -> dict[str, Float64]:
     return {
         "forecast.head.w": w,
         "forecast.head.gram": gram.copy(),
-        "forecast.head.window": np.zeros((layout.HEAD_OUTPUTS, layout.HEAD_INPUTS)),
         **mal.plain_weights(),
     }

@@ -1,20 +1,18 @@
 """The heads of the multi-step forecaster for one series, compiled by numba.
 
 The structured head has four weights for each band of steps; each series learns its own from
-matured targets, shrunk to the shared ones: w = (A + Q)^-1 (v + Q w_shared). The shared head is
-linear in window and memory. A forecast is the mean of both.
+matured targets, shrunk to the shared ones: w = (A + Q)^-1 (v + Q w_shared).
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.layout import Sums
-from titans_stream.forecasting.multi.series import Series, Shared
+from titans_stream.forecasting.multi.series import Pairs, PairSums, Series, Shared
 from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.records import Float64
 
@@ -40,60 +38,7 @@ def weighted(w: Float64, x: Float64) -> float:
     return total
 
 
-@njit(inner=True, fastmath=ASSOCIATIVE)
-def shared_read(window: Float64, inputs: Float64, ahead: int) -> float:
-    """The shared head's forecast `ahead` 24ths of a period on, from the window's mean.
-
-    Beyond its last output the last period repeats.
-    """
-    j = ahead - 1
-    if j >= layout.HEAD_OUTPUTS:
-        j = layout.HEAD_OUTPUTS - layout.COARSE + (j - layout.HEAD_OUTPUTS) % layout.COARSE
-    j = max(j, 0)
-    total = 0.0
-    for i in range(layout.HEAD_INPUTS):
-        total += window[j, i] * inputs[i]
-    return total
-
-
-class Pairs(NamedTuple):
-    """Matured targets of one band and what had been forecast of them; each [WIDEST]."""
-
-    value: Float64
-    anchor: Float64
-    memory: Float64
-    """What the slot memory held, and the latest value."""
-    latest: Float64
-    head: Float64
-    """The structured head's forecast, and the shared head's."""
-    other: Float64
-    longer: Float64
-    """That of the longer head."""
-
-
-class PairSums(NamedTuple):
-    """As `layout.Sums`, in float64."""
-
-    products: Float64
-    cross: Float64
-
-
-_values, _anchors, _memories = (scratch(layout.WIDEST) for _ in range(3))
-_latests, _heads, _others, _longers = (scratch(layout.WIDEST) for _ in range(4))
-_products, _cross = scratch(layout.PRODUCTS), scratch(layout.FEATURES)
 _system, _right = scratch((layout.FEATURES, layout.FEATURES)), scratch(layout.FEATURES)
-
-
-@njit(inline="always")
-def new_pairs() -> Pairs:
-    """Scratch space for the targets of any band."""
-    return Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _others(), _longers())
-
-
-@njit(inline="always")
-def new_sums() -> PairSums:
-    """Scratch space for their sums."""
-    return PairSums(_products(), _cross())
 
 
 @njit(inline="always")
@@ -159,11 +104,14 @@ def refit(series: Series, shared: Shared) -> None:
 
     The prior counts for PRIOR + PRIOR_PER_STEP x end origins, in units of the series' variance.
     """
+    _refit(series, shared, _system(), _right())
+
+
+@njit(inner=True)
+def _refit(series: Series, shared: Shared, system: Float64, right: Float64) -> None:
     variance = series.meta.variance
     if variance <= 0.0:
         return
-    system = _system()
-    right = _right()
     for band in range(layout.BANDS):
         sums = series.sums[band]
         if sums.mass <= 0.0:

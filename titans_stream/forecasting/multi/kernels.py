@@ -329,33 +329,43 @@ def run(
     finder of periods.
     """
     work = new_work()
-    made = 0
-    filled = 0
+    made, filled = 0, 0
     for i in range(batch.slots.shape[0]):
-        state = state_of(states, batch.slots[i])
-        series = state.series
-        value = batch.values[i] if math.isfinite(batch.values[i]) else math.nan
-        time = float(batch.timestamps[i])
-        if model.counters:
-            counter = series.counter
-            reading = Reading(value, batch.seconds[i], batch.interval[i], time)
-            if take_count(counter, value, ticks_since(series.meta, reading)):
-                forget(states, batch.slots[i], blank)
-            if counter.active != 0.0:
-                value = counter.change
-        reading = Reading(value, batch.seconds[i], batch.interval[i], time)
-        ticks = take(series, state.finder, model.shared, work.read, reading, model.fixed, space[0])
-        ready = follow(series, state.intervals, state.residual, model, work, reading, ticks)
-        if batch.steps[i] > 0:
-            end = filled + batch.steps[i]
-            publish(
-                state, model, work, ready, batch.ahead[: batch.steps[i]],
-                batch.shifts[filled:end], written.spreads[filled:end],
-                written.median[filled:end], written.quantiles[:, filled:end],
-            )  # fmt: skip
-            period, cycle = series.meta.period, series.meta.cycle
-            written.periods[made, 0] = period if ready else math.nan
-            used = ready and longer_is_used(series)
-            written.periods[made, 1] = cycle * period if used else math.nan
+        if _take_one(batch, i, states, blank, model, space, work, written, made, filled):
             made += 1
-            filled = end
+            filled += batch.steps[i]
+
+
+@njit(inner=True)
+def _take_one(
+    batch: Batch, i: int, states: State, blank: State, model: Model, space: Records, work: Work,
+    written: Written, made: int, filled: int,
+) -> bool:  # fmt: skip
+    """Learn reading i and write its forecast after the `made` before, which have `filled` steps;
+    whether there is one."""
+    state = state_of(states, batch.slots[i])
+    series = state.series
+    value = batch.values[i] if math.isfinite(batch.values[i]) else math.nan
+    time = float(batch.timestamps[i])
+    if model.counters:
+        counter = series.counter
+        reading = Reading(value, batch.seconds[i], batch.interval[i], time)
+        if take_count(counter, value, ticks_since(series.meta, reading)):
+            forget(states, batch.slots[i], blank)
+        if counter.active != 0.0:
+            value = counter.change
+    reading = Reading(value, batch.seconds[i], batch.interval[i], time)
+    ticks = take(series, state.finder, model.shared, work.read, reading, model.fixed, space[0])
+    ready = follow(series, state.intervals, state.residual, model, work, reading, ticks)
+    if batch.steps[i] <= 0:
+        return False
+    end = filled + batch.steps[i]
+    publish(
+        state, model, work, ready, batch.ahead[: batch.steps[i]], batch.shifts[filled:end],
+        written.spreads[filled:end], written.median[filled:end], written.quantiles[:, filled:end],
+    )  # fmt: skip
+    period, cycle = series.meta.period, series.meta.cycle
+    written.periods[made, 0] = period if ready else math.nan
+    used = ready and longer_is_used(series)
+    written.periods[made, 1] = cycle * period if used else math.nan
+    return True

@@ -2,7 +2,7 @@
 
 Words: a *tick* is one position of the stream, a reading or a missing one; a *period* is P ticks;
 a *cell* is an equal share of a period: `min(P, 96)` *fine* cells (the slot memory) and
-`min(P, 24)` *coarse* cells (targets and window of the heads); a *band* is a range of steps ahead
+`min(P, 24)` *coarse* cells (targets of the heads); a *band* is a range of steps ahead
 that share the weights of the heads, counted in 24ths of a period. docs/forecasting.md tells the
 method.
 """
@@ -25,8 +25,6 @@ PERIODS = 30
 NEAR_PERIODS = 4
 """Periods ahead that are learned from the near twin; the rest from the far one."""
 HORIZON = PERIODS * COARSE
-WINDOW = 2 * COARSE
-"""Coarse cells of the shared head's window."""
 CYCLE = 7
 """Periods of the longest further cycle that has a memory of its own: a week of days."""
 RING = HORIZON + (CYCLE + 1) * COARSE
@@ -39,9 +37,6 @@ FINER_BANDS = 12
 ENDS = (1, 2, 3, 4, 6, 12, 24, 48, 96, 192, 336, 528, 720)
 """Last steps of the other bands, in 24ths of a period."""
 BANDS = FINER_BANDS + len(ENDS)
-HEAD_INPUTS = WINDOW + COARSE
-"""Window, oldest first, and slot memory, the next phase first; both less the window's mean."""
-HEAD_OUTPUTS = HORIZON
 
 MEMORY_RATE = 1.0 - 0.5 ** (1.0 / 7.0)
 """2 theta of the slot memory: half of a value is younger than seven periods."""
@@ -82,8 +77,6 @@ FALLBACK_GATE = (0.95, 1.05)
 LONGER_MASS = 2.0
 """Origins, in periods or band ends, whose evidence holds the longer head's share at that of the
 band before, at first 0."""
-OTHER_START, OTHER_MOST = 0.25, 0.5
-"""Share of the shared head before anything is known, and at most."""
 DAY_MINIMUM = 4.0
 """Least readings a day for the time of day to be a phase."""
 
@@ -224,8 +217,7 @@ class Gate(Record):
     """Decaying sums of a band's matured errors, and what follows from them.
 
     Of a value y, the model's m, the seasonal naive and the repeat-last forecast n: (y - m)^2,
-    (y - n)^2 of both, (y - n)(m - n) and (m - n)^2 of both; of the structured head s and the
-    shared one a: (y - s)(a - s) and (a - s)^2.
+    (y - n)^2 of both, (y - n)(m - n) and (m - n)^2 of both.
     """
 
     model: Single
@@ -235,17 +227,13 @@ class Gate(Record):
     seasonal_square: Single
     repeat_cross: Single
     repeat_square: Single
-    other_cross: Single
-    other_square: Single
     mass: Single
     share: Single
     """Share of the naive forecast, 0: the model alone."""
     naive: Single
     """0 seasonal naive, 1 repeat-last."""
-    other: Single
-    """Share of the shared head in the model."""
     longer_cross: Single
-    """Of the longer head's forecast w beside the other two's f: (y - f)(w - f), (w - f)^2, and
+    """Of the longer head's forecast w beside the structured one's f: (y - f)(w - f), (w - f)^2, and
     the mass of these sums."""
     longer_square: Single
     longer_mass: Single
@@ -293,10 +281,9 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
     """The shared weights, by name; all float64.
 
     `w`: the structured head; `gram`: mean of x x' over the training data in units of the series'
-    variance; `window`: the shared head, its outputs a 24th of a period apart.
+    variance.
     """
     return {
         "forecast.head.w": (BANDS, FEATURES),
         "forecast.head.gram": (BANDS, FEATURES, FEATURES),
-        "forecast.head.window": (HEAD_OUTPUTS, HEAD_INPUTS),
     }

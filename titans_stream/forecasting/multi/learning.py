@@ -18,9 +18,6 @@ from titans_stream.forecasting.multi.heads import (
     add_pair,
     add_pairs,
     band_of,
-    new_pairs,
-    new_sums,
-    shared_read,
     sum_pairs,
     weighted,
 )
@@ -44,16 +41,13 @@ from titans_stream.forecasting.multi.series import (
     features,
     fine_cells,
     read_memory,
-    read_window,
     write_memory,
 )
 from titans_stream.forecasting.multi.values import take_cell
-from titans_stream.jit import njit, scratch
+from titans_stream.jit import njit
 from titans_stream.records import Float32
 
 NEAR, FAR = 0, 1
-
-_x = scratch(FEATURES)
 
 
 class Origin(NamedTuple):
@@ -150,9 +144,7 @@ def _begin_band(series: Series, shared: Shared, band: int) -> None:
     sums.mass = gate.mass = gate.share = gate.naive = 0.0
     gate.model = gate.seasonal = gate.seasonal_cross = gate.seasonal_square = 0.0
     gate.repeat = gate.repeat_cross = gate.repeat_square = 0.0
-    gate.other_cross = gate.other_square = 0.0
     gate.longer_cross = gate.longer_square = gate.longer_mass = gate.longer = 0.0
-    gate.other = layout.OTHER_START
     for i in range(FEATURES):
         w = shared.w[band, i]
         series.own[band, i] = w
@@ -281,8 +273,6 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
     at = origin.coarse_cell
     if not read_memory(series.twins[origin.twin], cells, origin.last, at % cells, view):
         return
-    if shared.shared_head:
-        read_window(series.ring, at, cells, cells, view)
     level = view.levels[0].level
     has_longer = series.meta.cycle > 0.0 and read_longer(
         series, 2 + origin.twin, at, cells, level, origin.last, at, 0.0, view
@@ -292,7 +282,7 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
     shift = levels.level - levels.centre
     # the steps below a coarse cell have bands of their own where a coarse cell is many readings
     split = series.meta.period > COARSE
-    pairs, sums = new_pairs(), new_sums()
+    pairs, sums = view.pairs, view.sums
     place, p = (at + origin.begin) % RING, (at + origin.begin) % cells
     k = origin.begin
     while k < origin.end:
@@ -320,12 +310,8 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
             model = anchor + w[0] * (latest - anchor) + w[1] * (memory - anchor)
             model += w[2] * levels.now + w[3] * (levels.level - anchor)
             pairs.head[n] = model
-            pairs.other[n] = model
-            if shared.shared_head and not (split and k == 1):
-                j = int(math.floor(k * COARSE / cells + 0.5))
-                pairs.other[n] = levels.base + shared_read(shared.window, view.inputs, j)
             # the steps below a coarse cell have no part in it, as they have none in forecasts
-            pairs.longer[n] = pairs.other[n]
+            pairs.longer[n] = model
             if has_longer and not (split and k == 1):
                 base = longer_features(series, view, at + k, 0.0)
                 pairs.longer[n] = base + longer_weighted(longer, view.longer_x)
@@ -335,9 +321,9 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
             weight = origin.weight / width
             sum_pairs(pairs, n, levels.level, levels.now, sums)
             add_pairs(series.sums[band], sums, n, weight)
-            if shared.fallback or shared.shared_head:
+            if shared.fallback or has_longer:
                 gate = series.gate[band]
-                errors = sum_errors(pairs, n, gate.other, gate.longer, has_longer, origin.last)
+                errors = sum_errors(pairs, n, gate.longer, has_longer, origin.last)
                 end = layout.ENDS[band - FINER_BANDS] * cells / COARSE
                 half_life = max(layout.FALLBACK_HALF_LIFE * cells, 3.0 * end)
                 merge(gate, errors, weight, 0.5 ** (origin.weight / half_life))
@@ -349,7 +335,7 @@ def sample(series: Series, view: View, tick: float, z: float, fallback: bool) ->
     meta = series.meta
     period = meta.period
     fine = fine_cells(period)
-    x = _x()
+    x = view.x
     band = FINER_BANDS - 1
     end = 0.5 * period / COARSE
     while band >= 0 and end >= 1.0 - 1e-9:

@@ -207,10 +207,13 @@ def prior_weight(shared: Shared, band: int, i: int) -> float:
 @njit(inner=True)
 def refit_longer(series: Series, shared: Shared) -> None:
     """The own weights of the longer head from its sums, and copies of older ones."""
+    if series.meta.cycle > 0.0 and series.meta.variance > 0.0:
+        _refit(series, shared, _system(), _right())
+
+
+@njit(inner=True)
+def _refit(series: Series, shared: Shared, system: Float64, right: Float64) -> None:
     meta = series.meta
-    if meta.cycle == 0.0 or meta.variance <= 0.0:
-        return
-    system, right = _system(), _right()
     for band in range(len(layout.ENDS)):
         sums = series.longer_sums[band]
         if sums.mass <= 0.0:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import layout
-from titans_stream.forecasting.multi.heads import band_of, shared_read, weighted
+from titans_stream.forecasting.multi.heads import band_of, weighted
 from titans_stream.forecasting.multi.layout import COARSE, FINER_BANDS
 from titans_stream.forecasting.multi.longer import (
     longer_features,
@@ -24,7 +22,6 @@ from titans_stream.forecasting.multi.series import (
     features,
     fine_cells,
     read_memory,
-    read_window,
 )
 from titans_stream.forecasting.multi.state import (
     Model,
@@ -54,8 +51,6 @@ def look(series: Series, shared: Shared, view: View) -> bool:
         detail = view.memory[place] - coarse_memory(view, own % coarse, coarse, fine)
         level, last = view.levels[0].level, view.levels[0].last
         read_longer(series, 0, int(meta.coarse_cell), coarse, level, last, own, detail, view)
-    if shared.shared_head:
-        read_window(series.ring, int(meta.coarse_cell), coarse, fine, view)
     return True
 
 
@@ -86,13 +81,6 @@ def point(
     model = anchor + weighted(series.own[band], x)
     gate = series.gate[band]
     beyond = period <= COARSE or ahead > 1.0 + 1e-9
-    if shared.shared_head and beyond:
-        coarse_cell = fine_cell if fine == coarse else cell_of(tick + step, coarse, period)
-        j = int(math.floor((coarse_cell - meta.coarse_cell) * COARSE / coarse + 0.5))
-        other = view.levels[0].base + shared_read(shared.window, view.inputs, j)
-        if fine != coarse:
-            other += view.memory[p] - coarse_memory(view, coarse_cell % coarse, coarse, fine)
-        model += gate.other * (other - model)
     if beyond and view.longer[0].ready != 0.0 and gate.longer > 0.0:
         longer = longer_point(series, view, band, p, tick + step)
         model += gate.longer * (longer - model)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from titans_stream.forecasting.multi import layout
-from titans_stream.forecasting.multi.layout import COARSE, FINE, HEAD_INPUTS, RING, WINDOW, Meta
+from titans_stream.forecasting.multi.layout import COARSE, FINE, Meta
 from titans_stream.jit import njit, scratch
 from titans_stream.memory.rows import Record, dtype_of
 from titans_stream.records import Float32, Float64, Records
@@ -72,9 +72,7 @@ class Shared(NamedTuple):
 
     w: Float64
     gram: Float64
-    window: Float64
     memory: bool
-    shared_head: bool
     learning: bool
     fallback: bool
     longer: bool
@@ -87,8 +85,6 @@ class Levels(Record):
     """Mean of the latest values."""
     centre: float
     """Mean of the slot memory."""
-    base: float
-    """Mean of the window."""
     last: float
     """Last reading."""
     now: float
@@ -122,6 +118,26 @@ class Longer(Record):
     """Last reading less the one a period before."""
 
 
+class Pairs(NamedTuple):
+    """Matured targets of one band and what had been forecast of them; each [WIDEST]."""
+
+    value: Float64
+    anchor: Float64
+    memory: Float64
+    """What the slot memory held, and the latest value."""
+    latest: Float64
+    head: Float64
+    """The structured head's forecast, and the longer head's."""
+    longer: Float64
+
+
+class PairSums(NamedTuple):
+    """As `layout.Sums`, in float64."""
+
+    products: Float64
+    cross: Float64
+
+
 class View(NamedTuple):
     """The slot memory read out for one origin: cells without a value are filled, in float64."""
 
@@ -129,28 +145,35 @@ class View(NamedTuple):
     """[cells]"""
     latest: Float64
     """[cells]: the latest value of each cell."""
-    inputs: Float64
-    """[HEAD_INPUTS] of the shared head."""
     levels: Records
     """[1] of `Levels`; a record alone would not keep the memory of its array."""
     longer: Records
     """[1] of `Longer`"""
     longer_x: Float64
     """[LONGER_FEATURES] of the last target that was looked at."""
+    x: Float64
+    """[FEATURES]; this and the rest is scratch space of what learns."""
+    pairs: Pairs
+    sums: PairSums
 
 
 _memory = scratch(FINE)
 _latest = scratch(FINE)
-_inputs = scratch(HEAD_INPUTS)
 _levels = scratch(1, dtype_of(Levels))
 _longer = scratch(1, dtype_of(Longer))
 _longer_x = scratch(layout.LONGER_FEATURES)
+_x = scratch(layout.FEATURES)
+_values, _anchors, _memories = (scratch(layout.WIDEST) for _ in range(3))
+_latests, _heads, _longers = (scratch(layout.WIDEST) for _ in range(3))
+_products, _cross = scratch(layout.PRODUCTS), scratch(layout.FEATURES)
 
 
 @njit(inline="always")
 def new_view() -> View:
     """Scratch space for the read-out of any series."""
-    view = View(_memory(), _latest(), _inputs(), _levels(), _longer(), _longer_x())
+    pairs = Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _longers())
+    sums = PairSums(_products(), _cross())
+    view = View(_memory(), _latest(), _levels(), _longer(), _longer_x(), _x(), pairs, sums)
     view.longer[0].ready = 0.0
     return view
 
@@ -163,7 +186,7 @@ def fine_cells(period: float) -> int:
 
 @njit(inner=True)
 def coarse_cells(period: float) -> int:
-    """Cells a period of targets and window."""
+    """Cells a period of targets."""
     return min(COARSE, int(math.floor(period + 1e-9)))
 
 
@@ -191,7 +214,7 @@ def write_memory(
 
 @njit(inner=True)
 def read_memory(memory: Float32, cells: int, last: float, place: int, view: View) -> bool:
-    """Fill a view but for its window; False where nothing was seen.
+    """Fill a view; False where nothing was seen.
 
     memory [2, >= cells]; `last` is the last reading and `place` its cell. A cell never seen is
     taken for the mean of the others.
@@ -226,38 +249,6 @@ def features(view: View, p: int, x: Float64) -> float:
     x[2] = view.levels[0].now
     x[3] = level - anchor
     return anchor
-
-
-@njit(inner=True)
-def read_window(ring: Float32, newest: int, cells: int, fine: int, view: View) -> None:
-    """Inputs of the shared head -> view.inputs: the window up to coarse cell `newest`.
-
-    `fine` is how many cells the view has. Where a period has fewer than 24 coarse cells
-    one stands for several inputs. A missing one is its anchor.
-    """
-    inputs = view.inputs
-    shift = view.levels[0].level - view.levels[0].centre
-    total = 0.0
-    place = (newest - (WINDOW - 1) * cells // COARSE) % RING
-    for i in range(WINDOW):
-        if cells < COARSE:
-            place = (newest - (WINDOW - 1 - i) * cells // COARSE) % RING
-        value = ring[place]
-        if math.isnan(value):
-            coarse_cell = newest - (WINDOW - 1 - i) * cells // COARSE
-            value = coarse_memory(view, coarse_cell % cells, cells, fine) + shift
-        inputs[i] = value
-        total += value
-        place = place + 1 if place < RING - 1 else 0
-    base = total / WINDOW
-    for i in range(WINDOW):
-        inputs[i] -= base
-    p = (newest + 1) % cells
-    for i in range(COARSE):
-        coarse_cell = p if cells == COARSE else (newest + 1 + i * cells // COARSE) % cells
-        inputs[WINDOW + i] = coarse_memory(view, coarse_cell, cells, fine) - base
-        p = p + 1 if p < cells - 1 else 0
-    view.levels[0].base = base
 
 
 @njit(inner=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from titans_stream.forecasting.multi.layout import (
     BANDS,
     COARSE,
     FEATURES,
-    HEAD_INPUTS,
-    HEAD_OUTPUTS,
 )
-from titans_stream.forecasting.multi.learning import FAR, learn_tick, sample, start
+from titans_stream.forecasting.multi.learning import learn_tick, sample, start
 from titans_stream.forecasting.multi.series import (
     Series,
     Shared,
@@ -25,7 +22,6 @@ from titans_stream.forecasting.multi.series import (
     fine_cells,
     new_view,
     read_memory,
-    read_window,
 )
 from titans_stream.jit import njit
 from titans_stream.records import Float64
@@ -46,19 +42,6 @@ class HeadStatistics:
         return HeadStatistics(self.xx + other.xx, self.xy + other.xy, self.mass + other.mass)
 
 
-class WindowSamples(NamedTuple):
-    """Inputs and targets of the shared head at M origins, in units of the series' deviation."""
-
-    inputs: Float64
-    """[M, HEAD_INPUTS]"""
-    targets: Float64
-    """[M, HEAD_OUTPUTS] less the window's mean; NaN: missing."""
-    slots: Float64
-    """[M, COARSE] forecast of the structured head's anchor for the next period, less the same."""
-    origins: Float64
-    """[M] index of the last reading known."""
-
-
 def _fresh() -> Series:
     """The state of one series, zero."""
     return Series(*(spec.rows(1)[0] for spec in layout.state_layout().values()))
@@ -66,8 +49,8 @@ def _fresh() -> Series:
 
 def _shared() -> Shared:
     """No weights: the memory alone."""
-    w, gram, window = (np.zeros(shape) for shape in layout.weight_shapes().values())
-    return Shared(w, gram, window, True, False, False, False, False)
+    w, gram = (np.zeros(shape) for shape in layout.weight_shapes().values())
+    return Shared(w, gram, True, False, False, False)
 
 
 def head_statistics(values: Float64, period: float) -> HeadStatistics:
@@ -91,28 +74,6 @@ def head_statistics(values: Float64, period: float) -> HeadStatistics:
 
 def _unit(series: Series) -> float:
     return float(series.meta["unit"])  # type: ignore[index]
-
-
-def window_samples(values: Float64, period: float, every: int = 25) -> WindowSamples:
-    """Origins of one series, `every` coarse cells apart: values [T], NaN: missing.
-
-    ValueError for a period below 24 readings, which has fewer coarse cells than the head inputs.
-    """
-    if not period >= COARSE:
-        raise ValueError(f"period: {period:g} is less than {COARSE} readings")
-    values = np.ascontiguousarray(values, np.float64)
-    most = max(0, int(len(values) * COARSE / period) // every + 1)
-    samples = WindowSamples(
-        np.empty((most, HEAD_INPUTS)),
-        np.empty((most, HEAD_OUTPUTS)),
-        np.empty((most, COARSE)),
-        np.empty(most),
-    )
-    series = _fresh()
-    m = _gather(series, _shared(), values, float(period), every, samples)
-    scale = _unit(series) * _inverse_deviation(values)
-    inputs, targets, slots = (array[:m] * scale for array in samples[:3])
-    return WindowSamples(inputs, targets, slots, samples.origins[:m])
 
 
 def _inverse_deviation(values: Float64) -> float:
@@ -140,58 +101,3 @@ def _learn(series: Series, shared: Shared, values: Float64, period: float) -> No
             continue
         if read_memory(series.memory, fine_cells(period), z, int(meta.last_place), view):
             sample(series, view, float(t), z, shared.fallback)
-
-
-@njit()
-def _gather(
-    series: Series,
-    shared: Shared,
-    values: Float64,
-    period: float,
-    every: int,
-    samples: WindowSamples,
-) -> int:
-    """Learn a series and write its samples; returns how many."""
-    inputs, targets, slots, origins = samples
-    meta = series.meta
-    view = new_view()
-    start(series, shared, period, 0.0, False)
-    cells = coarse_cells(period)
-    ahead = layout.PERIODS * cells
-    made = 0
-    done = int(meta.started)
-    unit, offset = 0.0, 0.0
-    for t in range(values.shape[0]):
-        z = take_scale(series, values[t]) if math.isfinite(values[t]) else math.nan
-        if meta.count == 0.0:
-            continue
-        learn_tick(series, shared, view, float(t), z, meta.last_z)
-        origin = int(meta.coarse_cell) - ahead
-        if origin <= done or origin % every != 0:
-            continue
-        if origin - meta.started < layout.READY_PERIODS * cells:
-            continue
-        done = origin
-        last = series.ring[origin % layout.RING]
-        if math.isnan(last) or not read_memory(
-            series.twins[FAR], cells, last, origin % cells, view
-        ):
-            continue
-        if meta.unit != unit or meta.offset != offset:
-            # samples are kept in the unit that the series has in the end
-            for m in range(made):
-                inputs[m] *= unit / meta.unit
-                targets[m] *= unit / meta.unit
-                slots[m] *= unit / meta.unit
-            unit, offset = meta.unit, meta.offset
-        read_window(series.ring, origin, cells, cells, view)
-        inputs[made] = view.inputs
-        base = view.levels[0].base
-        level = view.levels[0].level - view.levels[0].centre
-        for k in range(ahead):
-            targets[made, k] = series.ring[(origin + 1 + k) % layout.RING] - base
-        for k in range(cells):
-            slots[made, k] = view.memory[(origin + 1 + k) % cells] + level - base
-        origins[made] = math.floor((origin + 1) * period / cells + 1e-9) - 1.0
-        made += 1
-    return made
