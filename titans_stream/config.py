@@ -100,7 +100,7 @@ class Connector(BaseModel):
         default=None, description="what is published to output.forecasts; none: no forecasts"
     )
     calendar: CalendarConfig | None = Field(
-        default=None, description="holidays and other special days: they are judged as Sundays"
+        default=None, description="holidays and other special days: taken for Sundays"
     )
     engine: EngineConfig = Field(default=EngineConfig())
     delivery: DeliveryConfig = Field(default=DeliveryConfig())

@@ -1,4 +1,4 @@
-"""Special days: holidays of a country and named days, which are judged as Sundays."""
+"""Special days: holidays of a country and named days, which are taken for Sundays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _known_country(code: str) -> str:
 
 
 class CalendarConfig(BaseModel):
-    """Which days are special: they are judged as Sundays."""
+    """Which days are special: they are taken for Sundays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

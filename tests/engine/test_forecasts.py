@@ -106,6 +106,22 @@ def test_they_are_what_the_forecaster_says_of_the_series_alone() -> None:
         assert found[i].period == (None if math.isnan(period) else period)
 
 
+def test_a_day_of_the_calendar_is_forecast_as_a_sunday() -> None:
+    """2026-05-14 is a Thursday; what was forecast on the Wednesday is looked at."""
+    times = START + HOUR * np.arange(24 * 75)
+    days = (times - START) // (24 * HOUR)  # START is a Sunday
+    values = 20.0 + 80.0 * (days % 7 != 0) * (times // HOUR % 24 >= 8) + 0.1 * wave(len(times))
+    stream = hourly(values, times)
+    special = {"calendar": {"days": {"inventory": ["2026-05-14"]}}}
+    day, found = slice(22, 46), {}
+    for name, settings_ in (("ordinary", {}), ("special", special)):
+        made = run(engine(forecast={"steps": 48, "every": 24}, settings=settings_), stream, [])
+        (last,) = [one for one in made.forecasts if one.origin == "2026-05-13T01:00:00Z"]
+        found[name] = last.median
+    assert max(found["special"][day]) < 40.0 < 90.0 < max(found["ordinary"][day])
+    assert found["special"][:22] == found["ordinary"][:22]
+
+
 def test_a_horizon_has_as_many_steps_as_the_series_needs() -> None:
     fast = hourly(wave(120), START + 900 * 10**9 * np.arange(120), "fast")
     both = Stream.interleave(hourly(wave(120), name="slow"), fast)

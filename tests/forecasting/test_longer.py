@@ -5,6 +5,7 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.forecasting.test_multi_step import HOUR, LEVELS, MIDNIGHT, WEIGHTS, feed, fresh
@@ -61,6 +62,43 @@ def test_a_week_that_only_moves_the_level_is_forecast() -> None:
     x = truth + np.random.default_rng(2).normal(0.0, 2.0, n + WEEK)
     made = feed(x[:n], {n - 1: WEEK}, seconds=seconds[:n], interval=HOUR)
     assert rmse(made.median, truth[n:]) < rmse(x[n - WEEK : n], truth[n:])
+
+
+def with_holidays(
+    days: list[int], end: int, table: npt.NDArray[np.bool_], cut: int | None = None
+) -> tuple[Float64, Float64]:
+    """Truth and forecast of the week after `end` days, with these days of it like Sundays."""
+    n = 24 * end
+    seconds = hours(n + WEEK)
+    quiet = np.isin((seconds - MIDNIGHT) // 86_400, days)
+    truth = np.where(quiet, 20.0, office(seconds))
+    x = truth + np.random.default_rng(5).normal(0.0, 2.0, len(truth))
+    steps = np.zeros(n, np.int64)
+    steps[-1] = WEEK
+    forecaster = MultiStepForecaster(WEIGHTS, LEVELS, special_days=table)
+    arrays, medians = fresh(1), np.zeros(0)
+    for part in (slice(0, cut or 0), slice(cut or 0, n)):
+        count = part.stop - part.start
+        medians = forecaster.run(
+            arrays, np.zeros(count, np.int64), x[:n][part], seconds[:n][part],
+            np.full(count, float(HOUR)), (seconds[:n][part] * 1e9).astype(np.int64), steps[part],
+        ).median  # fmt: skip
+    return truth[n:], medians
+
+
+def test_a_holiday_is_forecast_as_a_sunday_and_the_days_after_one_as_they_are() -> None:
+    """Day 0 is a Monday; the forecast begins on a Wednesday, and the Tuesday before is a holiday,
+    as are two days of the history and the Thursday and Saturday ahead."""
+    holidays = [24, 51, 78, 80, 82]
+    table = np.zeros(30_000, np.bool_)
+    table[MIDNIGHT // 86_400 + np.array(holidays)] = True
+    truth, known = with_holidays(holidays, 79, table)
+    assert rmse(known, truth) < 4.0
+    _, unknown = with_holidays(holidays, 79, np.zeros(0, np.bool_))
+    assert rmse(unknown[24:48], truth[24:48]) > 30.0
+    np.testing.assert_array_equal(with_holidays(holidays, 79, table, 1_871)[1], known)
+    ordinary = np.zeros(30_000, np.bool_)
+    np.testing.assert_array_equal(with_holidays(holidays, 79, ordinary)[1], unknown)
 
 
 def test_quarters_of_an_hour() -> None:

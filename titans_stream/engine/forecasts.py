@@ -43,7 +43,8 @@ class SeriesForecasts:
     """Learns from every reading and makes the forecasts that are due.
 
     `expected_interval` is the configured one in nanoseconds, 0 where it is learned; `topic` and
-    `name` (of a series by its uid) are for the records; `local` turns times into local seconds.
+    `name` (of a series by its uid) are for the records; `local` turns times into local seconds;
+    `special_days` [days from 1970 on] are holidays and the like.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class SeriesForecasts:
         topic: str,
         name: Callable[[int], str],
         local: LocalSeconds | None,
+        special_days: npt.NDArray[np.bool_],
     ) -> None:
         self._schedule = rhythm.Schedule(
             expected_interval=float(expected_interval),
@@ -78,6 +80,7 @@ class SeriesForecasts:
                 bounds=config.bounds,
                 learn_bounds=config.learn_bounds,
             ),
+            special_days=special_days,
         )
 
     def run(

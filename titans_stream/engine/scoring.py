@@ -140,7 +140,7 @@ class Scoring:
             interval = config.expected_interval or 0
             self.forecasts = SeriesForecasts(
                 forecast, interval, model, context.topic, context.series.name,
-                self._local_time.seconds if context.calendar else None,
+                self._local_time.seconds if context.calendar else None, self._special_days,
             )  # fmt: skip
         self.slots = self._slots(config.slots)
         self.home = self.slots.home = YoungHome(

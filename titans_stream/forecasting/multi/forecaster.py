@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from titans_stream.durations import SECOND
 from titans_stream.forecasting.intervals import state as intervals
@@ -24,6 +25,7 @@ from titans_stream.forecasting.multi.values import Limits
 from titans_stream.forecasting.period import state as period
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
+from titans_stream.special_days import NO_SPECIAL_DAYS
 
 LocalSeconds = Callable[[Int64], Float64]
 """[N] UTC nanoseconds -> [N] seconds of local time."""
@@ -77,6 +79,8 @@ class MultiStepForecaster:
     """Forecasts and learns, reading by reading, with the shared weights `forecast.head.*`.
 
     `levels` are the quantile levels in (0, 1) of every forecast. ValueError for others.
+    `special_days` [days from 1970 on] says which local days are holidays: they are forecast, and
+    learned from, as Sundays.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class MultiStepForecaster:
         levels: Sequence[float],
         *,
         options: ForecastOptions | None = None,
+        special_days: npt.NDArray[np.bool_] = NO_SPECIAL_DAYS,
     ) -> None:
         options = options or ForecastOptions()
         w, gram = (
@@ -94,6 +99,7 @@ class MultiStepForecaster:
         self.model = Model(
             Shared(
                 w, gram, options.memory, options.learning, options.fallback, options.longer,
+                special_days.astype(np.uint8),
             ),
             slow._replace(active=slow.active and options.mal),
             level_table(levels),

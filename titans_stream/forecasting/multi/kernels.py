@@ -48,6 +48,7 @@ from titans_stream.forecasting.multi.series import (
     coarse_cells,
     fine_cells,
 )
+from titans_stream.forecasting.multi.special import note_day, special_effect
 from titans_stream.forecasting.multi.state import (
     Batch,
     Model,
@@ -213,6 +214,10 @@ def learn(
             meta.tick = set_phase(meta, before, meta.tick, reading.seconds)
             if meta.tick > before and meta.cycle > 0.0:
                 meta.tick = set_day(meta, meta.tick, reading.seconds)
+        if shared.special.shape[0] > 0 and not math.isnan(z):
+            note_day(meta, reading.seconds)
+            z -= special_effect(series, shared.special, meta.tick)
+            meta.last_z = z
         if meta.tick > before:
             learn_tick(series, shared, view, meta.tick, z, meta.last_z)
     if not math.isnan(z):

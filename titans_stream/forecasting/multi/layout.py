@@ -147,6 +147,8 @@ class Meta(Record):
     """Periods of the longer cycle, 0: none."""
     longer_snapshot: float
     """Coarse cell of the newer of the longer head's older weights."""
+    epoch: float
+    """Local day, counted from 1970, that tick 0 lies in."""
     due: Annotated[Float64, FINER_BANDS]
     """Ticks at which the sampled forecasts mature."""
 

@@ -23,6 +23,7 @@ from titans_stream.forecasting.multi.series import (
     fine_cells,
     read_memory,
 )
+from titans_stream.forecasting.multi.special import special_effect
 from titans_stream.forecasting.multi.state import (
     Model,
     Work,
@@ -132,4 +133,5 @@ def forecast(
             ahead = steps[k] * COARSE / period
             if active and ahead <= residual.REACH + 1e-9:
                 z += residual.correction(own, series, band_of(ahead), x)
+            z += special_effect(series, shared.special, target)
         out[k] = min(high, max(low, meta.offset + meta.unit * z))

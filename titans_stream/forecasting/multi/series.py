@@ -76,6 +76,8 @@ class Shared(NamedTuple):
     learning: bool
     fallback: bool
     longer: bool
+    special: UInt8
+    """[days from 1970 on] 1: holidays and the like; empty: none are known."""
 
 
 class Levels(Record):
