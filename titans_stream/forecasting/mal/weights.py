@@ -87,7 +87,7 @@ def plain_weights() -> dict[str, Float64]:
 def prepare(weights: Mapping[str, Float64]) -> ResidualWeights:
     """The kernels' weights: persistent tokens are read once, what they leave starts all series."""
     own = {
-        name.removeprefix(PREFIX): np.ascontiguousarray(weights[name], np.float64)
+        name.removeprefix(PREFIX): np.array(weights[name], np.float64, order="C")
         for name in weight_shapes()
     }
     blank = np.zeros((PERSISTENT, WIDTH))

@@ -93,7 +93,7 @@ class MultiStepForecaster:
     ) -> None:
         options = options or ForecastOptions()
         w, gram = (
-            np.ascontiguousarray(weights[name], np.float64) for name in layout.weight_shapes()
+            np.array(weights[name], np.float64, order="C") for name in layout.weight_shapes()
         )
         slow = mal.prepare(weights)
         self.model = Model(
