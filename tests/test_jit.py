@@ -154,7 +154,8 @@ def test_kernels_that_borrow_arrays_do_not_count_references() -> None:
         other[:] = 3.0, 4.0
         assert _three(one, other) == 11.0 + 22.0 + 3.0
     after = rtsys.get_allocation_stats()
-    assert after.alloc - before.alloc == after.free - before.free >= 6
+    # arrays from before may be freed, too
+    assert after.free - before.free >= after.alloc - before.alloc >= 6
     assert (sys.getrefcount(one), sys.getrefcount(other)) == held
     counted = {
         kernel: any("NRT_incref" in m.library.get_llvm_str() for m in kernel.overloads.values())
