@@ -101,6 +101,29 @@ def test_a_holiday_is_forecast_as_a_sunday_and_the_days_after_one_as_they_are() 
     np.testing.assert_array_equal(with_holidays(holidays, 79, ordinary)[1], unknown)
 
 
+def test_levels_of_weekdays_that_wander_are_as_good_as_the_week_before() -> None:
+    """What the memory of the week lags behind: there the week before is the forecast to beat."""
+    rng = np.random.default_rng(1)
+    course, weeks = rng.normal(0.0, 10.0, WEEK), []
+    for _ in range(40):
+        course = course + np.repeat(rng.normal(0.0, 8.0, 7), 24)
+        weeks.append(course + rng.normal(0.0, 0.5, WEEK))
+    x = np.concatenate(weeks)
+    origins = np.arange(20 * WEEK - 1, len(x) - WEEK, 29)
+    truth = np.stack([x[at + 1 : at + 1 + WEEK] for at in origins])
+    naive = rmse(np.stack([x[at + 1 - WEEK : at + 1] for at in origins]), truth)
+    asked = dict.fromkeys(origins.tolist(), WEEK)
+
+    def error(fallback: bool) -> float:
+        made = feed(
+            x, asked, seconds=hours(len(x)), interval=HOUR,
+            options=ForecastOptions(fallback=fallback),
+        )  # fmt: skip
+        return rmse(made.median.reshape(-1, WEEK), truth)
+
+    assert error(True) < 0.99 * naive < naive < error(False)
+
+
 def test_quarters_of_an_hour() -> None:
     n = 96 * 7 * 8 - 96 * 2
     seconds = MIDNIGHT + 900.0 * np.arange(n + 7 * 96)

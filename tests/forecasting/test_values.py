@@ -59,7 +59,7 @@ def test_a_phase_at_rest_has_no_width() -> None:
 
 def test_widths_follow_the_phase() -> None:
     """Noise of 1 at night and of 10 by day."""
-    t = np.arange(24 * 80)
+    t = np.arange(24 * 170)
     size = np.where((t % 24 >= 8) & (t % 24 < 20), 10.0, 1.0)
     x = 100.0 + size * np.random.default_rng(1).normal(size=len(t))
     asked = dict.fromkeys(range(24 * 50 - 1, len(t) - 24, 24), 24)

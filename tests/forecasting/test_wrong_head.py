@@ -53,5 +53,5 @@ def test_a_wrong_head_ends_close_to_the_better_naive_forecast(
         naive = min(naive, np.nanmean((seasonal - target) ** 2))
     error = np.nanmean((made.median.reshape(-1, ahead) - target) ** 2)
     # batches have cycles that change in length; beside the day that costs some more
-    limit = 1.15 if family == "batches" and timestamps else 1.08
+    limit = 1.25 if family == "batches" and timestamps else 1.08
     assert error <= limit * naive

@@ -1,8 +1,8 @@
 """The gated fallback of the multi-step forecaster for one series, compiled by numba.
 
-Per band the decaying sums of matured errors say which naive forecast n (the same
-phase a period ago, or the last reading) has been the better one, and how to blend it with the
-model's f: w = [S(y-n)(f-n) + w_before m] / [S(f-n)^2 + m] within 0 and 1, m = 6 x end origins'
+Per band the decaying sums of matured errors say which naive forecast n (the same phase a period
+ago, the last reading, or the same place a cycle ago) has been the best, and how to blend it with
+the model's f: w = [S(y-n)(f-n) + w_before m] / [S(f-n)^2 + m] within 0 and 1, m = 6 x end origins'
 mean (f-n)^2 and w_before that of the band before; the gate g opens as the model's squared error
 comes near the naive one's, and the forecast is n + (1 - (1 - w) g)(f - n).
 
@@ -33,6 +33,9 @@ class Errors(NamedTuple):
     longer_cross: float
     longer_square: float
     longer_mass: float
+    cycle: float
+    cycle_cross: float
+    cycle_square: float
     mass: float
 
 
@@ -50,6 +53,9 @@ def errors_of(value: float, model: float, seasonal: float, last: float) -> Error
         0.0,
         0.0,
         0.0,
+        0.0,
+        0.0,
+        0.0,
         1.0,
     )
 
@@ -64,6 +70,7 @@ def sum_errors(pairs: Pairs, n: int, longer: float, has_longer: bool, last: floa
     model_, seasonal_, repeat_, cross, square = 0.0, 0.0, 0.0, 0.0, 0.0
     repeat_cross, repeat_square = 0.0, 0.0
     longer_cross, longer_square = 0.0, 0.0
+    cycle, cycle_cross, cycle_square = 0.0, 0.0, 0.0
     for i in range(n):
         value, latest = pairs.value[i], pairs.latest[i]
         model = pairs.head[i]
@@ -72,6 +79,10 @@ def sum_errors(pairs: Pairs, n: int, longer: float, has_longer: bool, last: floa
             longer_cross += (value - model) * change
             longer_square += change * change
             model += longer * change
+            ago = pairs.cycle[i]
+            cycle += (value - ago) * (value - ago)
+            cycle_cross += (value - ago) * (model - ago)
+            cycle_square += (model - ago) * (model - ago)
         model_ += (value - model) * (value - model)
         seasonal_ += (value - latest) * (value - latest)
         repeat_ += (value - last) * (value - last)
@@ -82,6 +93,7 @@ def sum_errors(pairs: Pairs, n: int, longer: float, has_longer: bool, last: floa
     return Errors(
         model_, seasonal_, repeat_, cross, square, repeat_cross, repeat_square,
         longer_cross, longer_square, float(n) if has_longer else 0.0,
+        cycle, cycle_cross, cycle_square,
         float(n),
     )  # fmt: skip
 
@@ -98,6 +110,10 @@ def scale_errors(gate: Gate, factor: float) -> None:
     gate.repeat_square *= factor
     gate.longer_cross *= factor
     gate.longer_square *= factor
+    gate.cycle *= factor
+    gate.cycle_cross *= factor
+    gate.cycle_square *= factor
+    gate.cycle_model *= factor
 
 
 @njit(inner=True)
@@ -114,6 +130,16 @@ def merge(gate: Gate, errors: Errors, weight: float, decay: float) -> None:
     gate.longer_square = decay * gate.longer_square + weight * errors.longer_square
     gate.longer_mass = decay * gate.longer_mass + weight * errors.longer_mass
     gate.mass = decay * gate.mass + weight * errors.mass
+
+
+@njit(inner=True)
+def merge_cycle(gate: Gate, errors: Errors, weight: float, decay: float) -> None:
+    """The same of the sums beside a longer cycle that is repeated."""
+    gate.cycle = decay * gate.cycle + weight * errors.cycle
+    gate.cycle_cross = decay * gate.cycle_cross + weight * errors.cycle_cross
+    gate.cycle_square = decay * gate.cycle_square + weight * errors.cycle_square
+    gate.cycle_model = decay * gate.cycle_model + weight * errors.model
+    gate.cycle_mass = decay * gate.cycle_mass + weight * errors.mass
 
 
 @njit(inner=True)
@@ -137,6 +163,11 @@ def settle(series: Series, period: float) -> None:
         naive = gate.repeat if repeat else gate.seasonal
         cross = gate.repeat_cross if repeat else gate.seasonal_cross
         square = gate.repeat_square if repeat else gate.seasonal_square
+        model, which = gate.model, 1.0 if repeat else 0.0
+        seen = gate.cycle_mass
+        if seen > layout.CYCLE_SEEN * coarse_cells(period) and gate.cycle * mass < naive * seen:
+            naive, model, mass, which = gate.cycle, gate.cycle_model, seen, 2.0
+            cross, square = gate.cycle_cross, gate.cycle_square
         prior = layout.FALLBACK_MASS * end * square / mass
         below = square + prior
         w = before
@@ -146,11 +177,11 @@ def settle(series: Series, period: float) -> None:
         low, high = layout.FALLBACK_GATE
         opened = 0.0
         if naive > 0.0:
-            opened = min(1.0, max(0.0, (gate.model / naive - low) / (high - low)))
-        elif gate.model > 0.0:
+            opened = min(1.0, max(0.0, (model / naive - low) / (high - low)))
+        elif model > 0.0:
             opened = 1.0
         gate.share = (1.0 - w) * opened
-        gate.naive = 1.0 if repeat else 0.0
+        gate.naive = which
 
 
 @njit(inner=True)

@@ -74,6 +74,11 @@ FALLBACK_HALF_LIFE = 90.0
 FALLBACK_MASS = 6.0
 FALLBACK_GATE = (0.95, 1.05)
 """Ratio of the model's squared error to the naive one: no blending below, full from above."""
+CYCLE_HALF_LIFE = 14.0
+"""Periods, of how the longer cycle repeated does beside the model: while the week is young the
+model errs more than later, and that is to be forgotten soon."""
+CYCLE_SEEN = 4.0
+"""Periods of matured forecasts before the longer cycle repeated is one of the naive forecasts."""
 LONGER_MASS = 2.0
 """Origins, in periods or band ends, whose evidence holds the longer head's share at that of the
 band before, at first 0."""
@@ -219,7 +224,8 @@ class Gate(Record):
     """Decaying sums of a band's matured errors, and what follows from them.
 
     Of a value y, the model's m, the seasonal naive and the repeat-last forecast n: (y - m)^2,
-    (y - n)^2 of both, (y - n)(m - n) and (m - n)^2 of both.
+    (y - n)^2 of both, (y - n)(m - n) and (m - n)^2 of both; the same of repeating the cycle,
+    of the last `CYCLE_HALF_LIFE` alone.
     """
 
     model: Single
@@ -229,11 +235,17 @@ class Gate(Record):
     seasonal_square: Single
     repeat_cross: Single
     repeat_square: Single
+    cycle: Single
+    cycle_cross: Single
+    cycle_square: Single
+    cycle_model: Single
+    """(y - m)^2 of the same time, and the mass of these four sums."""
+    cycle_mass: Single
     mass: Single
     share: Single
     """Share of the naive forecast, 0: the model alone."""
     naive: Single
-    """0 seasonal naive, 1 repeat-last."""
+    """0 seasonal naive, 1 repeat-last, 2 the longer cycle repeated."""
     longer_cross: Single
     """Of the longer head's forecast w beside the structured one's f: (y - f)(w - f), (w - f)^2, and
     the mass of these sums."""

@@ -12,7 +12,13 @@ import math
 from typing import NamedTuple
 
 from titans_stream.forecasting.multi import layout
-from titans_stream.forecasting.multi.fallback import errors_of, merge, scale_errors, sum_errors
+from titans_stream.forecasting.multi.fallback import (
+    errors_of,
+    merge,
+    merge_cycle,
+    scale_errors,
+    sum_errors,
+)
 from titans_stream.forecasting.multi.heads import (
     ENDS,
     add_pair,
@@ -26,6 +32,7 @@ from titans_stream.forecasting.multi.levels import believe, believe_longer, take
 from titans_stream.forecasting.multi.longer import (
     DELAYS,
     begin_longer,
+    cycle_ago,
     learn_longer,
     longer_features,
     longer_weighted,
@@ -133,6 +140,7 @@ def _weigh(series: Series, band: int, factor: float) -> None:
     scale_errors(gate, factor)
     gate.mass *= factor
     gate.longer_mass *= factor
+    gate.cycle_mass *= factor
 
 
 @njit(inner=True)
@@ -144,6 +152,8 @@ def _begin_band(series: Series, shared: Shared, band: int) -> None:
     sums.mass = gate.mass = gate.share = gate.naive = 0.0
     gate.model = gate.seasonal = gate.seasonal_cross = gate.seasonal_square = 0.0
     gate.repeat = gate.repeat_cross = gate.repeat_square = 0.0
+    gate.cycle = gate.cycle_cross = gate.cycle_square = 0.0
+    gate.cycle_model = gate.cycle_mass = 0.0
     gate.longer_cross = gate.longer_square = gate.longer_mass = gate.longer = 0.0
     for i in range(FEATURES):
         w = shared.w[band, i]
@@ -312,6 +322,9 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
             pairs.head[n] = model
             # the steps below a coarse cell have no part in it, as they have none in forecasts
             pairs.longer[n] = model
+            if has_longer:
+                ago = cycle_ago(series, view, at + k)
+                pairs.cycle[n] = latest if math.isnan(ago) else ago
             if has_longer and not (split and k == 1):
                 base = longer_features(series, view, at + k, 0.0)
                 pairs.longer[n] = base + longer_weighted(longer, view.longer_x)
@@ -327,6 +340,9 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
                 end = layout.ENDS[band - FINER_BANDS] * cells / COARSE
                 half_life = max(layout.FALLBACK_HALF_LIFE * cells, 3.0 * end)
                 merge(gate, errors, weight, 0.5 ** (origin.weight / half_life))
+                if has_longer:
+                    half_life = max(layout.CYCLE_HALF_LIFE * cells, 3.0 * end)
+                    merge_cycle(gate, errors, weight, 0.5 ** (origin.weight / half_life))
 
 
 @njit(inner=True)

@@ -110,6 +110,13 @@ def _ago(series: Series, coarse_cell: int, origin: int, length: int) -> float:
 
 
 @njit(inner=True)
+def cycle_ago(series: Series, view: View, coarse_cell: int) -> float:
+    """The mean of a target's coarse cell whole cycles ago, NaN where that is missing."""
+    found = view.longer[0]
+    return _ago(series, coarse_cell, int(found.origin), int(found.length))
+
+
+@njit(inner=True)
 def longer_features(series: Series, view: View, coarse_cell: int, detail: float) -> float:
     """Inputs of the longer head for a target -> view.longer_x; returns its anchor.
 
@@ -194,6 +201,8 @@ def begin_longer(series: Series, shared: Shared) -> None:
                 series.longer_own[copy, band, i] = prior_weight(shared, band, i)
         sums.mass = 0.0
         gate.longer_cross = gate.longer_square = gate.longer_mass = gate.longer = 0.0
+        gate.cycle = gate.cycle_cross = gate.cycle_square = 0.0
+        gate.cycle_model = gate.cycle_mass = 0.0
 
 
 @njit(inline="always")

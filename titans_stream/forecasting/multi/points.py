@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.heads import band_of, weighted
 from titans_stream.forecasting.multi.layout import COARSE, FINER_BANDS
 from titans_stream.forecasting.multi.longer import (
+    cycle_ago,
     longer_features,
     longer_weighted,
     read_longer,
@@ -88,8 +91,27 @@ def point(
     share = gate.share
     if shared.fallback and share > 0.0:
         naive = view.latest[p] if gate.naive == 0.0 else view.levels[0].last
+        if gate.naive == 2.0:
+            naive = _cycle_repeated(series, view, p, tick + step)
         model = naive + (1.0 - share) * (model - naive)
     return model
+
+
+@njit(inner=True)
+def _cycle_repeated(series: Series, view: View, p: int, tick: float) -> float:
+    """The reading whole cycles before a tick in fine cell p, or the last period's."""
+    naive: float = view.latest[p]
+    if view.longer[0].ready == 0.0:
+        return naive
+    period = series.meta.period
+    fine, coarse = fine_cells(period), coarse_cells(period)
+    coarse_cell = cell_of(tick, coarse, period)
+    ago = cycle_ago(series, view, coarse_cell)
+    if math.isnan(ago):
+        return naive
+    naive = ago + view.memory[p]
+    naive -= coarse_memory(view, coarse_cell % coarse, coarse, fine)
+    return naive
 
 
 @njit(inner=True)

@@ -131,6 +131,8 @@ class Pairs(NamedTuple):
     head: Float64
     """The structured head's forecast, and the longer head's."""
     longer: Float64
+    cycle: Float64
+    """The reading a cycle ago."""
 
 
 class PairSums(NamedTuple):
@@ -166,14 +168,14 @@ _longer = scratch(1, dtype_of(Longer))
 _longer_x = scratch(layout.LONGER_FEATURES)
 _x = scratch(layout.FEATURES)
 _values, _anchors, _memories = (scratch(layout.WIDEST) for _ in range(3))
-_latests, _heads, _longers = (scratch(layout.WIDEST) for _ in range(3))
+_latests, _heads, _longers, _cycles = (scratch(layout.WIDEST) for _ in range(4))
 _products, _cross = scratch(layout.PRODUCTS), scratch(layout.FEATURES)
 
 
 @njit(inline="always")
 def new_view() -> View:
     """Scratch space for the read-out of any series."""
-    pairs = Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _longers())
+    pairs = Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _longers(), _cycles())
     sums = PairSums(_products(), _cross())
     view = View(_memory(), _latest(), _levels(), _longer(), _longer_x(), _x(), pairs, sums)
     view.longer[0].ready = 0.0
