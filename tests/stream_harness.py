@@ -57,6 +57,7 @@ class SeriesState:
     total: float = 0.0
     episode: int = -1
     waiting: tuple[int, float, int] | None = None
+    touched: int = 0
 
 
 class NeverSilent:
@@ -76,12 +77,12 @@ class NeverSilent:
 
 
 @dataclass
-class Whole:
+class AtOnce:
     """A capture that needs no time."""
 
     snapshot: Snapshot
-    whole: bool = True
-    mark: int = 0
+    whole: bool
+    mark: int
 
     def step(self, seconds: float) -> bool:
         del seconds
@@ -119,6 +120,7 @@ class ExactEngine(NeverSilent):
         self.seen = 0
         self.states: dict[int, dict[str, SeriesState]] = {}
         self.thresholds: dict[int, float] = {}
+        self.now = 1
 
     def control(self, partition: int, order: Order, offset: int) -> list[Alert]:
         """`budget` sets the threshold of a partition, `reset` ends and forgets a series."""
@@ -153,6 +155,7 @@ class ExactEngine(NeverSilent):
                 raise RuntimeError("crash")
             partition = int(readings.partition[i])
             state = self.states.setdefault(partition, {}).setdefault(series, SeriesState())
+            state.touched = self.now
             reading = (
                 int(readings.timestamp[i]),
                 float(readings.value[i]),
@@ -194,7 +197,9 @@ class ExactEngine(NeverSilent):
         rows.append((series, timestamp, value, state.total, int(above), partition, offset))
 
     def snapshot(self, partition: int) -> Snapshot:
-        states = self.states.get(partition, {})
+        return self._snapshot(partition, self.states.get(partition, {}))
+
+    def _snapshot(self, partition: int, states: dict[str, SeriesState]) -> Snapshot:
         names = sorted(states)
         waiting = [states[name].waiting or (0, np.nan, -1) for name in names]
         return Snapshot(
@@ -211,13 +216,19 @@ class ExactEngine(NeverSilent):
         )
 
     def capture(self, partition: int, since: int | None) -> Capture:
-        """All at once; whatever was touched, all series are in it."""
-        del since
-        return Whole(self.snapshot(partition))
+        """All at once: the series that were touched since a mark, and the names of all."""
+        states = self.states.get(partition, {})
+        least = 0 if since is None else since + 1
+        touched = {name: state for name, state in states.items() if state.touched >= least}
+        meta = {"series": sorted(states), "threshold": self.thresholds.get(partition)}
+        parts = [self._snapshot(partition, touched)]
+        snapshot = Snapshot(self.schema, meta, {}, parts)
+        return AtOnce(snapshot, since is None, self.mark(partition))
 
     def mark(self, partition: int) -> int:
         del partition
-        return 0
+        self.now += 1
+        return self.now - 1
 
     def restore(self, partition: int, snapshot: Snapshot) -> None:
         if snapshot.schema != self.schema:
@@ -225,23 +236,12 @@ class ExactEngine(NeverSilent):
         assert partition not in self.states, "restored over a state"
         if snapshot.meta["threshold"] is not None:
             self.thresholds[partition] = snapshot.meta["threshold"]
-        columns = [snapshot.arrays[name].tolist() for name in snapshot.arrays]
-        by_name = dict(zip(snapshot.arrays, columns, strict=True))
-        self.states[partition] = {
-            name: SeriesState(
-                by_name["count"][i],
-                by_name["total"][i],
-                by_name["episode"][i],
-                None
-                if by_name["waiting_offset"][i] < 0
-                else (
-                    by_name["waiting_time"][i],
-                    by_name["waiting_value"][i],
-                    by_name["waiting_offset"][i],
-                ),
-            )
-            for i, name in enumerate(snapshot.meta["series"])
-        }
+        found: dict[str, SeriesState] = {}
+        for part in [snapshot] if snapshot.parts is None else snapshot.parts:
+            columns = {name: part.arrays[name].tolist() for name in part.arrays}
+            for i, name in enumerate(part.meta["series"]):
+                found.setdefault(name, _series_state(columns, i))
+        self.states[partition] = {name: found[name] for name in snapshot.meta["series"]}
 
     def release(self, partition: int) -> None:
         self.states.pop(partition, None)
@@ -261,6 +261,17 @@ class ExactEngine(NeverSilent):
     def figures(self) -> EngineFigures:
         states = [state for each in list(self.states.values()) for state in list(each.values())]
         return EngineFigures(sum(state.episode >= 0 for state in states), 0, 0.0, 0)
+
+
+def _series_state(columns: dict[str, list[Any]], i: int) -> SeriesState:
+    offset = columns["waiting_offset"][i]
+    waiting = (columns["waiting_time"][i], columns["waiting_value"][i], offset)
+    return SeriesState(
+        columns["count"][i],
+        columns["total"][i],
+        columns["episode"][i],
+        None if offset < 0 else waiting,
+    )
 
 
 def _alert(

@@ -13,6 +13,8 @@ import json
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.stream.kafka_model import Clock, Cluster, ModelClients
 from tests.stream_harness import ExactEngine, Kafka, Message, Setup, brief, one_reading
-from titans_stream.stream import assignment as assignment_module
+from titans_stream.ops.snapshot_manifest import NAME, Manifest
 from titans_stream.stream import loop as loop_module
+from titans_stream.stream import snapshots as snapshots_module
 from titans_stream.stream import worker as worker_module
+from titans_stream.stream.recovery import Saved
 
 PARTITIONS = 3
 PICK = st.integers(0, 2)
@@ -40,6 +44,18 @@ class AtOnce(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         return self.is_set()
+
+
+class NoThread:
+    """Writes snapshots while the loop waits."""
+
+    def submit(self, write: Callable[[], Saved]) -> Future[Saved]:
+        done: Future[Saved] = Future()
+        try:
+            done.set_result(write())
+        except OSError as error:
+            done.set_exception(error)
+        return done
 
 
 class Member:
@@ -81,7 +97,8 @@ class Protocol(RuleBasedStateMachine):
         self.clock = Clock()
         self.patches = ExitStack()
         self.patches.enter_context(patch.object(loop_module, "time", self.clock))
-        self.patches.enter_context(patch.object(assignment_module, "time", self.clock))
+        self.patches.enter_context(patch.object(snapshots_module, "time", self.clock))
+        self.patches.enter_context(patch.object(snapshots_module, "_Writer", NoThread))
         self.patches.enter_context(patch.object(worker_module, "SilenceThread", MagicMock()))
 
     def member(self, pick: int) -> Member:
@@ -200,20 +217,28 @@ class Protocol(RuleBasedStateMachine):
         self, partition: int, keep: int | None, then: int
     ) -> None:
         """Where an older one is left: without any, open episodes end without a word."""
-        found = [path for path in self.snapshots(partition) if path not in self.damaged]
-        if len(found) > 1:
-            path = found[-1]
-            self.damaged.add(path)
+        path = self.one_of_several(partition)
+        if path is not None:
             if keep is None:
                 path.unlink()
             else:
                 path.write_bytes(path.read_bytes()[:keep])
         self.go_on(then)
 
-    def snapshots(self, partition: int) -> list[Path]:
-        """Those of a partition, the oldest first."""
-        found = self.folder.rglob(f"{self.kafka.input}/{partition}/*.snapshot")
-        return sorted(found, key=lambda path: int(path.stem))
+    def one_of_several(self, partition: int) -> Path | None:
+        """The newest snapshot of a partition, where a sound one is left that does not need it."""
+        folder = self.folder / self.setup.group_id / self.kafka.input / str(partition)
+        if not (folder / NAME).is_file():
+            return None
+        manifest = Manifest.decode((folder / NAME).read_bytes())
+        sound = [
+            [folder / each.name for each in manifest.chain(entry)] for entry in manifest.entries
+        ]
+        sound = [chain for chain in sound if self.damaged.isdisjoint(chain)]
+        if not any(sound[-1][0] not in chain for chain in sound):
+            return None
+        self.damaged.add(sound[-1][0])
+        return sound[-1][0]
 
     # --- what must be so
 
