@@ -90,3 +90,15 @@ def test_groups_of_slow_series_live(months: int) -> None:
     one = engine()
     one.process(readings(dates(330, months), members=3))
     assert one.snapshot(0).arrays["group_episode"][0, 0] >= 327
+
+
+@pytest.mark.parametrize("members", [0, 3])
+def test_false_alarms_are_due_for_what_is_judged_alone(members: int) -> None:
+    one = engine(budget=0.1)
+    times = START + np.arange(260) * DAY
+    one.process(readings(times[:200], members))
+    assert one.figures().due == 0.0, "it warms up"
+    result = one.process(readings(times[200:], members))
+    rows = result.groups if members else result.scores
+    assert rows is not None
+    assert one.figures().due == pytest.approx(0.1 * len(rows.p_value), rel=0.05)

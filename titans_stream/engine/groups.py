@@ -236,7 +236,8 @@ class Groups:
         judgement, mark = written.judgement[:count], written.mark[:count]
         at, group = mark["at"], mark["group"]
         pace = self._rows.arrays["pace"]["interval"][group]
-        self.due += due(self._rules.arrays["rule"][group], pace)
+        judged = ~np.isnan(judgement["statistic"])
+        self.due += due(self._rules.arrays["rule"][group[judged]], pace[judged])
         return GroupScores(
             group=self._table.names(group),
             timestamp=mark["time"].copy(),

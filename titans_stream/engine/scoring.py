@@ -319,7 +319,8 @@ class Scoring:
             silent = is_silent(now)
         record(self.familiar, columns, values, written, states, times, silent)
         batch.normal[take] = written.normal
-        self.due += due(rules[columns.group < 0], taken.interval[columns.group < 0])
+        judged = (columns.group < 0) & ~np.isnan(statistic)
+        self.due += due(rules[judged], taken.interval[judged])
         scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T
