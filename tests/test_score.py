@@ -187,7 +187,7 @@ def test_readings_released_late_are_written_where_they_stood(tmp_path: Path) -> 
 
 def test_budget_changes_alerts_and_no_score(tmp_path: Path) -> None:
     values = waves(900, 1)
-    values[810:] -= 3.5  # an implausible step would alert at any budget
+    values[810:] -= 4.0  # an implausible step would alert at any budget
     path = write(tmp_path / "d.csv", ["v"], values.tolist())
     strict = run_score(path, "--budget", "0.0001")
     loose = run_score(path, "--budget", "50")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+_OPEN_SECONDS = 120.0
 Output = tuple[str, str, int]
 """Kind (score, alert, forecast, dead letter), whose it is, and its place."""
 
@@ -82,18 +84,24 @@ def _outputs(kind: str, record: Any) -> Iterable[tuple[Output, str]]:
 
 
 def read(bootstrap: str, topic: str, isolation: str = "read_committed") -> Iterable[Any]:
-    """All messages of a topic."""
+    """All messages of a topic, up to its end; waits for transactions that a dead worker left open.
+
+    A consumer of committed messages is told the first open transaction as the end.
+    """
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level=isolation,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    with closing(consumer):
+    with closing(consumer), closing(KafkaConsumer(bootstrap_servers=bootstrap)) as other:
         partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-        ends = consumer.end_offsets(partitions)
+        ends = other.end_offsets(partitions)
         consumer.assign(partitions)
         consumer.seek_to_beginning()
+        deadline = time.monotonic() + _OPEN_SECONDS
         while any(consumer.position(p) < ends[p] for p in partitions):
+            assert time.monotonic() < deadline, f"{topic}: a transaction stays open"
             for records in consumer.poll(500).values():
+                deadline = time.monotonic() + _OPEN_SECONDS
                 yield from records
