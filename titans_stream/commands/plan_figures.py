@@ -23,9 +23,9 @@ ITEM = 0.6e-6
 """... each reading of an `items:` array, ..."""
 SCORE = 7.3e-6
 """... a reading judged, scored and learned, ..."""
-LEARN = 27e-6
+LEARN = 9e-6
 """... one that forecasts of many steps learn, ..."""
-STEP = 1.0e-6
+STEP = 0.1e-6
 """... a step of a forecast made, ..."""
 SCORED_RECORD = 0.6e-6
 """... a record of scores encoded, ..."""
@@ -41,9 +41,9 @@ STEP_BYTES = 90
 """Bytes of messages: scores of a reading, an alert, and a step of a forecast."""
 ALERTS = 2.0
 """Messages of an episode: opened and resolved."""
-SNAPSHOT_SECONDS = 8e-6
-"""Seconds of a core to copy the state of a series out, without its file, ..."""
-RESTORE_SECONDS = 31e-6
+SNAPSHOT_SECONDS = 60e-6
+"""Seconds of a core to copy the state of a series out and write it, ..."""
+RESTORE_SECONDS = 70e-6
 """... and to take it back after a restart."""
 
 
