@@ -11,27 +11,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import psutil
 import pytest
 
 from titans_stream import cli
 from titans_stream.commands import page_beside
-
-SETTINGS = """
-name: plant
-kafka: {bootstrap_servers: "127.0.0.1:1"}
-input: {topic: in, series: "{s}", value: v}
-output: {alerts: alerts}
-"""
-
-
-@pytest.fixture
-def connector(tmp_path: Path) -> str:
-    path = tmp_path / "plant.yaml"
-    path.write_text(SETTINGS + f"state: {{path: {tmp_path}/state}}\n", encoding="utf-8")
-    return str(path)
 
 
 def answers(address: str) -> bool:

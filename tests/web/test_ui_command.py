@@ -9,25 +9,10 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from titans_stream import cli
-
-SETTINGS = """
-name: plant
-kafka: {bootstrap_servers: "127.0.0.1:1"}
-input: {topic: in, series: "{s}", value: v}
-output: {alerts: alerts}
-"""
-
-
-@pytest.fixture
-def connector(tmp_path: Path) -> str:
-    path = tmp_path / "plant.yaml"
-    path.write_text(SETTINGS, encoding="utf-8")
-    return str(path)
 
 
 @pytest.mark.parametrize(
