@@ -102,6 +102,7 @@ class Courier:
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._changed = False
         self._starts: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._waiting: deque[_Waiting] = deque()
         self._critical: set[str] = set()
         self._failed = 0
@@ -264,6 +265,17 @@ class Courier:
         self._failed += 1
         self._not_before = time.monotonic() + pause
         log.warning("%s: %s; trying again in %.1f s", self.name, error, pause)
+        self._hear_ends()
+
+    def _hear_ends(self) -> None:
+        """Of partitions that are not read for now nobody tells the end."""
+        try:
+            with translated("offsets"):
+                ends = self._consumer.end_offsets(sorted(self._assigned), TURN_ANSWER_MS)
+        except UnansweredError as unanswered:
+            log.debug("%s: %s", self.name, unanswered)
+        else:
+            self._ends = ends
 
     def _drop(self, count: int, why: str) -> None:
         log.error("%s: %d message(s) are dropped: %s", self.name, count, why)
@@ -286,12 +298,10 @@ class Courier:
         """Read on only where nothing waits; polls go on, for the sake of the group."""
         numbers = self.numbers
         numbers.waiting = len(self._waiting)
-        ends = {name: self._consumer.highwater(name) for name in self._assigned}
-        held = {waiting.partition for waiting in self._waiting}
         numbers.lag = len(self._waiting)
-        for name, end in ends.items():
-            if end is not None and name not in held:
-                numbers.lag += max(0, end - (self._consumer.position(name) or end))
+        for name in self._assigned:
+            end = max(self._consumer.highwater(name) or 0, self._ends.get(name, 0))
+            numbers.lag += max(0, end - (self._consumer.position(name) or end))
         if self._assigned and not self._changed:
             (self._consumer.pause if self._waiting else self._consumer.resume)(*self._assigned)
 
