@@ -52,6 +52,7 @@ def test_two_workers_share_and_hand_over_without_a_gap(setup: Setup, mode: str) 
     """In both modes the commit on revocation reaches the broker while it still counts."""
     messages = stream(2_000)
     setup.delivery = {"commit_interval": "5s", "max_poll_records": 10, "mode": mode}
+    setup.client = {**FAST, "producer": {"transaction_timeout_ms": 60_000}}
     setup.kafka.produce(messages)
     first = Running(setup.worker(ExactEngine(setup.kafka.input, delay=True, pause=0.03)))
     first.wait_for("messages", 100)
