@@ -170,6 +170,7 @@ class Courier:
         self._waiting.clear()
         self._critical.clear()
         self._starts.clear()
+        self._ends.clear()
         self.receiver.forget()
         names = sorted(self._assigned)
         try:
