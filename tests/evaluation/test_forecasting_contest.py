@@ -10,7 +10,7 @@ import pytest
 from tests.evaluation.forecast_sets import waves, write_csv
 from titans_stream.cli import main
 from titans_stream.evaluation.forecasting_contest import (
-    LEVELS,
+    FORECAST_LEVELS,
     ContestScore,
     ContestSeries,
     ContestSet,
@@ -46,7 +46,7 @@ def test_windows_are_those_of_the_rules(rows: int, horizon: int, windows: int) -
 def test_scores_are_their_formulas() -> None:
     score = ContestScore()
     truth = np.array([2.0, np.nan, 4.0])
-    quantiles = np.broadcast_to(np.array([1.0, 9.0, 5.0]), (len(LEVELS), 3))
+    quantiles = np.broadcast_to(np.array([1.0, 9.0, 5.0]), (len(FORECAST_LEVELS), 3))
     score.add(truth, quantiles, 0.5)
     found = score.numbers()
     assert found["mase"] == 2.0
@@ -80,8 +80,9 @@ def test_files_are_found_and_others_figures_stand_beside(tmp_path: Path) -> None
     assert sets["M4 hourly"].windows_of(48) == 1
     assert len(sets["M4 hourly"].series[0].values) == 700
     assert len(sets["ETTh1"].series[0].values) == 720
-    score = {"mase": 1.0, "median_mase": 1.0, "wql": 0.1, "windows": 1}
-    table = contest_table({"M4 hourly": {48: {"titans-stream": score}}})
+    score = ContestScore()
+    score.add(np.ones(2), np.ones((len(FORECAST_LEVELS), 2)), 1.0)
+    table = contest_table({"M4 hourly": {48: {"titans-stream": score.numbers()}}})
     assert "TiRex (published)" in table
     with pytest.raises(ValueError, match="neither"):
         load_contest_sets(tmp_path / "ett" / "none", (48,))
@@ -163,4 +164,4 @@ def test_a_long_file_goes_with_the_rules_of_gift_eval(
 ) -> None:
     path = long_file(tmp_path, {"a": 24 * 9})
     assert main(["evaluate", "forecasting", "--data", str(path), "--by", "site"]) == 2
-    assert "--by: it goes with --data and --protocol gift-eval" in capsys.readouterr().err
+    assert "--by: it goes with --data and --protocol" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from titans_stream.commands import evaluate_forecasting
 from titans_stream.commands.csv_arguments import add_allow_dropped
 from titans_stream.commands.outputs import account_for_files, note
 from titans_stream.evaluation import OURS
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from titans_stream.commands.evaluate_account import Accounted
     from titans_stream.commands.evaluate_outcome import EvaluationProgress, Outcome
     from titans_stream.evaluation.chosen import Chosen
-    from titans_stream.evaluation.forecasting_data import ForecastSet
-    from titans_stream.forecasting.multi.forecaster import ForecastOptions
 
 BUDGETS = (0.1, 0.03, 0.01)
 """False episodes per 100 readings at which the detector's own alerts are counted."""
@@ -42,13 +41,6 @@ CALIBRATION_BUDGETS = (*BUDGETS, 0.003)
 PROFILES = ("all", "standard", "reward_low_fp", "reward_low_fn")
 SERIES = {"calibration": 64, "pairs": 400}
 """Generated series by default: of each family, and pairs in all."""
-HORIZONS = {"windows": "96,192,336,720", "gift-eval": "48,480,720", "onlinetsf": "24,48,96"}
-ONLINE = "onlinetsf"
-SPLITS = {"windows": "0.7,0.1,0.2", "gift-eval": "0.7,0.1,0.2", ONLINE: "0.2,0.05,0.75"}
-MISSING = (
-    "AutoETS and MSTL are left out: statsforecast is not installed "
-    "(pip install 'titans-stream[evaluation]')"
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,37 +81,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         f"all (pairs, {SERIES['pairs']})",
     )  # fmt: skip
     parser.add_argument("--plots", metavar="DIR", type=Path, help="draw pictures there")
-    group = parser.add_argument_group("forecasting")
-    group.add_argument(
-        "--data", metavar="FILE.csv", type=Path, help="a set of your own: each numeric column"
-    )
-    group.add_argument(
-        "--by", metavar="COL",
-        help="of a long --data, by gift-eval's rules: the column that names each row's series",
-    )  # fmt: skip
-    group.add_argument(
-        "--split", metavar="A,B,C",
-        help="shares of --data to train, validate and test on; default 0.7,0.1,0.2, by onlinetsf's "
-        "rules .2,.05,.75",
-    )  # fmt: skip
-    group.add_argument(
-        "--horizons", metavar="N,N,...",
-        help="steps ahead; default 96,192,336,720, by gift-eval's rules 48,480,720, by "
-        "onlinetsf's 24,48,96",
-    )  # fmt: skip
-    group.add_argument(
-        "--protocol", choices=tuple(HORIZONS), default="windows",
-        help="windows: every window of the test part, z-scored; gift-eval: MASE and weighted "
-        "quantile loss of the last windows of ETTh1, ETTh2, M4 hourly or --data; onlinetsf: as "
-        "windows, but 20:5:75 of ETTh1, ETTh2 or --data are for training, validation and test, and "
-        "all is learned from targets that have come",
-    )  # fmt: skip
-    group.add_argument(
-        "--only-ours", action="store_true", help="leave out everything to compare with"
-    )
-    group.add_argument(
-        "--ablations", action="store_true", help="run ours with each of its parts switched off, too"
-    )
+    evaluate_forecasting.arguments(parser)
     parser.add_argument("--track", action="store_true", help="record the run in MLflow")
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server, or sqlite:///FILE; implies --track"
@@ -137,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         "telemetry": _telemetry,
         "calibration": _calibration,
         "pairs": _pairs,
-        "forecasting": _forecasting,
+        "forecasting": evaluate_forecasting.run,
     }[args.benchmark]
 
     def evaluate() -> Outcome:
@@ -173,16 +135,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.root is None and args.benchmark in ("nab", "telemetry"):
         raise ValueError(f"--root: the folder of {args.benchmark} is needed")
     if args.benchmark == "forecasting":
-        if (args.root is None) == (args.data is None):
-            raise ValueError("--root or --data: one of them is needed")
-        if args.detector != OURS:
-            raise ValueError("--detector: forecasts come from the forecaster; see --ablations")
-        if args.by is not None and (args.data is None or args.protocol != "gift-eval"):
-            raise ValueError("--by: it goes with --data and --protocol gift-eval")
-        if args.horizons is None:
-            args.horizons = HORIZONS[args.protocol]
-        _horizons(args.horizons)
-        args.split = args.split or SPLITS[args.protocol]
+        evaluate_forecasting.check(args)
     if args.starts < 1:
         raise ValueError("--starts: at least 1 is needed")
     if args.series is not None and args.series < 1:
@@ -196,10 +149,7 @@ def _settings(args: argparse.Namespace) -> dict[str, object]:
     """What distinguishes this run from another one."""
     found = {"benchmark": args.benchmark, "detector": args.detector, "model": args.model}
     if args.benchmark == "forecasting":
-        found |= {"horizons": args.horizons, "ablations": args.ablations}
-        found["protocol"] = args.protocol
-        if args.data is not None:
-            found |= {"data": args.data.name, "split": args.split}
+        found |= evaluate_forecasting.settings(args)
     else:
         found["starts"] = args.starts
     return found | dict(change.split("=", 1) for change in args.changes if "=" in change)
@@ -303,92 +253,3 @@ def _pairs(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
     chosen = _chosen(args, BUDGETS, progress)
     found = run_pairs(chosen.detector, make_pairs(args.series or SERIES["pairs"]))
     return Outcome(dump(found), pair_table(found))
-
-
-def _forecasting(args: argparse.Namespace, progress: EvaluationProgress) -> Outcome:
-    """Run all models on all sets. ValueError names what cannot be used."""
-    from titans_stream.commands.evaluate_account import account_of_set
-    from titans_stream.commands.evaluate_outcome import Outcome
-    from titans_stream.evaluation.forecasting_plots import plot_forecasting
-    from titans_stream.evaluation.forecasting_report import Comparison, ForecastReport
-    from titans_stream.evaluation.forecasting_statistical import available
-    from titans_stream.evaluation.overrides import options_of
-    from titans_stream.lifecycle.loading import load_model
-
-    try:
-        options = options_of(args.changes)
-    except ValueError as error:
-        raise ValueError(f"--set: {error}") from error
-    if args.protocol == "gift-eval":
-        return _contest(args, options, progress)
-    comparison = Comparison(
-        load_model(args.model).weights,
-        _horizons(args.horizons),
-        options,
-        baselines=not args.only_ours,
-        ablations=args.ablations,
-    )
-    sets = _sets(args)
-    left_out = MISSING if comparison.baselines and not available() else ""
-    found = {name: comparison.run(one, progress) for name, one in sets.items()}
-    report = ForecastReport(found, left_out)
-    plots = [] if args.plots is None else plot_forecasting(report, args.plots)
-    accounts = [account_of_set(one) for one in sets.values()]
-    return Outcome(report.to_json(), report.table(), tuple(plots), accounts)
-
-
-def _contest(
-    args: argparse.Namespace, options: ForecastOptions, progress: EvaluationProgress
-) -> Outcome:
-    """By the rules of GIFT-Eval. ValueError names what cannot be used."""
-    from titans_stream.commands.evaluate_outcome import Outcome
-    from titans_stream.evaluation.forecasting_contest import (
-        contest_table,
-        load_contest_csv,
-        load_contest_sets,
-        run_contest,
-    )
-    from titans_stream.evaluation.tables import dump
-    from titans_stream.lifecycle.loading import load_model
-
-    horizons = _horizons(args.horizons)
-    weights = load_model(args.model).weights
-    if args.data is not None:
-        one = load_contest_csv(args.data, horizons, args.by)
-        sets = {one.name: one}
-    else:
-        sets = load_contest_sets(args.root, horizons)
-    found = {name: run_contest(one, weights, options, progress) for name, one in sets.items()}
-    return Outcome(dump(found), contest_table(found))
-
-
-def _sets(args: argparse.Namespace) -> dict[str, ForecastSet]:
-    from titans_stream.evaluation.forecasting_data import (
-        HOURLY,
-        load_forecast_sets,
-        load_wide_csv,
-        resplit,
-    )
-
-    try:
-        split = [float(share) for share in args.split.split(",")]
-    except ValueError:
-        raise ValueError(f"--split: shares such as 0.7,0.1,0.2, not {args.split!r}") from None
-    if args.data is None:
-        sets = load_forecast_sets(args.root)
-        if args.protocol != ONLINE:
-            return sets
-        hourly = {name: resplit(one, split) for name, one in sets.items() if name in HOURLY}
-        if not hourly:
-            raise ValueError(f"root: neither of {', '.join(HOURLY)} under {args.root}")
-        return hourly
-    one = load_wide_csv(args.data, split)
-    return {one.name: one}
-
-
-def _horizons(text: str) -> tuple[int, ...]:
-    """Increasing whole numbers from 1 on."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and part.isascii() and int(part) > 0 for part in parts):
-        raise ValueError(f"--horizons: whole numbers such as 96,192 are needed, not {text!r}")
-    return tuple(sorted({int(part) for part in parts}))

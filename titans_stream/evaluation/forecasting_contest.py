@@ -15,24 +15,34 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from titans_stream.durations import DAY, SECOND
+from titans_stream.durations import DAY
+from titans_stream.engine.clock import LocalTime
+from titans_stream.evaluation import OURS
 from titans_stream.evaluation.forecasting_data import load_wide_csv
 from titans_stream.evaluation.forecasting_long import load_long_csv, shortened
 from titans_stream.evaluation.tables import text_table
 from titans_stream.forecasting.multi.forecaster import (
     ForecastOptions,
+    Forecasts,
     MultiStepForecaster,
     state_layout,
 )
 from titans_stream.records import Float64, Int64
+from titans_stream.special_days import NO_SPECIAL_DAYS
 
 log = logging.getLogger(__name__)
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Of the weighted quantile loss."""
+FORECAST_LEVELS = (0.025, *LEVELS, 0.975)
+INTERVALS = {80: (1, -2), 95: (0, -1)}
+"""Nominal coverage in percent -> the places of its ends in `FORECAST_LEVELS`."""
 Progress = Callable[[str, int, int], None]
 MOST_WINDOWS = 20
 TEST_SHARE = 0.1
@@ -52,11 +62,26 @@ PUBLISHED: Mapping[tuple[str, int], tuple[float, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Calendar:
+    """What the forecaster knows of the days: by default UTC and no holidays."""
+
+    zone: str = "UTC"
+    special_days: npt.NDArray[np.bool_] = field(default_factory=lambda: NO_SPECIAL_DAYS)
+    """[days from 1970 on] holidays and the like."""
+    timed: bool = True
+    """False: times are hidden from the forecaster."""
+
+
+UTC_DAYS = Calendar()
+
+
+@dataclass(frozen=True, slots=True)
 class ContestSeries:
     """One series: values [T] and their times (UTC nanoseconds)."""
 
     values: Float64
     times: Int64
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +110,35 @@ class ContestScore:
     mase: list[float] = field(default_factory=list)
     loss: float = 0.0
     size: float = 0.0
+    values: int = 0
+    inside: dict[int, int] = field(default_factory=lambda: dict.fromkeys(INTERVALS, 0))
+    """Values that lie in the interval of each nominal coverage."""
 
     def add(self, truth: Float64, quantiles: Float64, scale: float) -> None:
-        """Take one window: truth [H], quantiles [len(LEVELS), H]."""
+        """Take one window: truth [H], quantiles [len(FORECAST_LEVELS), H]."""
         known = np.isfinite(truth)
-        errors = truth[known] - quantiles[:, known]
+        self.values += int(known.sum())
+        for level, (low, high) in INTERVALS.items():
+            inside = (truth >= quantiles[low]) & (truth <= quantiles[high])
+            self.inside[level] += int(inside.sum())
+        errors = truth[known] - quantiles[1:-1, known]
         levels = np.array(LEVELS)[:, None]
         self.mase.append(float(np.abs(errors[LEVELS.index(0.5)]).mean() / scale))
         self.loss += float(2.0 * np.maximum(levels * errors, (levels - 1.0) * errors).sum())
         self.size += float(np.abs(truth[known]).sum())
 
     def numbers(self) -> dict[str, float]:
-        """`mase`, `median_mase`, `wql` and the number of windows."""
+        """`mase`, `median_mase`, `wql`, `coverage_80`, `coverage_95` in percent and the number of
+        windows."""
         return {
             "mase": float(np.mean(self.mase)),
             "median_mase": float(np.median(self.mase)),
             "wql": self.loss / len(LEVELS) / max(self.size, 1e-12),
             "windows": len(self.mase),
+            **{
+                f"coverage_{level}": 100.0 * count / self.values
+                for level, count in self.inside.items()
+            },
         }
 
 
@@ -110,29 +147,32 @@ def run_contest(
     weights: Mapping[str, Float64],
     options: ForecastOptions | None = None,
     progress: Progress = lambda *_: None,
+    calendar: Calendar = UTC_DAYS,
 ) -> dict[int, dict[str, dict[str, float]]]:
     """Scores by horizon and model: `titans-stream`, `seasonal naive (day)` and `(week)`.
 
     `progress` is told what is run, and how many of how many series are done.
     """
-    forecaster = MultiStepForecaster(weights, LEVELS, options=options)
+    forecaster = MultiStepForecaster(
+        weights, FORECAST_LEVELS, options=options, special_days=calendar.special_days
+    )
     found = {}
     for horizon in one.horizons:
         scores: dict[str, ContestScore] = {}
         for done, series in enumerate(one.series):
             progress(f"{one.name}: {horizon} steps", done, len(one.series))
-            for origin, quantiles in _forecasts(forecaster, one, series, horizon):
+            for origin, quantiles in _forecasts(forecaster, one, series, horizon, calendar):
                 before = series.values[:origin]
                 truth = series.values[origin : origin + horizon]
                 changes = np.abs(before[one.season :] - before[: -one.season])
                 scale = float(np.nanmean(changes)) if np.isfinite(changes).any() else 0.0
                 if scale <= 0.0 or not np.isfinite(truth).any():
                     continue
-                scores.setdefault("titans-stream", ContestScore()).add(truth, quantiles, scale)
+                scores.setdefault(OURS, ContestScore()).add(truth, quantiles, scale)
                 for name, season in (("day", one.season), ("week", 7 * one.season)):
                     if origin >= season:
-                        naive = np.tile(_filled(before)[-season:], -(-horizon // season))[:horizon]
-                        flat = np.broadcast_to(naive, (len(LEVELS), horizon))
+                        naive = np.tile(filled(before)[-season:], -(-horizon // season))[:horizon]
+                        flat = np.broadcast_to(naive, (len(FORECAST_LEVELS), horizon))
                         key = f"seasonal naive ({name})"
                         scores.setdefault(key, ContestScore()).add(truth, flat, scale)
         progress(f"{one.name}: {horizon} steps", len(one.series), len(one.series))
@@ -140,33 +180,50 @@ def run_contest(
     return found
 
 
-def _filled(values: Float64) -> Float64:
+def filled(values: Float64) -> Float64:
     """Each missing value the last one before it."""
     known = np.where(np.isfinite(values), np.arange(len(values)), 0)
     return values[np.maximum.accumulate(known)]
 
 
 def _forecasts(
-    forecaster: MultiStepForecaster, one: ContestSet, series: ContestSeries, horizon: int
+    forecaster: MultiStepForecaster,
+    one: ContestSet,
+    series: ContestSeries,
+    horizon: int,
+    calendar: Calendar,
 ) -> Iterator[tuple[int, Float64]]:
-    """Origin and quantiles [len(LEVELS), H] of each window."""
+    """Origin and quantiles [len(FORECAST_LEVELS), H] of each window."""
     n, windows = len(series.values), one.windows_of(horizon)
     origins = n - horizon * np.arange(windows, 0, -1)
     origins = origins[origins > 2 * one.season]
     if len(origins) == 0:
         return
+    made = carried(forecaster, series, origins, horizon, calendar)
+    for i, origin in enumerate(origins.tolist()):
+        yield origin, made.quantiles[:, i * horizon : (i + 1) * horizon]
+
+
+def carried(
+    forecaster: MultiStepForecaster,
+    series: ContestSeries,
+    origins: Int64,
+    horizon: int,
+    calendar: Calendar,
+) -> Forecasts:
+    """The forecasts whose first rows are `origins` [N] by one state, carried along the series."""
     count = int(origins[-1])
     steps = np.zeros(count, np.int64)
     steps[origins - 1] = horizon
     times = series.times[:count]
+    local = LocalTime(calendar.zone).seconds if calendar.timed else None
     pace = float(np.median(np.diff(series.times)))
-    made = forecaster.run(
+    return forecaster.run(
         {name: spec.rows(1) for name, spec in state_layout().items()},
-        np.zeros(count, np.int64), np.ascontiguousarray(series.values[:count]), times / SECOND,
-        np.full(count, pace), times, steps,
+        np.zeros(count, np.int64), np.ascontiguousarray(series.values[:count]),
+        np.full(count, np.nan) if local is None else local(times),
+        np.full(count, pace), times, steps, local,
     )  # fmt: skip
-    for i, origin in enumerate(origins.tolist()):
-        yield origin, made.quantiles[:, i * horizon : (i + 1) * horizon]
 
 
 def load_contest_sets(root: Path, horizons: tuple[int, ...]) -> dict[str, ContestSet]:
@@ -190,20 +247,25 @@ def load_contest_sets(root: Path, horizons: tuple[int, ...]) -> dict[str, Contes
     return found
 
 
-def load_contest_csv(path: Path, horizons: tuple[int, ...], by: str | None = None) -> ContestSet:
+def load_contest_csv(
+    path: Path, horizons: tuple[int, ...], by: str | None = None, zone: tzinfo = UTC
+) -> ContestSet:
     """The numeric columns of a CSV file with times. ValueError says what is wrong with it.
 
     by: the column that names the series of each row of a long file; a series that is too short is
-    left out, and the log says so.
+    left out, and the log says so. Times without offset are in `zone`.
     """
     if by is not None:
-        return _load_long(path, horizons, by)
-    data = load_wide_csv(path)
+        return _load_long(path, horizons, by, zone)
+    data = load_wide_csv(path, zone=zone)
     if data.timestamp is None or data.season < 2:
         raise ValueError(f"{path.name}: times with at least two readings a day are needed")
     if len(data) <= _least(data.season, horizons):
         raise ValueError(f"{path.name}: {len(data)} rows are too few for {max(horizons)} steps")
-    columns = [ContestSeries(values, data.timestamp) for values in data.values.T]
+    columns = [
+        ContestSeries(values, data.timestamp, name)
+        for name, values in zip(data.columns, data.values.T, strict=True)
+    ]
     return ContestSet(data.name, columns, data.season, horizons)
 
 
@@ -212,13 +274,17 @@ def _least(season: int, horizons: tuple[int, ...]) -> int:
     return 3 * season + max(horizons)
 
 
-def _load_long(path: Path, horizons: tuple[int, ...], by: str) -> ContestSet:
+def _load_long(path: Path, horizons: tuple[int, ...], by: str, zone: tzinfo) -> ContestSet:
     """Each numeric column of each series of a long file, as a series."""
-    long = load_long_csv(path, by)
+    long = load_long_csv(path, by, zone)
     series, short = [], []
     for name, one in long.series.items():
         if len(one.times) > _least(long.season, horizons):
-            series += [ContestSeries(values, one.times) for values in one.values.T]
+            names = [name] if one.values.shape[1] == 1 else long.labels(name)
+            series += [
+                ContestSeries(values, one.times, label)
+                for label, values in zip(names, one.values.T, strict=True)
+            ]
         else:
             short.append(name)
     if not series:
@@ -235,7 +301,8 @@ def _load_m4(path: Path) -> ContestSet:
         if name.endswith("_train"):
             test = arrays[name.removesuffix("_train") + "_test"]
             values = np.concatenate((arrays[name], test)).astype(np.float64)
-            series.append(ContestSeries(values, 14_000 * DAY + DAY // 24 * np.arange(len(values))))
+            times = 14_000 * DAY + DAY // 24 * np.arange(len(values))
+            series.append(ContestSeries(values, times, name.removesuffix("_train")))
     if not series:
         raise ValueError(f"{path.name}: no arrays named SERIES_train and SERIES_test")
     return ContestSet("M4 hourly", series, 24, (M4_HORIZON,), windows=1)
@@ -252,9 +319,13 @@ def contest_table(found: Mapping[str, Mapping[int, Mapping[str, Mapping[str, flo
                         name, f"{horizon}", model, f"{score['mase']:.3f}",
                         f"{score['median_mase']:.3f}", f"{score['wql']:.4f}",
                         f"{score['windows']:.0f}",
+                        *(
+                            f"{score[f'coverage_{level}']:.1f}" if model == OURS else ""
+                            for level in INTERVALS
+                        ),
                     ]
                 )  # fmt: skip
             for model, mase in zip(OTHERS, PUBLISHED.get((name, horizon), ()), strict=False):
-                rows.append([name, str(horizon), f"{model} (published)", f"{mase:.3f}", "", "", ""])
-    head = ["set", "steps", "model", "MASE", "median", "WQL", "windows"]
+                rows.append([name, str(horizon), f"{model} (published)", f"{mase:.3f}", *[""] * 5])
+    head = ["set", "steps", "model", "MASE", "median", "WQL", "windows", "80 %", "95 %"]
     return text_table("By the rules of GIFT-Eval", head, rows)

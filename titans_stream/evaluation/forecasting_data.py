@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
 from functools import cached_property
 from pathlib import Path
 
@@ -163,10 +164,11 @@ def _load_exchange(path: Path) -> ForecastSet:
     return ForecastSet(EXCHANGE, names, values, None, *_parts(len(values), SPLIT), season=0)
 
 
-def load_wide_csv(path: Path, split: Sequence[float] = SPLIT) -> ForecastSet:
+def load_wide_csv(path: Path, split: Sequence[float] = SPLIT, zone: tzinfo = UTC) -> ForecastSet:
     """Any CSV file whose numeric columns are series; a column of times is found by its name.
 
-    ValueError names file and column, or says that the split is none.
+    Times without offset are in `zone`. ValueError names file and column, or says that the split
+    is none.
     """
     if len(split) != 3 or min(split) < 0.0 or split[0] <= 0.0 or split[2] <= 0.0:
         raise ValueError("split: three shares are needed, such as 0.7,0.1,0.2")
@@ -182,7 +184,7 @@ def load_wide_csv(path: Path, split: Sequence[float] = SPLIT) -> ForecastSet:
         raise ValueError(f"{path.name}: no column holds numbers")
     kept = {*columns, time}
     log_remarks(file, [(n, "not all of it is numbers") for n in file.header if n not in kept])
-    times = None if time is None else table.times(time)
+    times = None if time is None else table.times(time, zone)
     return ForecastSet(
         name=path.stem,
         columns=tuple(columns),

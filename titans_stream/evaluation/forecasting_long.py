@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,19 @@ class LongFile:
 
     series: Mapping[str, LongSeries]
     season: int
+    columns: tuple[str, ...]
+    """[C]"""
+
+    def labels(self, name: str) -> list[str]:
+        """[C] a name for each column of a series."""
+        return [f"{name} {column}" for column in self.columns]
 
 
-def load_long_csv(path: Path, by: str) -> LongFile:
+def load_long_csv(path: Path, by: str, zone: tzinfo = UTC) -> LongFile:
     """The series of a long file, whose names are in column `by`; rows in any order.
 
-    The column of times is found by its name, all numeric ones are values. ValueError says what is
+    The column of times is found by its name (without offset they are in `zone`), all numeric ones
+    are values. ValueError says what is
     wrong: no times, no numbers, a time that comes twice, series of different intervals.
     """
     if not path.is_file():
@@ -53,7 +61,7 @@ def load_long_csv(path: Path, by: str) -> LongFile:
     if not columns:
         raise ValueError(f"{path.name}: no column holds numbers")
     names, place = np.unique(np.array(table.texts(named)), return_inverse=True)
-    times, values = table.times(time), np.column_stack(list(columns.values()))
+    times, values = table.times(time, zone), np.column_stack(list(columns.values()))
     found, seasons = {}, {}
     for k, name in enumerate(names.tolist()):
         rows = np.flatnonzero(place == k)
@@ -72,7 +80,7 @@ def load_long_csv(path: Path, by: str) -> LongFile:
             f"{path.name}: {one!r} has {lengths[0]} readings a day, {other!r} has {lengths[1]}; "
             "series that are judged together need the same interval"
         )
-    return LongFile(found, lengths[0])
+    return LongFile(found, lengths[0], tuple(columns))
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ SKIP_ROWS = 400
 """First evaluated row of a series that names no split."""
 
 LABELS = ("label", "anomaly", "is_anomaly")
-TIMES = ("timestamp", "datetime", "date", "time")
+TIMES = ("timestamp", "datetime", "date", "time", "ts")
 IGNORED = ("split", "changepoint")
 
 
