@@ -38,6 +38,11 @@ print(kernels.run(2.0), sum(kernels.run.stats.cache_hits.values()))
 """
 
 
+@njit()
+def _divides(x: float) -> tuple[float, float]:
+    return 1.0 / x, x / x
+
+
 @njit(inner=True)
 def _inner(x: np.ndarray) -> float:
     first: float = x[0]
@@ -137,6 +142,13 @@ def test_a_cache_that_all_may_write_to_is_not_used_and_one_of_our_own_closed(
     assert call(one, cache) == (7.0, 0)
     cache.chmod(0o1777)
     assert call(one, cache) == (7.0, 1)
+
+
+def test_a_division_by_zero_raises_nothing() -> None:
+    """A branch at each division would keep loops from running in vectors."""
+    infinite, undefined = _divides(0.0)
+    assert infinite == np.inf
+    assert np.isnan(undefined)
 
 
 def test_an_inner_kernel_is_for_kernels() -> None:

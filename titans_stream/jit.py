@@ -12,6 +12,9 @@ an atomic operation each time: four fifths of the time of a kernel that reads th
 series' state one by one. An inner kernel that only reads and writes what it was given counts none:
 its callers hold them.
 
+A division by zero gives infinity or NaN, as on a GPU. A kernel that raises where a divisor is zero
+has a branch at each division, and no loop with one in it runs in vectors.
+
 Most of the time to compile a kernel goes into what only a call from Python needs. So a kernel that
 only kernels call is marked `inner`: it has neither wrappers nor machine code nor a cache file of
 its own and becomes part of the kernels that call it. Calling it from Python raises TypeError.
@@ -167,7 +170,7 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Results
 
 
-_BORROWED = {"getattr", "getitem", "static_getitem", "build_tuple", "cast", "exhaust_iter"}
+_BORROWED = {"getattr", "getitem", "static_getitem", "build_tuple", "cast", "exhaust_iter", "phi"}
 """Expressions of arrays that are parts of others, or the same."""
 
 
@@ -236,6 +239,7 @@ def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
     `inner`: only kernels call it.
     """
     options.setdefault("no_cfunc_wrapper", True)
+    options.setdefault("error_model", "numpy")
     if inner:
         options.update(no_cpython_wrapper=True, pipeline_class=_InnerCompiler)
 

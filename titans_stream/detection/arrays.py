@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from titans_stream.detection import layout
 from titans_stream.detection.layout import Core
 from titans_stream.jit import njit, scratch
@@ -11,6 +13,7 @@ from titans_stream.records import Float32, Float64, Int16, Records
 
 _inputs = scratch(layout.LAGS + layout.TIME_FEATURES)
 _key = scratch(layout.KEY)
+_counted = scratch(layout.RING, np.float32)
 
 
 class State(NamedTuple):
@@ -48,16 +51,17 @@ class Weights(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Scratch space: a key's inputs and the key."""
+    """Scratch space: a key's inputs and the key; what each block counts, [RING] float32."""
 
     inputs: Float64
     key: Float64
+    counted: Float32
 
 
 @njit(inline="always")
 def new_space() -> Space:
     """Scratch space for any series."""
-    return Space(_inputs(), _key())
+    return Space(_inputs(), _key(), _counted())
 
 
 @njit(inline="always")

@@ -10,14 +10,13 @@ from titans_stream.detection import layout
 from titans_stream.detection.arrays import Series
 from titans_stream.detection.fusion import close_magnitudes
 from titans_stream.detection.layout import Core
-from titans_stream.jit import ASSOCIATIVE, njit, scratch
+from titans_stream.jit import ASSOCIATIVE, njit
 from titans_stream.memory.rule_cpu import exp64
 from titans_stream.records import Float32, Float64, Int16
 
 _DECADES = 1.0 / math.log(10.0)
 REACH = 20.0 * layout.SOFTNESS
 """Beyond this a step is 0 or 1, to 2e-9."""
-_counted = scratch(layout.RING, np.float32)
 
 
 @njit(inline="always")
@@ -44,7 +43,7 @@ def _exp32(x: np.float32) -> np.float32:
     return e * e
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def exceedance(blocks: Int16, n: int, weights: Float32, x: np.float32) -> float:
     """Weighted count of block maxima above x, each step softened by SOFTNESS; blocks [RING]."""
     total = np.float32(0.0)
@@ -64,13 +63,16 @@ def weight_of(weights: Float32, withheld: int, age: int) -> float:
     return weight
 
 
-@njit()
-def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: bool) -> float:
+@njit(inner=True)
+def calibrate(
+    series: Series, block_weights: Float32, counted: Float32, surprise: Float64, timed: bool
+) -> float:
     """S0 of a reading from its surprises, NaN while warming up: the level channels' mean score.
 
     Ranks each log surprise among the channel's past block maxima, beside a logistic prior
     around the channel's level, and puts the channel's score in its place; then takes the reading
-    into the current block. `timed`: the reading has a time of day.
+    into the current block. `counted` [RING] is scratch space; `timed`: the reading has a time of
+    day.
     """
     core, blocks = series.core, series.blocks
     t = core.t
@@ -79,7 +81,7 @@ def calibrate(series: Series, block_weights: Float32, surprise: Float64, timed: 
     withheld = _withheld(core)
     weights = block_weights
     if withheld != 0:
-        weights = _counted()
+        weights = counted
         for i in range(n_ring):
             weights[i] = weight_of(block_weights, withheld, i)
     total = 0.0
@@ -127,7 +129,7 @@ def _fixed(x: float) -> int:
     return int(min(32_767.0, max(-32_767.0, round(x * layout.BLOCK_UNIT))))
 
 
-@njit()
+@njit(inner=True)
 def _close_block(core: Core, blocks: Int16, block_weights: Float32) -> None:
     """The block's maxima enter the ring, newest first; the sums over the counted blocks follow."""
     core.n_blocks += 1.0
@@ -162,7 +164,7 @@ def _close_block(core: Core, blocks: Int16, block_weights: Float32) -> None:
         core.highest[c] = highest
 
 
-@njit()
+@njit(inner=True)
 def _withheld(core: Core) -> int:
     """Bits of the ages of the blocks that do not count now."""
     notable = int(core.notable_bits)

@@ -12,7 +12,7 @@ from titans_stream.memory.rule_cpu import TINY, read, silu_key, update
 from titans_stream.records import Float64
 
 
-@njit()
+@njit(inner=True)
 def dense_heads(
     series: Series, weights: Weights, space: Space, y: float, times: Float64, surprise: Float64
 ) -> None:
@@ -58,7 +58,7 @@ def dense_heads(
     dense_surprises(core, error_a, error_t, error_n, surprise)
 
 
-@njit()
+@njit(inner=True)
 def dense_surprises(
     core: Core, error_a: float, error_t: float, error_n: float, surprise: Float64
 ) -> None:
@@ -72,7 +72,7 @@ def dense_surprises(
     surprise[4] = abs(error_n)
 
 
-@njit()
+@njit(inner=True)
 def _learn(
     core: Core, memory: Float64, key: Float64, error: float, theta: float, index: int
 ) -> None:
@@ -82,7 +82,7 @@ def _learn(
     core.gradient[index] = level + layout.CLIP_EMA * (min(norm, clip) - level)
 
 
-@njit(fastmath=ASSOCIATIVE)
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def next_value(series: Series, y: float, surprise: Float64) -> None:
     """Memory P: y from the last HISTORY values and a constant, with a normalised step.
 
@@ -105,7 +105,7 @@ def next_value(series: Series, y: float, surprise: Float64) -> None:
     next_surprise(core, error, surprise)
 
 
-@njit()
+@njit(inner=True)
 def next_surprise(core: Core, error: float, surprise: Float64) -> None:
     """P's channel from its error."""
     core.error = error

@@ -97,12 +97,12 @@ class Run(NamedTuple):
     """Nanoseconds of it, and of the longest of its class before it."""
 
 
-@njit()
+@njit(inner=True)
 def _bin(length: float) -> int:
     return min(BINS - 1, int(math.log2(length) * BINS_PER_OCTAVE + 1e-9))
 
 
-@njit()
+@njit(inner=True)
 def _fit(dwell: Dwell, lengths: Float32, state: int) -> None:
     """The tail of a class from its histogram [BINS]."""
     wanted = max(TAIL_RUNS, TAIL * dwell.runs[state])
@@ -129,7 +129,7 @@ def _fit(dwell: Dwell, lengths: Float32, state: int) -> None:
     dwell.scale[state] = max(mean, LEAST_EXCESS * root, seen)
 
 
-@njit()
+@njit(inner=True)
 def _class_of(dwell: Dwell, value: float, reach: float) -> int:
     for k in range(STATES):
         if dwell.runs[k] > 0.0 and abs(value - dwell.value[k]) <= reach:
@@ -137,14 +137,14 @@ def _class_of(dwell: Dwell, value: float, reach: float) -> int:
     return OTHER
 
 
-@njit()
+@njit(inner=True)
 def _note_longest(dwell: Dwell, state: int, run: float, time: float) -> None:
     dwell.second[state] = max(dwell.second[state], min(dwell.longest[state], run))
     dwell.longest[state] = max(dwell.longest[state], run)
     dwell.longest_time[state] = max(dwell.longest_time[state], time)
 
 
-@njit()
+@njit(inner=True)
 def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
     """The run is over: it enters its class; a value that lasted becomes a state."""
     run = dwell.run
@@ -188,7 +188,7 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
     _fit(dwell, lengths[state], state)
 
 
-@njit()
+@njit(inner=True)
 def step(
     dwell: Dwell,
     lengths: Float32,
@@ -214,7 +214,7 @@ def step(
     dwell.state = _class_of(dwell, value, dwell.reach)
 
 
-@njit()
+@njit(inner=True)
 def _longest(dwell: Dwell, state: int) -> int:
     """The class of the longest run that a run is held against; a value that lasted once is no
     state yet, but one of all others."""
@@ -226,7 +226,7 @@ def _longest(dwell: Dwell, state: int) -> int:
     return longest
 
 
-@njit()
+@njit(inner=True)
 def look(dwell: Dwell, value: float, time: float, readings: float) -> Run:
     """How rare the run is that goes on with a reading, after `readings` others of the series."""
     none = Run(NO_RARITY, 0.0, 0.0)

@@ -170,7 +170,7 @@ class Permission(NamedTuple):
     enabled: bool
 
 
-@njit()
+@njit(inner=True)
 def deviates(rule: Rule, value: float, expected: float) -> bool:
     """Whether direction and least deviation allow an alert; they need an expected value."""
     plain = rule.direction == 0.0 and rule.min_deviation == 0.0 and rule.min_ratio == 0.0
@@ -184,13 +184,13 @@ def deviates(rule: Rule, value: float, expected: float) -> bool:
     return abs(deviation) >= max(rule.min_deviation, rule.min_ratio * abs(expected))
 
 
-@njit()
+@njit(inner=True)
 def violates(rule: Rule, value: float) -> bool:
     """Whether a value is outside its valid range."""
     return bool(value < rule.low or value > rule.high)
 
 
-@njit()
+@njit(inner=True)
 def crossed(rule: Rule, value: float) -> float:
     """The limit of its valid range that a value is outside of; NaN: none."""
     if value > rule.high:
@@ -198,7 +198,7 @@ def crossed(rule: Rule, value: float) -> float:
     return rule.low if value < rule.low else math.nan
 
 
-@njit()
+@njit(inner=True)
 def _set_peak(episode: Episode, times: EpisodeTimes, reading: Reading, evidence: Evidence) -> None:
     """The reading is the one to quote: the farthest outside its band, else the strangest."""
     episode.peak_far = evidence.far if evidence.far > 1.0 else 0.0
@@ -214,14 +214,14 @@ def _set_peak(episode: Episode, times: EpisodeTimes, reading: Reading, evidence:
     times.peak = reading.time
 
 
-@njit()
+@njit(inner=True)
 def _set_strangest(episode: Episode, statistic: float, judgement: Judgement) -> None:
     episode.peak_c = judgement.rarity
     episode.peak_s = statistic
     episode.peak_p = judgement.p_value
 
 
-@njit()
+@njit(inner=True)
 def _open(
     episode: Episode,
     times: EpisodeTimes,
@@ -248,7 +248,7 @@ def _open(
         episode.delta = min(DELTA_MAX, episode.delta + DELTA_UP)
 
 
-@njit()
+@njit(inner=True)
 def _budget(rule: Rule, settings: Settings, scored: float, interval: float) -> float:
     """q: episodes per 100 readings that the budget allows, onboarding allowance included."""
     q = 100.0 * rule.budget * interval / NANOSECONDS_PER_DAY
@@ -257,7 +257,7 @@ def _budget(rule: Rule, settings: Settings, scored: float, interval: float) -> f
     return min(Q_MAX, max(Q_MIN, q))
 
 
-@njit()
+@njit(inner=True)
 def _begins(
     episode: Episode, settings: Settings, permission: Permission, evidence: Evidence
 ) -> bool:
@@ -276,7 +276,7 @@ def _begins(
     return permission.enabled and quiet and lasts
 
 
-@njit()
+@njit(inner=True)
 def _follow(
     judged: Judged,
     settings: Settings,
@@ -334,7 +334,7 @@ def _follow(
     return event
 
 
-@njit()
+@njit(inner=True)
 def step(
     judged: Judged,
     settings: Settings,
@@ -347,14 +347,14 @@ def step(
     return judge(judged, settings, reading, permission, no_evidence(), space, out)
 
 
-@njit()
+@njit(inner=True)
 def threshold_of(judged: Judged, settings: Settings, interval: float) -> float:
     """The rarity from which the next reading is strange enough."""
     q = _budget(judged.rule, settings, judged.episode.scored, interval)
     return -math.log10(q) + judged.episode.delta
 
 
-@njit()
+@njit(inner=True)
 def judge(
     judged: Judged,
     settings: Settings,
@@ -387,7 +387,7 @@ def judge(
     return event
 
 
-@njit()
+@njit(inner=True)
 def _note_rate(episode: Episode, q: float, interval: float) -> None:
     episode.per_day = NANOSECONDS_PER_DAY / interval
     episode.accepted = q * episode.per_day / 100.0
@@ -395,7 +395,7 @@ def _note_rate(episode: Episode, q: float, interval: float) -> None:
     episode.extrapolated = 1.0 if short else 0.0
 
 
-@njit()
+@njit(inner=True)
 def open_at_once(judged: Judged, settings: Settings, reading: Reading) -> None:
     """Open an episode for a value outside its range before its frame is judged.
 

@@ -23,7 +23,7 @@ class Relative(NamedTuple):
     """Decayed number of past blocks."""
 
 
-@njit()
+@njit(inner=True)
 def gate(core: Core, y: float) -> float:
     """How predictable the series was from its last values before this one, 0 to 1."""
     n = min(core.t + 1.0, layout.GATE_CAP)
@@ -36,7 +36,7 @@ def gate(core: Core, y: float) -> float:
     return min(1.0, max(0.0, (layout.GATE_CLOSED - ratio) / span))
 
 
-@njit()
+@njit(inner=True)
 def magnitudes(core: Core) -> Relative:
     """The newest reading's magnitudes; then it enters the block. Before `calibrate`."""
     return Relative(
@@ -47,7 +47,7 @@ def magnitudes(core: Core) -> Relative:
     )
 
 
-@njit()
+@njit(inner=True)
 def _relative(core: Core, j: int, magnitude: float) -> float:
     usual = core.magnitude[j] + layout.MAGNITUDE_ABOVE
     prior, weight = layout.MAGNITUDE_PRIOR, core.magnitude_weight
@@ -63,7 +63,7 @@ def _relative(core: Core, j: int, magnitude: float) -> float:
     return beyond
 
 
-@njit()
+@njit(inner=True)
 def close_magnitudes(core: Core) -> None:
     """The block's largest magnitudes enter the sums."""
     core.magnitude_weight = layout.BLOCK_DECAY * core.magnitude_weight + 1.0
@@ -74,7 +74,7 @@ def close_magnitudes(core: Core) -> None:
         core.magnitude_partial[j] = -math.inf
 
 
-@njit()
+@njit(inner=True)
 def patterned(core: Core, timed: bool, day: float) -> bool:
     """Whether patterns of HISTORY readings are shorter than the bins of the time of day.
 
@@ -89,7 +89,7 @@ def patterned(core: Core, timed: bool, day: float) -> bool:
     return not timed or core.pace * layout.HISTORY * layout.HOUR_BINS < 1.0
 
 
-@njit()
+@njit(inner=True)
 def fuse(
     s0: float, relative: Relative, predictable: float, pattern: bool, channels: Float64,
     joint: Float64,

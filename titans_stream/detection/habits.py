@@ -38,7 +38,7 @@ class Habits(Record):
     """Local seconds."""
 
 
-@njit()
+@njit(inner=True)
 def find(habits: Habits, local: float) -> int:
     """The habit of a local time, NONE where there is none, or no time."""
     if math.isnan(local):
@@ -52,7 +52,7 @@ def find(habits: Habits, local: float) -> int:
     return NONE
 
 
-@njit()
+@njit(inner=True)
 def is_known(habits: Habits, at: int, local: float, size: float) -> bool:
     """Whether an episode of a size, that begins now, is a habit."""
     if at == NONE or size > LARGER * max(habits.size[at], 1.0):
@@ -61,7 +61,7 @@ def is_known(habits: Habits, at: int, local: float, size: float) -> bool:
     return bool(habits.count[at] - (1.0 if this_week else 0.0) >= KNOWN)
 
 
-@njit()
+@njit(inner=True)
 def note(habits: Habits, at: int, local: float, size: float) -> int:
     """An episode begins at a local time; `at` as `find` gave it. Returns its habit."""
     if math.isnan(local):

@@ -39,12 +39,12 @@ ERROR_BOUND = 8.0
 """A reading adds at most this many usual errors to it."""
 
 
-@njit()
+@njit(inner=True)
 def _octave(watch: Watch, size: float) -> int:
     return min(SIZES - 1, max(0, int(math.floor(math.log2(size))) - int(watch.base)))
 
 
-@njit()
+@njit(inner=True)
 def earlier(watch: Watch, size: float, episode: bool = False) -> float:
     """How many implausible readings about this large, or larger, there were.
 
@@ -58,7 +58,7 @@ def earlier(watch: Watch, size: float, episode: bool = False) -> float:
     return count
 
 
-@njit()
+@njit(inner=True)
 def far_off(series: Series, reference: Reference, size: float) -> bool:
     """Whether a deviation of this size is beyond anything plausible."""
     watch = series.watch
@@ -70,7 +70,7 @@ def far_off(series: Series, reference: Reference, size: float) -> bool:
     return far and earlier(watch, size) < ACCUSTOMED
 
 
-@njit()
+@njit(inner=True)
 def leaps(watch: Watch, error: float) -> bool:
     """Whether a one-step error of this size is; NaN where there is none."""
     if watch.error_seen < SEEN or watch.error_usual == 0.0:
@@ -79,14 +79,14 @@ def leaps(watch: Watch, error: float) -> bool:
     return error > DEVIATIONS * usual and error > MORE * watch.error_largest
 
 
-@njit()
+@njit(inner=True)
 def begin(watch: Watch) -> None:
     """An episode opens: what is counted from now on is its own."""
     for j in range(SIZES):
         watch.large_before[j] = watch.large[j]
 
 
-@njit()
+@njit(inner=True)
 def forget(watch: Watch) -> None:
     """Begin anew: the series turned out to be another kind of series."""
     watch.largest = 0.0
@@ -95,7 +95,7 @@ def forget(watch: Watch) -> None:
         watch.large_before[j] = 0.0
 
 
-@njit()
+@njit(inner=True)
 def _learn_error(watch: Watch, error: float, big: bool) -> None:
     """The one-step error's usual and largest size.
 
@@ -113,7 +113,7 @@ def _learn_error(watch: Watch, error: float, big: bool) -> None:
         watch.error_largest = max(LARGEST_DECAY * watch.error_largest, error)
 
 
-@njit()
+@njit(inner=True)
 def learn(series: Series, found: Found, gap: bool) -> None:
     """Plausible sizes, and how often implausible ones came; `gap`: one came before the reading."""
     watch, size = series.watch, found.size

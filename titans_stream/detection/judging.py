@@ -63,7 +63,7 @@ class Events(NamedTuple):
     times: Records
 
 
-@njit()
+@njit(inner=True)
 def _normal(
     found: watch_state.Found, series: watch_state.Series, time: float, interval: float, out: Float64
 ) -> None:
@@ -80,7 +80,7 @@ def _normal(
             out[k] = series.watch.value + out[k] * passed / 1e9
 
 
-@njit()
+@njit(inner=True)
 def step(
     judged: Judged,
     settings: Settings,
@@ -178,7 +178,7 @@ def run(
     return count
 
 
-@njit()
+@njit(inner=True)
 def learn_again(
     series: watch_state.Series, time: float, local: float, value: float, interval: float,
     band: Float64,

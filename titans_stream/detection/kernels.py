@@ -21,7 +21,7 @@ from titans_stream.jit import njit
 from titans_stream.records import Float32, Float64, Int8, Int64
 
 
-@njit()
+@njit(inner=True)
 def normalize(core: Core, value: float) -> float:
     """y: the value in past standard deviations, clipped; then mean and variance take it in.
 
@@ -60,7 +60,7 @@ def normalize(core: Core, value: float) -> float:
     return y
 
 
-@njit()
+@njit(inner=True)
 def score(
     series: Series, weights: Weights, space: Space, value: float, calendar: Float64,
     channels: Float64, joint: Float64,
@@ -77,12 +77,14 @@ def score(
     sparse_heads(series, y, day, channels)
     transitions(series, channels)
     quiet(series, y, channels)
-    return judge(series, weights.blocks, y, has_time(calendar), day, channels, joint)
+    return judge(
+        series, weights.blocks, space.counted, y, has_time(calendar), day, channels, joint
+    )  # fmt: skip
 
 
-@njit()
+@njit(inner=True)
 def judge(
-    series: Series, block_weights: Float32, y: float, timed: bool, day: float,
+    series: Series, block_weights: Float32, counted: Float32, y: float, timed: bool, day: float,
     channels: Float64, joint: Float64,
 ) -> float:  # fmt: skip
     """From the surprises [12] of a reading to S, its channels' scores and its `joint` part."""
@@ -90,7 +92,7 @@ def judge(
     pattern = patterned(core, timed, day)
     predictable = gate(core, y)
     relative = magnitudes(core)
-    s0 = calibrate(series, block_weights, channels, timed)
+    s0 = calibrate(series, block_weights, counted, channels, timed)
     return fuse(s0, relative, predictable, pattern, channels, joint)
 
 
@@ -115,7 +117,7 @@ def run(
         statistic[i] = score(series, weights, space, values[i], calendar[i], channels[i], joint[i])
 
 
-@njit()
+@njit(inner=True)
 def cause_of(channels: Float64) -> int:
     """The channel that rose most; the first one while warming up."""
     strangest = 0

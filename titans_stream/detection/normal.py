@@ -107,7 +107,7 @@ class Reference(NamedTuple):
     """That is from days of this kind."""
 
 
-@njit()
+@njit(inner=True)
 def moment_of(local: float) -> Moment:
     """The time of day of local seconds since the epoch; NaN: none."""
     if math.isnan(local):
@@ -118,7 +118,7 @@ def moment_of(local: float) -> Moment:
     return Moment(1 if weekend else 0, at, position - at)
 
 
-@njit()
+@njit(inner=True)
 def _known_day(profile: Profile, day: int, at: int) -> int:
     """The kind of day whose profile serves, -1 where there is none."""
     if profile.known[day, at, 1] >= LEARNED:
@@ -126,7 +126,7 @@ def _known_day(profile: Profile, day: int, at: int) -> int:
     return 1 - day if profile.known[1 - day, at, 1] >= LEARNED else -1
 
 
-@njit()
+@njit(inner=True)
 def usual_at(profile: Profile, moment: Moment) -> float:
     """What the profile says, between the middles of half hours; NaN where it is not known."""
     if moment.bin < 0:
@@ -143,7 +143,7 @@ def usual_at(profile: Profile, moment: Moment) -> float:
     return here + abs(moment.part - 0.5) * (there - here)
 
 
-@njit()
+@njit(inner=True)
 def read(normal: Normal, profile: Profile, moment: Moment) -> Reference:
     """What would be normal at a moment."""
     if normal.seen == 0.0:
@@ -164,7 +164,7 @@ def read(normal: Normal, profile: Profile, moment: Moment) -> Reference:
     return Reference(expected, expected - low, expected + high, scale, usual, own)
 
 
-@njit()
+@njit(inner=True)
 def _judge(normal: Normal, guess: int, deviation: float) -> None:
     n = normal.judged[guess]
     size = abs(deviation)
@@ -174,7 +174,7 @@ def _judge(normal: Normal, guess: int, deviation: float) -> None:
     normal.error[guess] += (size - normal.error[guess]) / normal.judged[guess]
 
 
-@njit()
+@njit(inner=True)
 def _choose(normal: Normal) -> None:
     """The guess with the smallest usual error, of those that were judged for long enough."""
     best = LEVEL
@@ -184,7 +184,7 @@ def _choose(normal: Normal) -> None:
     normal.guess = best
 
 
-@njit()
+@njit(inner=True)
 def _learn_profile(normal: Normal, profile: Profile, moment: Moment, x: float, dev: float) -> None:
     """Take a reading into its half hour; one that is over enters the profile."""
     here = float(moment.day * BINS + moment.bin + 1)
@@ -209,7 +209,7 @@ def _learn_profile(normal: Normal, profile: Profile, moment: Moment, x: float, d
     normal.bin_count += 1.0
 
 
-@njit()
+@njit(inner=True)
 def _empty_block(normal: Normal) -> None:
     normal.sum = 0.0
     normal.offset_sum = 0.0
@@ -217,7 +217,7 @@ def _empty_block(normal: Normal) -> None:
     normal.count = 0.0
 
 
-@njit()
+@njit(inner=True)
 def _close_block(normal: Normal) -> None:
     place = int(normal.blocks) % RING
     normal.levels[place] = normal.sum / normal.count
@@ -242,18 +242,18 @@ def _close_block(normal: Normal) -> None:
     normal.offset = offset / offsets if offsets > 0.0 else math.nan
 
 
-@njit()
+@njit(inner=True)
 def _middle(a: float, b: float, c: float) -> float:
     return max(min(a, b), min(max(a, b), c))
 
 
-@njit()
+@njit(inner=True)
 def _widen(width: float, outside: bool) -> float:
     """One step of the quantile of a half width, in its logarithm."""
     return min(3_000.0, max(0.003, width * (_WIDER if outside else _NARROWER)))
 
 
-@njit()
+@njit(inner=True)
 def _learn_level(normal: Normal, x: float, smooth: float, reference: Reference) -> None:
     """The guesses' errors, the band and the level take a reading in."""
     normal.seen += 1.0
@@ -279,7 +279,7 @@ def _learn_level(normal: Normal, x: float, smooth: float, reference: Reference) 
         _close_block(normal)
 
 
-@njit()
+@njit(inner=True)
 def learn(
     normal: Normal,
     profile: Profile,
@@ -312,7 +312,7 @@ def learn(
         _learn_level(normal, x, smooth, reference)
 
 
-@njit()
+@njit(inner=True)
 def forget(normal: Normal, profile: Profile) -> None:
     """Begin anew: the series turned out to be another kind of series."""
     normal.seen = 0.0
@@ -330,7 +330,7 @@ def forget(normal: Normal, profile: Profile) -> None:
             profile.known[day, at, 1] = 0.0
 
 
-@njit()
+@njit(inner=True)
 def settle(normal: Normal, profile: Profile, level: float, off: float) -> None:
     """An event went on for so long that it is the new normal.
 

@@ -15,7 +15,7 @@ from titans_stream.records import Float64, Int16
 _WIDE = layout.HOUR_BINS + layout.MEAN_BINS
 
 
-@njit()
+@njit(inner=True)
 def sparse_heads(series: Series, y: float, day_fraction: float, surprise: Float64) -> None:
     """Familiarity of this value in its contexts, then the cells learn. Writes surprise[5:9].
 
@@ -66,7 +66,7 @@ def sparse_heads(series: Series, y: float, day_fraction: float, surprise: Float6
     core.n0 = layout.MASS_DECAY * n0 + 1.0
 
 
-@njit()
+@njit(inner=True)
 def transitions(series: Series, surprise: Float64) -> None:
     """Memory V: familiarity of this value after the one before it, then its cells learn.
 
@@ -89,14 +89,14 @@ def transitions(series: Series, surprise: Float64) -> None:
     transition_surprise(core, -math.log(total / layout.TILINGS), surprise)
 
 
-@njit()
+@njit(inner=True)
 def transition_surprise(core: Core, unfamiliar: float, surprise: Float64) -> None:
     """V's channel from the newest value's unfamiliarity."""
     core.transition += layout.V_EMA * (unfamiliar - core.transition)
     surprise[layout.TRANSITION_CHANNEL] = core.transition
 
 
-@njit()
+@njit(inner=True)
 def quiet(series: Series, y: float, surprise: Float64) -> None:
     """Q: how small the recent changes are; `series.history` already holds y at index 0."""
     core = series.core

@@ -96,7 +96,7 @@ def new_space() -> Space:
     return Space(_sigma(), _weight())
 
 
-@njit()
+@njit(inner=True)
 def rarity(state: Tail, statistic: float, space: Space) -> float:
     """C of a statistic."""
     r = max(RATE_FLOOR, (PRIOR_BLOCKS * PRIOR_RATE + state.n_sum) / (PRIOR_BLOCKS + state.k_sum))
@@ -117,7 +117,7 @@ def rarity(state: Tail, statistic: float, space: Space) -> float:
     return -log_rate / math.log(10.0)
 
 
-@njit()
+@njit(inner=True)
 def scales(state: Tail, space: Space) -> None:
     """Write the scales of the three pieces and the weights behind them."""
     guess = PRIOR_SCALE * (1.0 + 0.3 / (1.0 + state.blocks))
@@ -127,7 +127,7 @@ def scales(state: Tail, space: Space) -> None:
         guess = 0.95 * space.sigma[j]
 
 
-@njit()
+@njit(inner=True)
 def learn(state: Tail, statistic: float, space: Space) -> None:
     """Take a reading into the current block; at the block's end, its maximum into the tail.
 
@@ -158,7 +158,7 @@ def learn(state: Tail, statistic: float, space: Space) -> None:
         _enter(state, top, space.sigma[2])
 
 
-@njit()
+@njit(inner=True)
 def _enter(state: Tail, top: float, last_scale: float) -> None:
     """Take a block's maximum into the tail; the last piece is winsorised at 3 of its scales."""
     state.k_sum += 1.0
@@ -177,7 +177,7 @@ def _enter(state: Tail, top: float, last_scale: float) -> None:
     state.ended[2] += 1.0
 
 
-@njit()
+@njit(inner=True)
 def prior_survival(statistic: float) -> float:
     """Share of readings with at least this statistic in the population."""
     at = 1.0 / (1.0 + math.exp((PRIOR_TAIL_AT - PRIOR_CENTRE) / PRIOR_BODY))
@@ -186,7 +186,7 @@ def prior_survival(statistic: float) -> float:
     return 1.0 / (1.0 + math.exp((statistic - PRIOR_CENTRE) / PRIOR_BODY))
 
 
-@njit()
+@njit(inner=True)
 def p_value(histogram: Histogram, statistic: float) -> float:
     """Share of the series' normal readings with at least this statistic, in (0, 1).
 
@@ -204,7 +204,7 @@ def p_value(histogram: Histogram, statistic: float) -> float:
     return share
 
 
-@njit()
+@njit(inner=True)
 def remember(histogram: Histogram, statistic: float) -> None:
     """Take a reading into the histogram; also one inside an episode, else p would drift down."""
     position = (statistic - BIN_ORIGIN) / BIN_WIDTH

@@ -72,7 +72,7 @@ NOISY = 2.0
 CHANGES = 3_000.0
 
 
-@njit()
+@njit(inner=True)
 def quantity(watch: Watch, value: float, time: float, interval: float) -> float:
     """What is watched of a reading: its value, or the rate of a counter."""
     if watch.counter == 0.0 or watch.time == 0.0:
@@ -86,7 +86,7 @@ def quantity(watch: Watch, value: float, time: float, interval: float) -> float:
     return step / passed * 1e9
 
 
-@njit()
+@njit(inner=True)
 def _scaled(deviation: float, scale: float) -> float:
     if scale > 0.0:
         near: float = min(FAR, max(-FAR, deviation / scale))
@@ -94,14 +94,14 @@ def _scaled(deviation: float, scale: float) -> float:
     return 0.0 if deviation == 0.0 else (FAR if deviation > 0.0 else -FAR)
 
 
-@njit()
+@njit(inner=True)
 def _drift(watch: Watch, k: int, deviation: float) -> float:
     """Level k with a reading that is so far off, both in usual deviations."""
     level: float = watch.drift[k] + (deviation - watch.drift[k]) / SPANS[k]
     return level
 
 
-@njit()
+@njit(inner=True)
 def _prior(watch: Watch, k: int) -> float:
     """The blocks that the population counts for."""
     if k != BY_SEASON:
@@ -110,7 +110,7 @@ def _prior(watch: Watch, k: int) -> float:
     return max(PRIOR_LEAST, left)
 
 
-@njit()
+@njit(inner=True)
 def _usual_top(watch: Watch, k: int) -> float:
     """The mean of a block's largest drift."""
     prior = _prior(watch, k)
@@ -118,7 +118,7 @@ def _usual_top(watch: Watch, k: int) -> float:
     return mean
 
 
-@njit()
+@njit(inner=True)
 def _top_spread(watch: Watch, k: int, mean: float) -> float:
     """The standard deviation of a block's largest drift around its mean."""
     prior = _prior(watch, k)
@@ -126,7 +126,7 @@ def _top_spread(watch: Watch, k: int, mean: float) -> float:
     return math.sqrt(max(square / (prior + watch.weight[k]) - mean * mean, 1e-4))
 
 
-@njit()
+@njit(inner=True)
 def _level_rarity(watch: Watch, k: int, drift: float) -> float:
     """-log10 of how often, per 100 readings, a level this far off is due."""
     mean = _usual_top(watch, k)
@@ -136,7 +136,7 @@ def _level_rarity(watch: Watch, k: int, drift: float) -> float:
     return rarity
 
 
-@njit()
+@njit(inner=True)
 def _away(x: float, reference: Reference) -> float:
     """Half widths from the reference."""
     room = reference.upper - reference.expected
@@ -148,7 +148,7 @@ def _away(x: float, reference: Reference) -> float:
     return min(1e6, size / room) if room > 0.0 else 1e6
 
 
-@njit()
+@njit(inner=True)
 def look(
     series: Series,
     moment: Moment,
@@ -219,7 +219,7 @@ def look(
     )  # fmt: skip
 
 
-@njit()
+@njit(inner=True)
 def forget_drifts(watch: Watch) -> None:
     """An episode is over: what it left in the running means is no evidence for another."""
     watch.off = 0.0
@@ -228,7 +228,7 @@ def forget_drifts(watch: Watch) -> None:
         watch.drift[k] = 0.0
 
 
-@njit()
+@njit(inner=True)
 def _recognise(series: Series, value: float) -> None:
     """Whether the series is a counter; it begins anew where that changes."""
     watch = series.watch
@@ -261,7 +261,7 @@ def _recognise(series: Series, value: float) -> None:
         watch.square[k] = 0.0
 
 
-@njit()
+@njit(inner=True)
 def _learn_levels(watch: Watch, found: Found, time: float) -> None:
     """Running means of the deviations, and their largest of each block."""
     reference, x = found.reference, found.x
@@ -294,7 +294,7 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
         watch.weight[k] = BLOCK_DECAY * watch.weight[k] + 1.0
 
 
-@njit()
+@njit(inner=True)
 def learn(
     series: Series,
     moment: Moment,
@@ -340,7 +340,7 @@ def learn(
     watch.time = time
 
 
-@njit()
+@njit(inner=True)
 def settle(series: Series, usual: float) -> None:
     """What went on for long is the new normal; `usual` as in `Reference.profile`."""
     watch, normal = series.watch, series.normal

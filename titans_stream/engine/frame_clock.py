@@ -68,7 +68,7 @@ SAME, NEXT, NONE = 0, 1, 2
 """Where a reading belongs: in the open frame, in a next one, in none."""
 
 
-@njit()
+@njit(inner=True)
 def join(member: Member, group: int) -> None:
     """Begin a membership."""
     member.group = group
@@ -77,7 +77,7 @@ def join(member: Member, group: int) -> None:
     member.mark = 0
 
 
-@njit()
+@njit(inner=True)
 def forget(clock: FrameClock) -> None:
     """Put a group's clock at its beginning; what its members remember of it counts no longer."""
     clock.frame = NEVER
@@ -93,7 +93,7 @@ def forget(clock: FrameClock) -> None:
     clock.seen[:] = 0
 
 
-@njit()
+@njit(inner=True)
 def _report(clock: FrameClock, member: Member, time: int) -> None:
     """Note that a member was in the frame NUMBER, the open one or the last closed."""
     number = clock.number
@@ -107,7 +107,7 @@ def _report(clock: FrameClock, member: Member, time: int) -> None:
     member.index = number
 
 
-@njit()
+@njit(inner=True)
 def place(clock: FrameClock, jump: FrameJump, member: Member, time: int, reach: float) -> int:
     """Where a reading belongs: in the open frame, in a next one, or in none.
 
@@ -145,7 +145,7 @@ def place(clock: FrameClock, jump: FrameJump, member: Member, time: int, reach: 
     return NONE
 
 
-@njit()
+@njit(inner=True)
 def begin(clock: FrameClock, time: int) -> None:
     """Open a frame; no other is open."""
     clock.number += 1
@@ -158,7 +158,7 @@ def begin(clock: FrameClock, time: int) -> None:
     clock.back = 0
 
 
-@njit()
+@njit(inner=True)
 def enter(clock: FrameClock, member: Member, time: int) -> None:
     """Take a member into the open frame; it keeps up from now on."""
     _report(clock, member, time)
@@ -168,13 +168,13 @@ def enter(clock: FrameClock, member: Member, time: int) -> None:
         clock.late -= 1
 
 
-@njit()
+@njit(inner=True)
 def complete(clock: FrameClock) -> bool:
     """Whether the open frame is whole; the first one never is, as nobody knows who belongs."""
     return bool(clock.count == clock.alive and clock.closed != NEVER)
 
 
-@njit()
+@njit(inner=True)
 def close(clock: FrameClock) -> None:
     """Close the open frame."""
     clock.closed = clock.frame

@@ -65,7 +65,7 @@ _NO_HISTOGRAM = ArraySpec.of(tail.Histogram).rows(1)
 _NO_EPISODE = ArraySpec.of(Episode).rows(1)
 
 
-@njit()
+@njit(inner=True)
 def _interval(s: State, limits: Limits, g: int) -> float:
     """Nanoseconds from frame to frame of a group."""
     expected = limits.order.expected_interval
@@ -74,7 +74,7 @@ def _interval(s: State, limits: Limits, g: int) -> float:
     )
 
 
-@njit()
+@njit(inner=True)
 def _begin(s: State, limits: Limits, g: int, time: int, rank: int) -> None:
     """Open a frame at `time`; no other is open."""
     clock, sums, pace, stamp = s.clock[g], s.sums[g], s.pace[g], s.stamp[g]
@@ -100,7 +100,7 @@ def _begin(s: State, limits: Limits, g: int, time: int, rank: int) -> None:
     sums.opened = 0.0
 
 
-@njit()
+@njit(inner=True)
 def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
     """A group that was silent for too long starts anew; an open episode ends."""
     judged = judged_of(s.judged, g, s.rule[g])
@@ -127,7 +127,7 @@ def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
     judged.times.peak = 0
 
 
-@njit()
+@njit(inner=True)
 def _take_back(s: State, g: int) -> None:
     """The time that made a group start anew was wrong: its memory goes on."""
     s.judged.tail[g] = s.kept.tail[g]
@@ -141,7 +141,7 @@ def _take_back(s: State, g: int) -> None:
     s.jump[g].ahead = NEVER
 
 
-@njit()
+@njit(inner=True)
 def _write(channel: FrameChannel, b: Batch, i: int) -> None:
     channel.uid = b.uid[i]
     channel.surprise = b.statistic[i]
@@ -152,7 +152,7 @@ def _write(channel: FrameChannel, b: Batch, i: int) -> None:
     channel.cause = b.cause[i]
 
 
-@njit()
+@njit(inner=True)
 def _rank(sums: Sums, channels: Records, b: Batch, i: int) -> None:
     """Put a scored reading of the frame in its place; of equal ones the first stays first."""
     statistic = b.statistic[i]
@@ -169,7 +169,7 @@ def _rank(sums: Sums, channels: Records, b: Batch, i: int) -> None:
     sums.filled = min(filled + 1, LISTED)
 
 
-@njit()
+@njit(inner=True)
 def _add(sums: Sums, b: Batch, i: int) -> None:
     """Take a scored reading into the sums behind the frame's statistic."""
     sums.even += b.joint[i, 0]
@@ -183,7 +183,7 @@ def _add(sums: Sums, b: Batch, i: int) -> None:
             magnitude = kept
 
 
-@njit()
+@njit(inner=True)
 def _statistic(sums: Sums) -> float:
     """S of the open frame, NaN where no member has a score."""
     n = int(sums.scored)
@@ -196,19 +196,19 @@ def _statistic(sums: Sums) -> float:
     return sums.even / n + total / largest
 
 
-@njit()
+@njit(inner=True)
 def rarity_alone(rarity: float, members: float) -> float:
     """The rarity of a frame by its member that is rarest by itself: of that many, within ALONE."""
     return rarity + math.log10(ALONE / members)
 
 
-@njit()
+@njit(inner=True)
 def _copy_channels(target: Records, source: Records) -> None:
     for j in range(CHANNELS):
         target[j] = source[j]
 
 
-@njit()
+@njit(inner=True)
 def _note_event(s: State, w: Written, i: int, g: int, time: int, kind: int) -> None:
     counts = w.counts[0]
     n = counts.events
@@ -226,7 +226,7 @@ def _note_event(s: State, w: Written, i: int, g: int, time: int, kind: int) -> N
         w.onset[i] = 1
 
 
-@njit()
+@njit(inner=True)
 def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> None:
     """A member's value is outside its range: the group's episode opens at once."""
     judged = judged_of(s.judged, g, s.rule[g])
@@ -248,7 +248,7 @@ def _violate(s: State, limits: Limits, b: Batch, w: Written, i: int, g: int) -> 
     w.event_episode[w.counts[0].events - 1].readings = 1.0
 
 
-@njit()
+@njit(inner=True)
 def _enter(s: State, b: Batch, i: int, g: int) -> None:
     """Take a reading into the open frame; a missing value or one without score adds nothing."""
     uid = b.uid[i]
@@ -264,12 +264,12 @@ def _enter(s: State, b: Batch, i: int, g: int) -> None:
         _add(sums, b, i)
 
 
-@njit()
+@njit(inner=True)
 def _leaves_range(rule: Rule, value: float) -> bool:
     return violates(rule, value) and bool(rule.enabled == 1.0)
 
 
-@njit()
+@njit(inner=True)
 def _choose_driver(s: State, g: int) -> bool:
     """Put the driving channel of the open frame in its place; whether the rules let it alert.
 
@@ -293,7 +293,7 @@ def _choose_driver(s: State, g: int) -> bool:
     )
 
 
-@njit()
+@njit(inner=True)
 def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Space) -> None:
     """Judge the open frame of a group, which reading i closes."""
     clock, sums, counts = s.clock[g], s.sums[g], w.counts[0]
@@ -339,7 +339,7 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
         _note_event(s, w, i, g, stamped, kind)
 
 
-@njit()
+@njit(inner=True)
 def _take(
     s: State, limits: Limits, b: Batch, w: Written, i: int, g: int, space: tail.Space
 ) -> None:

@@ -134,7 +134,7 @@ def judge(arrivals: Arrivals, clocks: Clocks, settings: OrderSettings, written: 
         judge_one(i, arrivals, clocks, settings, written)
 
 
-@njit()
+@njit(inner=True)
 def judge_one(
     i: int, arrivals: Arrivals, clocks: Clocks, settings: OrderSettings, written: Judgements
 ) -> None:
@@ -215,7 +215,7 @@ def judge_one(
     _note(stamp, value)
 
 
-@njit()
+@njit(inner=True)
 def _has_had(stamp: Stamp, value: float) -> bool:
     """Whether a value is known to have come with this stamp; any where nothing is known."""
     if stamp.count == 0.0:
@@ -228,7 +228,7 @@ def _has_had(stamp: Stamp, value: float) -> bool:
     return False
 
 
-@njit()
+@njit(inner=True)
 def _note(stamp: Stamp, value: float) -> None:
     """Take a reading into its stamp."""
     place = int(stamp.count) % REMEMBERED
@@ -266,7 +266,7 @@ def _near(time: int, other: int, reach: float) -> bool:
     return bool(time - other <= reach and other - time <= reach)
 
 
-@njit()
+@njit(inner=True)
 def silence_limit(pace: Pace, expire_after: int) -> float:
     """Nanoseconds of silence after which a series or group starts anew."""
     limit = float(expire_after)
@@ -275,7 +275,7 @@ def silence_limit(pace: Pace, expire_after: int) -> float:
     return limit
 
 
-@njit()
+@njit(inner=True)
 def interval_of(pace: Pace, expected_interval: float) -> float:
     """The interval to reckon with: the expected one, the learned one, or a first guess."""
     if expected_interval > 0.0:
@@ -283,7 +283,7 @@ def interval_of(pace: Pace, expected_interval: float) -> float:
     return pace.interval if pace.count > 0.0 else DEFAULT_INTERVAL
 
 
-@njit()
+@njit(inner=True)
 def learn_interval(pace: Pace, step: float) -> None:
     """A robust running mean of log intervals: one gap moves it little."""
     n = pace.count

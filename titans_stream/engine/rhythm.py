@@ -80,7 +80,7 @@ def state_layout() -> dict[str, ArraySpec]:
     }
 
 
-@njit()
+@njit(inner=True)
 def _vote(rhythm: Rhythm, step: float) -> None:
     """Take one interval between two readings."""
     candidate = rhythm.interval

@@ -97,7 +97,7 @@ class _State(NamedTuple):
     clocks: Records
 
 
-@njit()
+@njit(inner=True)
 def _limit(pace: Pace, given: int, factor: float) -> float:
     """Nanoseconds of silence that are told; infinite where none is."""
     if given >= 0:
@@ -109,7 +109,7 @@ def _limit(pace: Pace, given: int, factor: float) -> float:
     return round(limit / 1e3) * 1e3  # the logarithm costs a nanosecond
 
 
-@njit()
+@njit(inner=True)
 def _learn(pace: Pace, gap: float, factor: float, was_silent: bool) -> None:
     if gap <= 0.0:
         return

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from titans_stream.detection import dense, kernels, layout, sparse
-from titans_stream.detection.arrays import Series, State, series_of
+from titans_stream.detection.arrays import Series, State, new_space, series_of
 from titans_stream.detection.detector import Scored, state_of
 from titans_stream.jit import njit
 from titans_stream.records import Float32, Float64, Int64
@@ -80,6 +80,7 @@ def _run(
     slots: Int64, values: Float64, calendar: Float64, state: State, block_weights: Float32,
     statistic: Float64, channels: Float64, joint: Float64,
 ) -> None:  # fmt: skip
+    space = new_space()
     for i in range(slots.shape[0]):
         series = series_of(state, slots[i])
         y = kernels.normalize(series.core, values[i])
@@ -87,7 +88,9 @@ def _run(
         value_familiarity(series, y, channels[i])
         sparse.quiet(series, y, channels[i])
         timed, day = kernels.has_time(calendar[i]), calendar[i, layout.TIME_FEATURES]
-        statistic[i] = kernels.judge(series, block_weights, y, timed, day, channels[i], joint[i])
+        statistic[i] = kernels.judge(
+            series, block_weights, space.counted, y, timed, day, channels[i], joint[i]
+        )
 
 
 class MemoryOff:
