@@ -64,19 +64,24 @@ class Reference:
         self.change += L.QUIET_EMA * (abs(y - self.history[1]) - self.change)
         surprise[9:] = self.next_error, self.transition, 1.0 / (self.change + L.QUIET_FLOOR)
         pattern = self._pattern(timed, float(calendar[L.TIME_FEATURES]))
-        g = self._gate(y, error)
+        g, known = self._gate(y, error), self.t / (self.t + L.KNOWN)
         weight, relative = self._relative(error)
         s0, channels = self._calibrate(surprise, timed)
         if math.isnan(s0):
             return s0, channels, np.full(2, np.nan)
         ranks = 0.5 * (channels[9] + channels[10])
         even = s0 + (L.PATTERN * g * (ranks - s0) if pattern else 0.0)
-        v, p, own = relative
+        if pattern:
+            weight_alone = L.ALONE * known
+            rank_alone = max(ranks, even)
+            even = math.log10((1.0 - weight_alone) * 10.0**even + weight_alone * 10.0**rank_alone)
+        g *= known
+        v, p, own, level = relative
         big = max(0.0, own - L.BIG)
         joint = np.array(
             [
                 even + L.JOINT_CENTRE - L.JOINT_AGE * math.log10(0.5 + weight),
-                (1.0 - g) * (L.JOINT_V * v + L.JOINT_Y * own) + L.JOINT_BIG * big,
+                (1.0 - g) * (L.JOINT_V * (v + level) / 2.0 + L.JOINT_Y * own) + L.JOINT_BIG * big,
             ]
         )
         young = L.MAGNITUDE_V_BLOCKS / (L.MAGNITUDE_V_BLOCKS + weight)
@@ -122,12 +127,13 @@ class Reference:
         return float(np.clip((L.GATE_CLOSED - ratio) / (L.GATE_CLOSED - L.GATE_OPEN), 0.0, 1.0))
 
     def _relative(self, error: float) -> tuple[float, np.ndarray]:
-        """Decayed number of blocks, and the magnitudes of V, P and y beyond their usual maximum."""
+        """Decayed number of blocks, and the four magnitudes beyond their usual maximum."""
         m = np.array(
             [
                 self.transition / math.log(10.0),
                 math.log10(1.0 + abs(error)),
                 math.log10(1.0 + self.deviations),
+                self.p_smooth[L.FINE_BY_LEVEL] / math.log(10.0),
             ]
         )
         tops = np.array(self.block_magnitudes).reshape(-1, L.MAGNITUDES)

@@ -14,11 +14,13 @@ _DECADES = 1.0 / math.log(10.0)
 
 
 class Relative(NamedTuple):
-    """Magnitudes beyond the usual block maximum, 0 there: of V, of P's error, of the value."""
+    """Magnitudes beyond the usual block maximum, 0 there: of V, of P's error, of the value, and of
+    the value's unfamiliarity at the delayed level."""
 
     transition: float
     error: float
     value: float
+    level: float
     history: float
     """Decayed number of past blocks."""
 
@@ -43,6 +45,7 @@ def magnitudes(core: Core) -> Relative:
         _relative(core, 0, core.transition * _DECADES),
         _relative(core, 1, math.log(1.0 + abs(core.error)) * _DECADES),
         _relative(core, 2, math.log(1.0 + core.deviations) * _DECADES),
+        _relative(core, 3, core.p_smooth[layout.FINE_BY_LEVEL] * _DECADES),
         core.magnitude_weight,
     )
 
@@ -91,12 +94,13 @@ def patterned(core: Core, timed: bool, day: float) -> bool:
 
 @njit(inner=True)
 def fuse(
-    s0: float, relative: Relative, predictable: float, pattern: bool, channels: Float64,
-    joint: Float64,
+    s0: float, relative: Relative, predictable: float, known: float, pattern: bool,
+    channels: Float64, joint: Float64,
 ) -> float:  # fmt: skip
     """S of a reading from the channels' scores [12] and the magnitudes; NaN while warming up.
 
-    Writes what a frame of an asset takes of it, `joint` [2]: the even part and the magnitude.
+    `known`: how far P's and V's word is taken, 0 to 1, by the readings so far. Writes what a frame
+    of an asset takes of the reading, `joint` [2]: the even part and the magnitude.
     """
     if math.isnan(s0):
         joint[0] = math.nan
@@ -106,11 +110,15 @@ def fuse(
     if pattern:
         ranks = 0.5 * (channels[layout.NEXT_CHANNEL] + channels[layout.TRANSITION_CHANNEL])
         even += layout.PATTERN * predictable * (ranks - s0)
-    open_ = 1.0 - predictable
+        if ranks > even:
+            more = math.exp((ranks - even) / _DECADES) - 1.0
+            even += math.log(1.0 + layout.ALONE * known * more) * _DECADES
+    open_ = 1.0 - predictable * known
     age = math.log(0.5 + relative.history) * _DECADES
     joint[0] = even + layout.JOINT_CENTRE - layout.JOINT_AGE * age
     big = max(0.0, relative.value - layout.BIG)
-    usual = layout.JOINT_V * relative.transition + layout.JOINT_Y * relative.value
+    unfamiliar = 0.5 * (relative.transition + relative.level)
+    usual = layout.JOINT_V * unfamiliar + layout.JOINT_Y * relative.value
     joint[1] = open_ * usual + layout.JOINT_BIG * big
     young = layout.MAGNITUDE_V_BLOCKS / (layout.MAGNITUDE_V_BLOCKS + relative.history)
     by_v = layout.MAGNITUDE_V * young * relative.transition

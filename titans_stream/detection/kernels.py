@@ -91,9 +91,10 @@ def judge(
     core = series.core
     pattern = patterned(core, timed, day)
     predictable = gate(core, y)
+    known = core.t / (core.t + layout.KNOWN)
     relative = magnitudes(core)
     s0 = calibrate(series, block_weights, counted, channels, timed)
-    return fuse(s0, relative, predictable, pattern, channels, joint)
+    return fuse(s0, relative, predictable, known, pattern, channels, joint)
 
 
 @njit(inline="always")

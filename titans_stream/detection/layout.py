@@ -63,6 +63,8 @@ CELL_DECAY_SHIFT = 8
 MASS_DECAY = 0.95
 PRIOR_FAMILIARITY = 0.02
 P_EMA = 0.1
+FINE_BY_LEVEL = 1
+"""Of the sparse channels, the one with the finer bins and the delayed level."""
 
 # Memory P: the next value, linear in the last HISTORY ones
 NEXT = HISTORY + 1
@@ -122,8 +124,9 @@ makes nothing usual."""
 FEW = 4
 """More notable blocks than this among the RECENT newest are a new habit: none is withheld."""
 
-# Magnitudes relative to the usual block maximum: of V, of P, of the value itself
-MAGNITUDES = 3
+# Magnitudes relative to the usual block maximum: of V, of P, of the value itself, of its
+# unfamiliarity at the delayed level
+MAGNITUDES = 4
 LARGEST = 1e3
 """A value counts as at most this many deviations."""
 MAGNITUDE_ABOVE = 0.4
@@ -137,8 +140,13 @@ MAGNITUDE_FLOOR = 0.2
 # Fusion (docs/method.md, section 5)
 PATTERN = 0.7
 """Share of P's and V's ranks in the statistic of a series that its last values predict."""
+ALONE = 0.5
+"""Weight of P's and V's ranks by themselves, in a mean of evidence that the larger part rules."""
+KNOWN = 1000.0
+"""Readings after which that weight, and what a predictable series takes off its magnitudes, is half
+of what it will be."""
 MAGNITUDE_V = 0.6
-MAGNITUDE_V_BLOCKS = 5.0
+MAGNITUDE_V_BLOCKS = 4.0
 """V's magnitude counts MAGNITUDE_V, and by this many blocks of history half of that."""
 MAGNITUDE_P = 0.15
 BIG = 0.5
