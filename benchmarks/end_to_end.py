@@ -126,10 +126,8 @@ def run_ours(servers: str, topic: str, readings: int, per_message: int = 1) -> d
 
     tag = f"ours-{uuid.uuid4().hex[:8]}"
     fields = "value: value, timestamp: ts, series: '{site}/{machine}'"
-    polled = 2_000
     if per_message > 1:
         fields = "items: readings, value: v, timestamp: t, series: '{gateway}/{sensor}'"
-        polled = max(1, 20_000 // per_message)
     make_outputs(servers, tag)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "connector.yaml"
@@ -137,8 +135,7 @@ def run_ours(servers: str, topic: str, readings: int, per_message: int = 1) -> d
             f"name: {tag}\nkafka: {{bootstrap_servers: '{servers}'}}\n"
             f"input: {{topic: {topic}, start: earliest, {fields}}}\n"
             f"output: {{alerts: {tag}-alerts, dead_letter: {tag}-dead}}\n"
-            f"state: {{path: {folder}/state}}\n"
-            f"delivery: {{max_poll_records: {polled}}}\n",
+            f"state: {{path: {folder}/state}}\n",
             encoding="utf-8",
         )
         connector = load_connector(path)

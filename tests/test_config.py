@@ -78,7 +78,7 @@ def test_defaults(write: Any) -> None:
     assert c.input.min_timestamp == parse_timestamp("1990-01-01T00:00:00Z")
     assert (c.input.timestamp.field, c.input.timestamp.unit) == (None, "auto")
     assert (c.delivery.mode, c.delivery.commit_interval) == ("exactly_once", SECOND // 2)
-    assert c.delivery.max_poll_records == 2_000
+    assert c.delivery.max_poll_records is None
     assert (c.delivery.shutdown_timeout, c.state.snapshot_interval) == (30 * SECOND, 60 * SECOND)
     assert (c.state.path, c.state.keep) == ("./state", 3)
     assert c.kafka.client_settings("consumer") == {"bootstrap_servers": ["localhost:9092"]}

@@ -18,6 +18,7 @@ BASE = {
     "printable",
     "durations",
     "times",
+    "ids",
     "jit",
     "log_output",
     "jit_cuda",

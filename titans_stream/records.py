@@ -9,13 +9,14 @@ N is the number of readings of one call.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from titans_stream.ids import joined, taken
 from titans_stream.state_records import Capture, Snapshot, restorable
 
 Int64 = npt.NDArray[np.int64]
@@ -72,7 +73,7 @@ class Readings:
     reading's series is a channel of, never by an empty text; None: there are no groups.
     """
 
-    series: list[str]
+    series: Sequence[str]
     timestamp: Int64
     value: Float64
     partition: Int32
@@ -84,14 +85,13 @@ class Readings:
 
     def take(self, index: Int64) -> Readings:
         """The readings at `index`, in that order."""
-        places = index.tolist()
         return Readings(
-            [self.series[i] for i in places],
+            taken(self.series, index),
             self.timestamp[index],
             self.value[index],
             self.partition[index],
             self.offset[index],
-            None if self.group is None else [self.group[i] for i in places],
+            None if self.group is None else [self.group[i] for i in index.tolist()],
         )
 
 
@@ -108,7 +108,7 @@ class Scores:
     as they were when the reading was taken.
     """
 
-    series: list[str]
+    series: Sequence[str]
     timestamp: Int64
     value: Float64
     status: Int8
@@ -300,12 +300,12 @@ def concatenate(kind: type[Columns], parts: list[Columns]) -> Columns:
     """One record of columns from several; at least one."""
     if len(parts) == 1:
         return parts[0]
-    joined: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for item in fields(kind):
         columns = [getattr(part, item.name) for part in parts]
-        texts = isinstance(columns[0], list)
-        joined[item.name] = list(chain(*columns)) if texts else np.concatenate(columns)
-    return kind(**joined)
+        arrays = isinstance(columns[0], np.ndarray)
+        whole[item.name] = np.concatenate(columns) if arrays else joined(columns)
+    return kind(**whole)
 
 
 class EngineFigures(NamedTuple):

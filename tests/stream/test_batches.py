@@ -12,12 +12,21 @@ from typing import Any
 
 import pytest
 from hostile import batch, record, store
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kafka import TopicPartition
 from kafka.record import MemoryRecords
+from kafka.record.util import decode_varint
 
 from tests.stream_harness import Kafka, Message, Running, Setup
 from titans_stream.devbroker.broker import DevBroker
-from titans_stream.stream.kafka.batches import BatchError, decompressed, read_records
+from titans_stream.stream.kafka.batches import (
+    BatchError,
+    _record,
+    _records,
+    decompressed,
+    read_records,
+)
 
 NAME = TopicPartition("in", 0)
 GZIP = 1
@@ -207,3 +216,43 @@ def test_each_compression_is_read_and_bounded() -> None:
             if compression != 4:  # zstd gives what there is; the record that is cut off tells
                 with pytest.raises(BatchError):
                     decompressed(memoryview(data[:-3]), compression, ROOM)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_the_compiled_pass_reads_what_the_plain_one_reads(data: st.DataObject) -> None:
+    """Whole records, some with headers, and the bytes of some changed or cut off."""
+    texts = st.none() | st.binary(max_size=90)
+    parts = [
+        record(
+            data.draw(texts), key=data.draw(texts), offset=place,
+            headers=data.draw(st.lists(st.tuples(st.binary(max_size=3), texts), max_size=2)),
+        )
+        for place in range(data.draw(st.integers(1, 4)))
+    ]  # fmt: skip
+    content = bytearray(b"".join(parts))
+    for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
+        content[at] = data.draw(st.integers(0, 255))
+    content = content[: len(content) - data.draw(st.sampled_from([0, 0, 1, 5]))]
+    found = MemoryRecords(batch(bytes(content), len(parts))).next_batch()
+    assert read(_records(bytes(content), found)) == read(one_by_one(bytes(content), found))
+
+
+def read(records: Iterator[Any]) -> list[Any]:
+    """What comes, and how it ends; which error it is that a broken length gives is no matter."""
+    got: list[Any] = []
+    try:
+        got.extend(records)
+    except (ValueError, IndexError):
+        got.append("unreadable")
+    return got
+
+
+def one_by_one(data: bytes, batch: Any) -> Iterator[Any]:
+    position = 0
+    for _ in range(batch.records_count):
+        length, start = decode_varint(data, position)
+        position = start + length
+        if length < 0 or position > len(data):
+            raise BatchError("a record is longer than its batch")
+        yield _record(data, start, position, batch)

@@ -18,6 +18,7 @@ from titans_stream.engine.rhythm import FIRST_FORECAST
 from titans_stream.files.calendar_steps import next_times
 from titans_stream.files.csv_readings import CsvReadings
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.ids import taken
 from titans_stream.records import Forecast, Int64, Readings, Results, Status
 from titans_stream.times import format_timestamps
 
@@ -223,4 +224,4 @@ def _take(readings: Readings, at: Int64) -> Readings:
     columns: dict[str, Any] = {
         name: getattr(readings, name)[at] for name in ("timestamp", "value", "partition", "offset")
     }
-    return replace(readings, series=[readings.series[i] for i in at.tolist()], **columns)
+    return replace(readings, series=taken(readings.series, at), **columns)

@@ -12,6 +12,7 @@ import numpy as np
 from titans_stream.commands.outputs import Account
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.files.csv_readings import CsvReadings
+from titans_stream.ids import taken
 from titans_stream.records import Alert, Int64, Results, Scores, concatenate
 from titans_stream.times import parse_timestamp
 
@@ -138,4 +139,4 @@ def _take(scores: Scores, at: Int64) -> Scores:
         for item in fields(Scores)
         if item.name != "series"
     }
-    return Scores(series=[scores.series[i] for i in at.tolist()], **columns)
+    return Scores(series=taken(scores.series, at), **columns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from titans_stream.engine.columns import Columns, no_columns
@@ -11,7 +13,7 @@ VALUE_LIMIT = 1e100
 """Larger values are taken as this; squares of it are still finite."""
 
 
-def blank(columns: Columns, names: list[str], status: Int8, gap: Int8) -> Scores:
+def blank(columns: Columns, names: Sequence[str], status: Int8, gap: Int8) -> Scores:
     """Scores of readings whose status alone is known; numbers are NaN."""
     n = len(columns)
     empty = {

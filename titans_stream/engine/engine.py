@@ -280,7 +280,10 @@ class StreamEngine:
         """Cut a call so that no part touches more series than may be in slots at once."""
         if len(columns) == 0:
             return []
-        slots = min(self._slots.limit, YOUNG_RESIDENT)
+        young = int(np.count_nonzero(self._scoring.young.has(columns.uid)))
+        slots = self._slots.limit
+        if young > YOUNG_RESIDENT:
+            slots = min(slots, YOUNG_RESIDENT)
         if len(columns) <= slots or len(np.unique(columns.uid)) <= slots:
             return [columns]
         return [columns.take(slice(i, i + slots)) for i in range(0, len(columns), slots)]

@@ -234,7 +234,7 @@ class Scoring:
             self.young.load(uids[places], arrays)
 
     def _batch(self, columns: Columns, slots: Int64, judged: Judgements) -> Batch:
-        names = self._context.series.names(columns.uid)
+        names = self._context.series.column(columns.uid)
         return Batch(
             columns, slots, judged, blank(columns, names, judged.status.copy(), judged.gap),
             np.zeros(len(columns), np.int8), np.full((len(columns), 2), np.nan),

@@ -7,8 +7,10 @@ from itertools import chain
 
 import numpy as np
 
+from titans_stream.ids import Ids
 from titans_stream.records import Int32, Int64
 
+_FIRST = 1_024
 Admit = Callable[[int, Int64, list[str]], None]
 """Told of the new series of a partition: their uids and ids."""
 
@@ -19,7 +21,13 @@ class SeriesTable:
     def __init__(self, admit: Admit) -> None:
         self._by_partition: dict[int, dict[str, int]] = {}
         self._names: list[str] = []
-        self._partitions: list[int] = []
+        self._lent = False
+        """Whether columns of ids read `_names`, which then no longer change in it."""
+        self._partitions = np.full(_FIRST, -1, np.int32)
+        """By uid; -1: it is free."""
+        self._table: list[str] = []
+        self._coded = np.empty(0, np.int64)
+        """Uids by the codes of `_table`, as they were last; -1: not known."""
         self._free: list[int] = []
         self._admit = admit
         self._partitions_of: dict[str, int] = {}
@@ -35,15 +43,36 @@ class SeriesTable:
 
     def partition(self, uid: int) -> int:
         """The partition that the series comes by."""
-        return self._partitions[uid]
+        return int(self._partitions[uid])
 
     def names(self, uids: Int64) -> list[str]:
         """The series ids, in order."""
         table = self._names
         return [table[uid] for uid in uids.tolist()]
 
-    def uids(self, series: list[str], partitions: Int32) -> Int64:
+    def column(self, uids: Int64) -> Ids:
+        """The series ids, in order, looked up where they are asked for."""
+        self._lent = True
+        return Ids(uids, self._names)
+
+    def uids(self, series: Sequence[str], partitions: Int32) -> Int64:
         """The uid of each reading's series; new series are admitted."""
+        if not isinstance(series, Ids):
+            return self._find(series, partitions)
+        if series.table is not self._table:
+            self._table, self._coded = series.table, np.empty(0, np.int64)
+        more = len(self._table) - len(self._coded)
+        if more:
+            self._coded = np.concatenate([self._coded, np.full(more, -1)])
+        uids = self._coded[series.codes]
+        other = np.flatnonzero((uids < 0) | (self._partitions[uids] != partitions))
+        if len(other):
+            missing = series.take(other)
+            uids[other] = self._find(list(missing), partitions[other])
+            self._coded[missing.codes] = uids[other]
+        return uids
+
+    def _find(self, series: Sequence[str], partitions: Int32) -> Int64:
         if len(series) and (partitions == partitions[0]).all():
             return self.add_all(int(partitions[0]), series)
         out = np.empty(len(series), np.int64)
@@ -82,11 +111,12 @@ class SeriesTable:
         if self._free:
             uid = self._free.pop()
             self._names[uid] = name
-            self._partitions[uid] = partition
         else:
             uid = len(self._names)
             self._names.append(name)
-            self._partitions.append(partition)
+            if uid == len(self._partitions):
+                self._partitions = np.concatenate([self._partitions, np.full(uid, -1, np.int32)])
+        self._partitions[uid] = partition
         if self._partitions_of.setdefault(name, partition) != partition:
             self.on_two_partitions += 1
         return uid
@@ -116,9 +146,12 @@ class SeriesTable:
     def remove(self, partition: int, names: list[str]) -> None:
         """Forget series of a partition."""
         known = self._by_partition.get(partition, {})
+        if self._lent and names:
+            self._names, self._lent = self._names.copy(), False
+        self._coded[:] = -1  # a uid that is given out again is another series'
         for name in names:
             uid = known.pop(name)
-            self._names[uid] = ""
+            self._names[uid], self._partitions[uid] = "", -1
             self._free.append(uid)
             if self._partitions_of.get(name) == partition:
                 del self._partitions_of[name]

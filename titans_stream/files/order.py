@@ -5,13 +5,14 @@ N is the number of readings of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from titans_stream.files.csv_readings import CsvReadings
+from titans_stream.ids import taken
 from titans_stream.records import Int64, Readings
 
 KEPT = 1_000_000
@@ -42,7 +43,7 @@ class OrderOfTimes:
         """Whether two in three steps go backwards; in a jumble it is one in two."""
         return self.earlier > 2 * self.later
 
-    def see(self, chunk: CsvReadings, keys: list[str]) -> None:
+    def see(self, chunk: CsvReadings, keys: Sequence[str]) -> None:
         """Take N readings, which follow those seen before; `keys` [N] tell the series apart."""
         codes = self._codes
         of = np.array([codes.setdefault(key, len(codes)) for key in keys], np.int64)
@@ -145,7 +146,7 @@ def _take(chunk: CsvReadings, at: Int64) -> CsvReadings:
     return CsvReadings(
         replace(
             readings,
-            series=[readings.series[i] for i in at.tolist()],
+            series=taken(readings.series, at),
             group=None if group is None else [group[i] for i in at.tolist()],
             **columns,
         ),

@@ -44,6 +44,7 @@ from titans_stream.stream.kafka.errors import (
 from titans_stream.stream.kafka.translation import translated, user_error
 from titans_stream.stream.messages import RawMessage, raw_messages, slices
 from titans_stream.stream.parts import Parts, Signals
+from titans_stream.stream.poll_size import PollSize
 from titans_stream.stream.recovery import Progress
 from titans_stream.stream.settings import DeliveryConfig, Subscription
 from titans_stream.stream.swap import Swapper
@@ -79,6 +80,7 @@ class Loop:
         self._delivery = delivery
         self._signals = signals
         self._commit_timeout = commit_timeout
+        self._size = PollSize(delivery.max_poll_records)
         self._begun = 0.0
         self._ticks = Ticks(parts.assignment, parts.processor)
         self._failed_aborts = 0
@@ -175,8 +177,9 @@ class Loop:
             self._watch.joined()
             self._signals.ready.set()
         if records:
-            self._metrics.last_message = time.monotonic()
+            self._metrics.last_message = begun = time.monotonic()
             self._take(records)
+            self._size.took(sum(map(len, records.values())), time.monotonic() - begun)
         if self._control is not None:
             self._control.turn(self._assignment.recovered, self._begin, self._outbox.obeyed)
         silent = self._ticks.look()
@@ -215,7 +218,7 @@ class Loop:
 
     def _poll_once(self, wait: float) -> dict[TopicPartition, list[Any]]:
         try:
-            return self._consumer.poll(int(wait * 1000), self._delivery.max_poll_records)
+            return self._consumer.poll(int(wait * 1000), self._size.most)
         except NoOffsetForPartitionError:
             return {}  # of a partition that is new: `recover` gives it a position
         except OffsetOutOfRangeError as error:

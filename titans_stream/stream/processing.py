@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from kafka import TopicPartition
 
+from titans_stream.ids import taken
 from titans_stream.records import (
     Alert,
     DeadLetter,
@@ -185,6 +186,6 @@ def _rows(scores: Scores, rows: Any) -> Scores:
     columns: dict[str, Any] = {}
     for item in fields(Scores):
         column = getattr(scores, item.name)
-        texts = isinstance(column, list)
-        columns[item.name] = [column[row] for row in rows] if texts else column[rows]
+        arrays = isinstance(column, np.ndarray)
+        columns[item.name] = column[rows] if arrays else taken(column, rows)
     return Scores(**columns)

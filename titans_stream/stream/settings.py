@@ -330,8 +330,10 @@ class DeliveryConfig(BaseModel):
         default=500 * MILLISECOND,
         description="longest time between commits, which is how long an alert may wait",
     )
-    max_poll_records: int = Field(
-        default=2_000, ge=1, le=100_000, description="most messages taken at once"
+    max_poll_records: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="most messages taken at once; default: 2000, and up to 20000 while they lie in "
+        "wait and are processed quickly",
     )
     transactional_id: str = Field(
         default="",

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from titans_stream.durations import MILLISECOND
+from titans_stream.ids import IdTable
 from titans_stream.records import Float64, Int64
 from titans_stream.stream.codec.fields import Path, parse_path
 from titans_stream.stream.codec.json_plain import PlainDecoder
@@ -39,9 +40,9 @@ Get = Callable[[Any], Any]
 
 
 class ArrayColumns(NamedTuple):
-    """The readings of one message, in order; `group` None where there are none."""
+    """The readings of one message, in order; `series` are codes, `group` None without groups."""
 
-    series: list[str]
+    series: Int64
     group: list[str] | None
     timestamp: Int64
     value: Float64
@@ -81,6 +82,7 @@ class ArrayWay:
         parse: Callable[[bytes], Any],
         get_items: Get,
         fields: dict[Path, _Field],
+        table: IdTable,
     ) -> None:
         self._parse = parse
         self._get_items = get_items
@@ -93,7 +95,7 @@ class ArrayWay:
         readers = value_readers(config)
         self._read_value: ReadValue | None = None if readers is None else readers[name]
         self._read_time = read_time
-        self._names = Names(config, plain.series)
+        self.names = Names(config, plain.series, table)
         self._groups = None if config.group is None else Names(config, plain.group)
         self._earliest = config.min_timestamp
         self._latest = plain.latest
@@ -106,9 +108,10 @@ class ArrayWay:
         if n == 0:
             none: list[str] = []
             groups = None if self._groups is None else none
-            return ArrayColumns(none, groups, np.empty(0, np.int64), np.empty(0))
+            times = np.empty(0, np.int64)
+            return ArrayColumns(times, groups, times, np.empty(0))
         keys = self._keys(message, items, document)
-        series = list(map(self._names.__getitem__, keys))
+        series = np.fromiter(map(self.names.__getitem__, keys), np.int64, n)
         group = None
         if self._groups is not None:
             group = list(map(self._groups.__getitem__, keys))
@@ -137,8 +140,8 @@ class ArrayWay:
             keys = list(columns[0])
         else:
             keys = list(zip(*columns, strict=True))
-        if self._names.needs_message:
-            keys = [self._names.message_key(message, key) for key in keys]
+        if self.names.needs_message:
+            keys = [self.names.message_key(message, key) for key in keys]
         return keys
 
     def _times(self, message: RawMessage, items: list[Any], document: Any) -> Int64:
@@ -151,7 +154,7 @@ class ArrayWay:
 
 
 def array_way(
-    config: InputConfig, plain: PlainDecoder, read_time: TimestampReader
+    config: InputConfig, plain: PlainDecoder, read_time: TimestampReader, table: IdTable
 ) -> ArrayWay | None:
     """The typed way for a connector with `items`; None for shapes that only the plain way knows.
 
@@ -176,7 +179,7 @@ def array_way(
             path: _Field(_get(item_attributes[path]), None) for path in item_attributes
         }  # fmt: skip
         parse = msgspec.json.Decoder(list[item]).decode  # type: ignore[valid-type]
-        return ArrayWay(config, plain, read_time, parse, lambda document: document, fields)
+        return ArrayWay(config, plain, read_time, parse, lambda document: document, fields, table)
     around: Tree = {}
     if not all(plant(around, path, kind) for path, kind in wanted):
         return None
@@ -188,7 +191,7 @@ def array_way(
         path: _Field(_get(item_attributes[path]), _get(attributes[path])) for path, _ in wanted
     }
     parse = msgspec.json.Decoder(document).decode
-    return ArrayWay(config, plain, read_time, parse, attrgetter(attributes[where]), fields)
+    return ArrayWay(config, plain, read_time, parse, attrgetter(attributes[where]), fields, table)
 
 
 def _optional(

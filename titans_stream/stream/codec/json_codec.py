@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from titans_stream.durations import MILLISECOND
+from titans_stream.ids import IdTable, joined
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.json_arrays import ArrayWay, array_way
 from titans_stream.stream.codec.json_plain import PlainDecoder, Problems, unwrapped
-from titans_stream.stream.codec.json_typed import TypedWay, typed_way
+from titans_stream.stream.codec.json_typed import MOST_CACHED, TypedWay, typed_way
 from titans_stream.stream.codec.timestamps import CALENDAR_SINCE, TimestampReader
 from titans_stream.stream.codec.values import missing_numbers
 from titans_stream.stream.messages import RawMessage
@@ -30,9 +31,10 @@ from titans_stream.times import load_zone
 class _Columns:
     """The columns of `Readings` while they grow; None is a missing value."""
 
-    def __init__(self, grouped: bool) -> None:
+    def __init__(self, grouped: bool, table: IdTable) -> None:
+        self._table = table
         self.group: list[str] | None = [] if grouped else None
-        self.series: list[str] = []
+        self.series: list[int] = []
         self.timestamp: list[int] = []
         self.value: list[float | None] = []
         self.partition: list[int] = []
@@ -40,7 +42,7 @@ class _Columns:
 
     def readings(self) -> Readings:
         return Readings(
-            series=self.series,
+            series=self._table.column(self.series),
             timestamp=np.array(self.timestamp, dtype=np.int64),
             value=np.array(self.value, dtype=np.float64),
             partition=np.array(self.partition, dtype=np.int32),
@@ -62,8 +64,9 @@ class JsonCodec:
             lenient=config.lenient,
         )
         self._plain = PlainDecoder(config, self._read_time)
-        self._typed = typed_way(config, self._plain)
-        self._arrays = array_way(config, self._plain, self._read_time)
+        self._table = IdTable()
+        self._typed = typed_way(config, self._plain, self._table)
+        self._arrays = array_way(config, self._plain, self._read_time, self._table)
         self._earliest = config.min_timestamp
         self._several = len(config.value_names) > 1
         self._grouped = config.group is not None
@@ -73,7 +76,9 @@ class JsonCodec:
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
         """See `Codec`."""
         now = self._clock()
-        columns = _Columns(self._grouped)
+        if len(self._table) > MOST_CACHED:
+            self._forget_ids()
+        columns = _Columns(self._grouped, self._table)
         dead: list[DeadLetter] = []
         if self._arrays is not None:
             readings = self._decode_arrays(self._arrays, messages, now, dead)
@@ -88,6 +93,13 @@ class JsonCodec:
             readings.value[np.isin(readings.value, self._missing)] = np.nan
         return Decoded(readings, dead)
 
+    def _forget_ids(self) -> None:
+        """Begin another table; columns of the one before keep theirs."""
+        self._table.clear()
+        for way in (self._typed, self._arrays):
+            if way is not None:
+                way.names.clear()
+
     def _decode_plain(
         self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
     ) -> None:
@@ -95,7 +107,7 @@ class JsonCodec:
         for series, timestamp, value, group in readings:
             if columns.group is not None:
                 columns.group.append(group)
-            columns.series.append(series)
+            columns.series.append(self._table.code(series))
             columns.timestamp.append(timestamp)
             columns.value.append(value)
         columns.partition += [message.partition] * len(readings)
@@ -115,19 +127,18 @@ class JsonCodec:
                     raise ValueError("no value")
                 found = way.decode(message, raw, now)
             except (ValueError, RecursionError):
-                columns = _Columns(self._grouped)
+                columns = _Columns(self._grouped, self._table)
                 self._decode_plain(message, now, columns, dead)
                 parts.append(columns.readings())
                 continue
             n = len(found.series)
             partition = np.full(n, message.partition, np.int32)
             offset = np.full(n, message.offset, np.int64)
+            series = self._table.column(found.series)
             parts.append(
-                Readings(
-                    found.series, found.timestamp, found.value, partition, offset, found.group
-                )
-            )  # fmt: skip
-        return _joined(parts, self._grouped)
+                Readings(series, found.timestamp, found.value, partition, offset, found.group)
+            )
+        return _joined(parts) if parts else _Columns(self._grouped, self._table).readings()
 
     def _decode_typed(
         self,
@@ -188,14 +199,13 @@ class JsonCodec:
                 columns.offset.append(message.offset)
 
 
-def _joined(parts: list[Readings], grouped: bool) -> Readings:
-    """The readings of several messages, one after another."""
-    if not parts:
-        return _Columns(grouped).readings()
+def _joined(parts: list[Readings]) -> Readings:
+    """The readings of several messages, at least one, one after another."""
     if len(parts) == 1:
         return parts[0]
+    grouped = parts[0].group is not None
     return Readings(
-        series=list(chain.from_iterable(part.series for part in parts)),
+        series=joined([part.series for part in parts]),
         timestamp=np.concatenate([part.timestamp for part in parts]),
         value=np.concatenate([part.value for part in parts]),
         partition=np.concatenate([part.partition for part in parts]),

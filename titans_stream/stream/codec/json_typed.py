@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from titans_stream.ids import IdTable
 from titans_stream.stream.codec.fields import Path, parse_path
 from titans_stream.stream.codec.json_plain import PlainDecoder
 from titans_stream.stream.codec.series_template import SeriesTemplate
@@ -25,7 +26,8 @@ ID = str | int
 TIME = str | int | float
 VALUE = float | None
 LENIENT_VALUE = float | str | bool | None
-_MOST_CACHED = 200_000
+MOST_CACHED = 1_000_000
+"""Ids that are kept; those of a table are let go together, by its owner."""
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 """Characters that msgspec does not take in the name of a field."""
@@ -41,12 +43,13 @@ class Names(dict[Any, Any]):
     """Ids by the fields that they are rendered from, rendered by `render` when first seen.
 
     One id per key, or a tuple of them where a message has several values. Mappings for series and
-    group ids of one connector have the same keys.
+    group ids of one connector have the same keys. With a `table` the ids are codes in it.
     """
 
-    def __init__(self, config: InputConfig, render: Render) -> None:
+    def __init__(self, config: InputConfig, render: Render, table: IdTable | None = None) -> None:
         super().__init__()
         self._render = render
+        self._table = table
         self._fields = id_fields(config)
         self._value_names = config.value_names
         templates = _templates(config)
@@ -72,8 +75,12 @@ class Names(dict[Any, Any]):
         texts = (fields,) if len(self._fields) == 1 else fields
         by_path = dict(zip(self._fields, texts, strict=True)) if self._fields else {}
         message = RawMessage(topic, partition, 0, 0, message_key, None)
-        ids = tuple(self._render(message, name, by_path.__getitem__) for name in self._value_names)
-        if len(self) >= _MOST_CACHED:
+        ids: tuple[Any, ...] = tuple(
+            self._render(message, name, by_path.__getitem__) for name in self._value_names
+        )
+        if self._table is not None:
+            ids = tuple(map(self._table.code, ids))
+        elif len(self) >= MOST_CACHED:
             self.clear()
         result = self[key] = ids[0] if len(ids) == 1 else ids
         return result
@@ -106,8 +113,10 @@ def id_fields(config: InputConfig) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for template in _templates(config) for path in template.fields))
 
 
-def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
+def typed_way(config: InputConfig, plain: PlainDecoder, table: IdTable) -> TypedWay | None:
     """The typed way for a connector; None for shapes that only the plain way knows.
+
+    Series ids are codes in `table`.
 
     Those are arrays of readings (json_arrays.py), a message that is the value itself, a field that
     is named twice for different things, and names of unusual characters.
@@ -133,7 +142,7 @@ def typed_way(config: InputConfig, plain: PlainDecoder) -> TypedWay | None:
         get_fields=_getter([attributes[path] for path in fields]),
         get_time=None if time is None else attrgetter(attributes[time]),
         get_value=_value_getter([attributes[path] for path in values], readers),
-        names=Names(config, plain.series),
+        names=Names(config, plain.series, table),
         groups=None if config.group is None else Names(config, plain.group),
     )
 

@@ -1,0 +1,38 @@
+"""Polls grow while messages lie in wait, and stay short."""
+
+from __future__ import annotations
+
+from titans_stream.stream.poll_size import LEAST, MOST, PollSize
+
+
+def test_a_backlog_is_read_in_larger_polls_until_turns_take_long() -> None:
+    size = PollSize(None)
+    assert size.most == LEAST
+    for _ in range(10):
+        size.took(size.most, 0.05)
+    assert size.most == MOST
+    size.took(size.most, 0.3)
+    assert size.most == MOST, "neither quick nor slow"
+    size.took(size.most, 0.9)
+    assert size.most == MOST // 2
+    for _ in range(10):
+        size.took(size.most, 5.0)
+    assert size.most == LEAST // 4
+    size.took(size.most, 0.4)
+    assert size.most == LEAST // 4
+    size.took(10, 0.01)
+    assert size.most == LEAST
+
+
+def test_a_poll_that_is_not_full_asks_for_no_more() -> None:
+    size = PollSize(None)
+    for _ in range(10):
+        size.took(size.most - 1, 0.01)
+    assert size.most == LEAST
+
+
+def test_a_setting_is_kept() -> None:
+    size = PollSize(50)
+    for seconds in (0.01, 5.0):
+        size.took(50, seconds)
+        assert size.most == 50
