@@ -2,8 +2,10 @@
 
     python -m benchmarks.scale [--series 300000] [--forecasts] [--json FILE]
 
-Every series is past its first 50 readings, so that it has a slot and its whole state. A partition
-is saved and restored, as a worker does; writing files is not in it. Times are
+Every series is past its first 50 readings, so that it has a slot and its whole state. `host_*` is
+what a reading costs in the engine outside of the kernels that judge and score, which is what stays
+on the host where those run on a device; ids come as numbers, as decoders give them. A partition is
+saved and restored, as a worker does; writing files is not in it. Times are
 CPU time of this process, on one core.
 """
 
@@ -13,7 +15,9 @@ import argparse
 import gc
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +25,11 @@ from benchmarks.many_series import resident
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import compile_kernels
+from titans_stream.engine.compute import Compute
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.ids import Ids
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Readings
 
@@ -53,9 +59,46 @@ class Load:
         self.seen[series] += each
         value = 20 + 3 * np.sin(number / 45 + at) + self._rng.standard_normal(len(at))
         return Readings(
-            [self.names[i] for i in at.tolist()], START + number * STEP, value, self.partition[at],
+            Ids(at, self.names), START + number * STEP, value, self.partition[at],
             np.arange(len(at)),
         )  # fmt: skip
+
+
+class Watched:
+    """An engine's `Compute` that counts the CPU time spent in it."""
+
+    def __init__(self, compute: Compute) -> None:
+        self._compute = compute
+        self.store, self.device = compute.store, compute.device
+        self.seconds = 0.0
+
+    def _call(self, do: Callable[..., Any], *arguments: Any) -> Any:
+        begun = time.process_time()
+        done = do(*arguments)
+        self.seconds += time.process_time() - begun
+        return done
+
+    def judge(self, *arguments: Any) -> Any:
+        """As `Compute.judge`."""
+        return self._call(self._compute.judge, *arguments)
+
+    def step(self, *arguments: Any) -> Any:
+        """As `Compute.step`."""
+        return self._call(self._compute.step, *arguments)
+
+    def replay(self, *arguments: Any) -> None:
+        """As `Compute.replay`."""
+        self._call(self._compute.replay, *arguments)
+
+
+def host_time(engine: StreamEngine, readings: Readings) -> float:
+    """Seconds of CPU for a call outside of the kernels."""
+    scoring = engine._scoring
+    compute = scoring.compute
+    scoring.compute = watched = Watched(compute)
+    spent = timed(engine, readings)
+    scoring.compute = compute
+    return spent - watched.seconds
 
 
 def timed(engine: StreamEngine, readings: Readings) -> float:
@@ -93,6 +136,10 @@ def measure(series: int, forecast: bool) -> dict[str, float]:
     for name, count in (("call_2000_us", 2_000), ("call_10000_us", 10_000)):
         calls = [load.readings(rng.permutation(series)[:count]) for _ in range(20)]
         found[name] = 1e6 * float(np.median([timed(engine, one) for one in calls])) / count
+    for name, count in (("host_1000_us", 1_000), ("host_10000_us", 10_000)):
+        calls = [load.readings(rng.permutation(series)[:count]) for _ in range(20)]
+        spent = [host_time(engine, one) for one in calls]
+        found[name] = 1e6 * float(np.median(spent)) / len(calls[0])
     new = Load(series + 10_000)
     late = new.readings(np.arange(series, series + 2_000))
     bigger = build(series + 10_000, forecast, series + 10_000)
