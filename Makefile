@@ -3,6 +3,7 @@
 # PYTHON     the Python that makes .venv (3.11 or newer)
 # PIP_ARGS   passed on to pip, e.g. PIP_ARGS="--extra-index-url URL" for CPU-only torch wheels
 # ARGS       passed on to the demo or to pytest
+# KERNELS    where `make kernels` puts compiled kernels; GPUS: compute capabilities, too
 # PROCESSES  how many processes run the tests; 0: this one alone (for a debugger)
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -11,13 +12,15 @@ PROCESSES ?= 3
 NODES ?= 1
 MLFLOW_PORT ?= 5000
 FUZZ_SECONDS ?= 600
+KERNELS ?= build/kernels
+GPUS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA_DIR := .kafka
 PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fuzz lint format kafka kafka-stop mlflow schemas wheel clean
+.PHONY: help install demo test test-all fuzz lint format kafka kafka-stop mlflow schemas kernels wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -70,6 +73,10 @@ kafka-stop: ## stop it
 
 schemas: $(VENV)/.installed ## write the JSON schemas of docs/schemas anew
 	$(BIN)/python -m titans_stream.schemas docs/schemas
+
+kernels: $(VENV)/.installed ## compile kernels ahead, those of GPUs, too: make kernels GPUS="8.0 8.6 8.9 9.0"
+	XDG_CACHE_HOME=$(abspath $(KERNELS)) $(BIN)/python -m titans_stream.engine.device.prebuilt --forecasts \
+	  --capability $(GPUS)
 
 wheel: $(BIN)/python ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -23,6 +23,7 @@ BASE = {
     "log_output",
     "jit_cuda",
     "calendar_features",
+    "shipped_kernels",
     "special_days",
     "__init__",
     "synthetic",

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from titans_stream.log_output import add_log_arguments, set_up_logging
 from titans_stream.printable import printable, redacted
+from titans_stream.shipped_kernels import take as take_shipped
 
 COMMANDS = {
     "demo": "watch this machine live: an embedded broker, the real worker, alerts on screen",
@@ -116,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(args, level if args.verbose or serves else logging.WARNING)
     if not args.debug:
         sys.excepthook = _one_line
+    take_shipped()
     try:
         code: int = _module(args.command).run(args)
         sys.stdout.flush()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,9 @@ import numpy as np
 from numba import cuda
 from numba.cuda import cudaimpl
 from numba.cuda import dispatcher as _dispatcher
-from numba.cuda.cudadrv import nvvm
+from numba.cuda.codegen import JITCUDACodegen
+from numba.cuda.cudadrv import devices, nvvm
+from numba.cuda.cudadrv.runtime import runtime
 from numba.cuda.extending import intrinsic, overload
 from numba.np.numpy_support import from_dtype
 
@@ -111,6 +115,36 @@ class _Capability:
 def compile_without_device(capability: tuple[int, int]) -> None:
     """Let numba-cuda compile on a machine without a driver, for a compute capability."""
     _dispatcher.get_current_device = lambda: _Capability(capability)
+
+
+@contextmanager
+def capability_without_device(capability: tuple[int, int]) -> Iterator[None]:
+    """Let `store` compile for a compute capability on a machine without a driver."""
+    kept = _dispatcher.get_current_device, devices.get_context, JITCUDACodegen.magic_tuple
+    compile_without_device(capability)
+    context = types.SimpleNamespace(device=_Capability(capability))
+    devices.get_context = lambda _number=None: context
+    JITCUDACodegen.magic_tuple = lambda _self: (runtime.get_version(), capability)
+    try:
+        yield
+    finally:
+        _dispatcher.get_current_device, devices.get_context = kept[:2]
+        JITCUDACodegen.magic_tuple = kept[2]
+
+
+def store(
+    kernel: Callable[..., None], arguments: tuple[Any, ...], capability: tuple[int, int]
+) -> int:
+    """Compile and assemble a kernel into the cache of `jit`; returns the bytes of its code.
+
+    `arguments` are what it is launched with; within `capability_without_device`.
+    """
+    made = jit(kernel)
+    signature = tuple(map(type_of, arguments))
+    compiled = _dispatcher._Kernel(made.py_func, signature, **made.targetoptions)
+    code = compiled._codelibrary.get_cubin(capability)
+    made._cache.save_overload(signature, compiled)
+    return len(code.code)
 
 
 class Resources(NamedTuple):

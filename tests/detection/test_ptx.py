@@ -6,9 +6,6 @@ a GPU or does not fit one, which nothing else would show here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -18,32 +15,12 @@ from tests.engine.streams import engine, make_stream, run
 from titans_stream import jit_cuda
 from titans_stream.engine import rhythm
 from titans_stream.engine.device.cuda_kernels import ENTRIES
-from titans_stream.engine.device.emulated import EmulatedDevice, Memory
+from titans_stream.engine.device.prebuilt import Recorder
 
 CAPABILITY = (9, 0)
 INDEX = np.zeros(1, np.int64)
 NUMBERS = np.zeros(1)
 jit_cuda.compile_without_device(CAPABILITY)
-
-
-class Recorder(EmulatedDevice):
-    """Keeps the arguments of the first launch of each function."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
-
-    def launch(self, thread: Callable[..., None], count: int, *arguments: Any) -> None:
-        self.seen.setdefault(thread.__name__, (thread, (count, *map(array_of, arguments))))
-        super().launch(thread, count, *arguments)
-
-
-def array_of(argument: Any) -> Any:
-    if isinstance(argument, Memory):
-        return argument.inside
-    if isinstance(argument, tuple):
-        return type(argument)(*map(array_of, argument))
-    return argument
 
 
 @pytest.fixture(scope="module")

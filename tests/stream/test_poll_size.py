@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import pytest
+
+from titans_stream.stream import poll_size
 from titans_stream.stream.poll_size import LEAST, MOST, PollSize
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poll_size.time, "monotonic", lambda: 100.0)
+
+
+def took(size: PollSize, messages: int, seconds: float) -> None:
+    size.took({"a": range(messages - 1), "b": [0]}, 100.0 - seconds)
 
 
 def test_a_backlog_is_read_in_larger_polls_until_turns_take_long() -> None:
     size = PollSize(None)
     assert size.most == LEAST
     for _ in range(10):
-        size.took(size.most, 0.05)
+        took(size, size.most, 0.05)
     assert size.most == MOST
-    size.took(size.most, 0.3)
+    took(size, size.most, 0.3)
     assert size.most == MOST, "neither quick nor slow"
-    size.took(size.most, 0.9)
+    took(size, size.most, 0.9)
     assert size.most == MOST // 2
     for _ in range(10):
-        size.took(size.most, 5.0)
+        took(size, size.most, 5.0)
     assert size.most == LEAST // 4
-    size.took(size.most, 0.4)
+    took(size, size.most, 0.4)
     assert size.most == LEAST // 4
-    size.took(10, 0.01)
+    took(size, 10, 0.01)
     assert size.most == LEAST
 
 
 def test_a_poll_that_is_not_full_asks_for_no_more() -> None:
     size = PollSize(None)
     for _ in range(10):
-        size.took(size.most - 1, 0.01)
+        took(size, size.most - 1, 0.01)
     assert size.most == LEAST
 
 
 def test_a_setting_is_kept() -> None:
     size = PollSize(50)
     for seconds in (0.01, 5.0):
-        size.took(50, seconds)
+        took(size, 50, seconds)
         assert size.most == 50

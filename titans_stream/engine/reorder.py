@@ -7,41 +7,30 @@ look at a stamp as a whole, so they wait for the series' next stamp too, whateve
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from titans_stream.engine.columns import Columns, Row, columns_of, joined
+from titans_stream.engine import reorder_kernels as kernels
+from titans_stream.engine.columns import Columns, joined, no_columns
 from titans_stream.engine.order import NEVER
+from titans_stream.engine.reorder_kernels import BUFFER_LIMIT as BUFFER_LIMIT
+from titans_stream.engine.reorder_kernels import NONE, Given, Lists, Nodes, Released, Settings
 from titans_stream.engine.settings import Duplicates
 from titans_stream.records import Int64
-
-BUFFER_LIMIT = 10_000
-"""Readings of one series that wait for order; beyond it the oldest goes on."""
-PAUSE = 5
-"""A stamp this many times as far from the next one as from the one before is spread over the
-shorter of the two."""
 
 Waiting = dict[str, Any]
 """A series' waiting readings as JSON: newest, released, width, times, values (null: missing),
 offsets, groups."""
 
-_Kept = tuple[float, int, int, int]
-"""Value, partition, offset and group of a waiting reading."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    newest: int = NEVER
-    released: int = NEVER
-    """The last stamp that went on."""
-    width: int = 0
-    """Nanoseconds between the two stamps before; 0: not known."""
-    times: list[int] = field(default_factory=list)
-    readings: list[_Kept] = field(default_factory=list)
+_MODES: dict[Duplicates, int] = {
+    "drop": kernels.DROP,
+    "keep-order": kernels.KEEP_ORDER,
+    "keep-last": kernels.KEEP_LAST,
+    "spread": kernels.SPREAD,
+}
+_FIRST = 1_024
 
 
 class ReorderBuffer:
@@ -52,134 +41,60 @@ class ReorderBuffer:
 
     def __init__(self, bound: int, duplicates: Duplicates) -> None:
         self._bound = bound
-        self._duplicates = duplicates
         self._whole = duplicates in ("keep-last", "spread")
-        self._waiting: dict[int, _Waiting] = {}
+        self._settings = Settings(bound, _MODES[duplicates], np.full(1, NONE, np.int64))
+        self._lists = Lists(*(np.empty(0, np.int64) for _ in Lists._fields))
+        self._since = np.empty(0, np.int64)
+        """By uid: the number of the call in which it was seen first, 0: it was not."""
+        self._calls = 0
+        whole = (np.empty(0, np.int64) for _ in range(5))
+        self._nodes = Nodes(np.empty(0, np.int64), np.empty(0), *whole)
 
     def push(self, columns: Columns) -> Columns:
         """Take readings in arrival order; return those released, in order of release."""
         if self._bound == 0 and not self._whole:
-            if not self._waiting:
+            if not self._known().size:
                 return columns
             left = self.flush()  # of a snapshot from when readings waited
-            self._waiting.clear()
+            for uid in self._known().tolist():
+                self.forget(uid)
             return joined([left, columns])
-        out: list[Row] = []
-        readings = zip(
-            columns.uid.tolist(),
-            columns.timestamp.tolist(),
-            columns.value.tolist(),
-            columns.partition.tolist(),
-            columns.offset.tolist(),
-            columns.group.tolist(),
-            strict=True,
-        )
-        for uid, time, value, partition, offset, group in readings:
-            waiting = self._waiting.get(uid)
-            if waiting is None:
-                waiting = self._waiting[uid] = _Waiting()
-            gone = waiting.newest - self._bound if not self._whole else waiting.released
-            if waiting.newest != NEVER and time <= gone:
-                out.append((uid, time, value, partition, offset, 0, group))
-                continue
-            repeated = self._insert(waiting, time, (value, partition, offset, group))
-            if repeated is not None:
-                value, partition, offset, group = repeated
-                out.append((uid, time, value, partition, offset, 1, group))
-            waiting.newest = max(waiting.newest, time)
-            self._release(uid, waiting, out)
-        return columns_of(out)
-
-    def _insert(self, waiting: _Waiting, time: int, reading: _Kept) -> _Kept | None:
-        """Put a reading in its place; the reading that is a duplicate now, if one is."""
-        first, last = bisect_left(waiting.times, time), bisect_right(waiting.times, time)
-        if first < last:
-            if self._duplicates == "keep-last":
-                replaced, waiting.readings[first] = waiting.readings[first], reading
-                return replaced
-            if self._duplicates == "drop" or any(
-                _same(value, reading[0]) for value, *_ in waiting.readings[first:last]
-            ):
-                return reading
-        waiting.times.insert(last, time)
-        waiting.readings.insert(last, reading)
-        return None
-
-    def _release(self, uid: int, waiting: _Waiting, out: list[Row]) -> None:
-        count = max(self._due(waiting), len(waiting.times) - BUFFER_LIMIT)
-        if count <= 0:
-            return
-        times = self._spread(waiting, count) if self._duplicates == "spread" else waiting.times
-        for time, (value, partition, offset, group) in zip(
-            times[:count], waiting.readings[:count], strict=True
-        ):
-            out.append((uid, time, value, partition, offset, 0, group))
-        waiting.released = max(waiting.released, waiting.times[count - 1])
-        del waiting.times[:count]
-        del waiting.readings[:count]
-
-    def _due(self, waiting: _Waiting) -> int:
-        """How many readings wait no longer."""
-        horizon = waiting.newest - self._bound
-        known = bisect_right(waiting.times, horizon)
-        if not self._whole or known == 0:
-            return known
-        if self._duplicates == "spread":  # up to the last stamp whose next one is known
-            horizon = waiting.times[known - 1]
-        return bisect_left(waiting.times, horizon)
-
-    def _spread(self, waiting: _Waiting, count: int) -> list[int]:
-        """The times of the first `count` readings, those of a stamp spread up to the next one."""
-        times, out = waiting.times, list[int]()
-        while len(out) < count:
-            stamp = times[len(out)]
-            last = bisect_right(times, stamp)
-            shared = last - len(out)
-            width = times[last] - stamp if last < len(times) else waiting.width
-            before, waiting.width = waiting.width, width
-            if 0 < before * PAUSE < width:
-                width = before
-            # of a stamp that fills the buffer a part has gone on without its next one
-            cut = last > count or waiting.released == stamp
-            step = 0 if cut else width // shared
-            out += [stamp + k * step for k in range(shared)]
-        return out[:count]
+        self._note(columns.uid)
+        given = Given(
+            columns.uid, columns.timestamp, columns.value, columns.partition.astype(np.int64),
+            columns.offset, columns.group,
+        )  # fmt: skip
+        self._make_room(len(columns))
+        out = _released(len(columns) + self.waiting())
+        kernels.push(given, self._lists, self._nodes, self._settings, out)
+        return _columns(out)
 
     def flush(self) -> Columns:
         """Everything that waits, in order per series; for the end of a finite stream."""
-        out: list[Row] = []
-        for uid in self._waiting:
-            self._flush(uid, out)
-        return columns_of(out)
+        return self._flush(self._known())
 
     def take(self, uid: int) -> Columns:
         """Everything of one series that waits; its state is forgotten."""
-        out: list[Row] = []
-        if uid in self._waiting:
-            self._flush(uid, out)
+        if not self._has(uid):
+            return no_columns()
+        taken = self._flush(np.array([uid]))
         self.forget(uid)
-        return columns_of(out)
+        return taken
 
-    def _flush(self, uid: int, out: list[Row]) -> None:
-        waiting = self._waiting[uid]
-        count = len(waiting.times)
-        times = self._spread(waiting, count) if self._duplicates == "spread" else waiting.times
-        out += [
-            (uid, time, value, partition, offset, 0, group)
-            for time, (value, partition, offset, group) in zip(times, waiting.readings, strict=True)
-        ]
-        waiting.released = max(waiting.released, waiting.newest)
-        waiting.times.clear()
-        waiting.readings.clear()
+    def _flush(self, uids: Int64) -> Columns:
+        out = _released(int(self._lists.held[uids].sum()))
+        kernels.flush(uids, self._lists, self._nodes, self._settings, out)
+        return _columns(out)
 
     def waiting(self) -> int:
         """Readings held back."""
-        return sum(len(waiting.times) for waiting in self._waiting.values())
+        return int(self._lists.held.sum())
 
     def reach(self, uids: Int64) -> Int64:
         """The series whose waiting readings change where those of `uids` are pushed."""
-        if self._waiting and self._bound == 0 and not self._whole:
-            return np.concatenate([uids, np.fromiter(self._waiting, np.int64, len(self._waiting))])
+        if self._bound == 0 and not self._whole:
+            known = self._known()
+            return np.concatenate([uids, known]) if known.size else uids
         return uids
 
     def export(
@@ -189,54 +104,126 @@ class ReorderBuffer:
 
         `name` gives the id of a group.
         """
-        if not self._waiting:
+        if not self._known().size:
             return {}
+        return {series_id: self._export(uid, name) for series_id, uid in series if self._has(uid)}
+
+    def _export(self, uid: int, name: Callable[[int], str]) -> Waiting:
+        nodes, at = self._nodes, list[int]()
+        node = int(self._lists.head[uid])
+        while node != NONE:
+            at.append(node)
+            node = int(nodes.following[node])
+        values, groups = nodes.value[at].tolist(), nodes.group[at].tolist()
         return {
-            series_id: {
-                "newest": waiting.newest,
-                "released": waiting.released,
-                "width": waiting.width,
-                "times": list(waiting.times),
-                "values": [
-                    value if math.isfinite(value) else None for value, *_ in waiting.readings
-                ],
-                "offsets": [offset for _, _, offset, _ in waiting.readings],
-                "groups": [None if group < 0 else name(group) for *_, group in waiting.readings],
-            }
-            for series_id, uid in series
-            if (waiting := self._waiting.get(uid)) is not None
+            "newest": int(self._lists.newest[uid]),
+            "released": int(self._lists.released[uid]),
+            "width": int(self._lists.width[uid]),
+            "times": nodes.time[at].tolist(),
+            "values": [value if math.isfinite(value) else None for value in values],
+            "offsets": nodes.offset[at].tolist(),
+            "groups": [None if group < 0 else name(group) for group in groups],
         }
 
     def restore(
         self, uid: int, partition: int, state: Waiting | None, group: Callable[[str], int]
     ) -> None:
         """Put the state of one series in place; `group` gives the uid of a group by its id."""
-        self._waiting.pop(uid, None)
+        self.forget(uid)
         if state is None:
             return
-        self._waiting[uid] = _Waiting(
-            int(state["newest"]),
-            int(state.get("released", NEVER)),
-            int(state.get("width", 0)),
-            [int(time) for time in state["times"]],
-            [
-                (
-                    math.nan if value is None else float(value),
-                    partition,
-                    int(offset),
-                    -1 if name is None else group(str(name)),
-                )
-                for value, offset, name in zip(
-                    state["values"], state["offsets"], state["groups"], strict=True
-                )
-            ],
-        )
+        readings = [
+            (int(time), math.nan if value is None else float(value), int(offset),
+             -1 if name is None else group(str(name)))
+            for time, value, offset, name in zip(
+                state["times"], state["values"], state["offsets"], state["groups"], strict=True
+            )
+        ]  # fmt: skip
+        self._note(np.array([uid]))
+        self._make_room(len(readings))
+        lists, nodes, free = self._lists, self._nodes, self._settings.free
+        lists.newest[uid] = int(state["newest"])
+        lists.released[uid] = int(state.get("released", NEVER))
+        lists.width[uid] = int(state.get("width", 0))
+        for time, value, offset, of in readings:
+            node, last = int(free[0]), int(lists.tail[uid])
+            free[0] = nodes.following[node]
+            nodes.time[node], nodes.value[node] = time, value
+            nodes.partition[node], nodes.offset[node], nodes.group[node] = partition, offset, of
+            nodes.before[node], nodes.following[node] = last, NONE
+            if last == NONE:
+                lists.head[uid] = node
+            else:
+                nodes.following[last] = node
+            lists.tail[uid] = node
+        lists.held[uid] = len(readings)
 
     def forget(self, uid: int) -> None:
         """Drop the state of one series."""
-        self._waiting.pop(uid, None)
+        if not self._has(uid):
+            return
+        lists, following, free = self._lists, self._nodes.following, self._settings.free
+        if lists.tail[uid] != NONE:
+            following[lists.tail[uid]] = free[0]
+            free[0] = lists.head[uid]
+        self._since[uid] = 0
+        self._begin(np.array([uid]))
+
+    def _has(self, uid: int) -> bool:
+        return uid < len(self._since) and bool(self._since[uid])
+
+    def _known(self) -> Int64:
+        """The series that have a state, in the order in which they got it."""
+        uids = np.flatnonzero(self._since)
+        return uids[np.argsort(self._since[uids], kind="stable")] if uids.size else uids
+
+    def _note(self, uids: Int64) -> None:
+        """Series have a state from now on; repeats allowed."""
+        most, have = int(uids.max(initial=-1)) + 1, len(self._since)
+        if most > have:
+            more = max(most, 2 * have, _FIRST) - have
+            self._since = np.concatenate([self._since, np.zeros(more, np.int64)])
+            self._lists = Lists(
+                *(np.concatenate([one, np.empty(more, np.int64)]) for one in self._lists)
+            )
+            self._begin(np.arange(have, have + more))
+        new = uids[self._since[uids] == 0]
+        if new.size:
+            _, first = np.unique(new, return_index=True)
+            new = new[np.sort(first)]
+            self._since[new] = self._calls + 1 + np.arange(len(new))
+            self._calls += len(new)
+
+    def _begin(self, uids: Int64) -> None:
+        lists = self._lists
+        lists.newest[uids] = lists.released[uids] = NEVER
+        lists.width[uids] = lists.held[uids] = 0
+        lists.head[uids] = lists.tail[uids] = NONE
+
+    def _make_room(self, readings: int) -> None:
+        """Have so many free nodes."""
+        have = len(self._nodes.time)
+        if have - self.waiting() >= readings:
+            return
+        more = max(readings, have, _FIRST)
+        self._nodes = Nodes(
+            *(np.concatenate([one, np.empty(more, one.dtype)]) for one in self._nodes)
+        )
+        self._nodes.following[have:] = np.arange(have + 1, have + more + 1)
+        self._nodes.following[-1] = self._settings.free[0]
+        self._settings.free[0] = have
 
 
-def _same(one: float, other: float) -> bool:
-    """Whether two values are the same, or both missing."""
-    return one == other or not (math.isfinite(one) or math.isfinite(other))
+def _released(most: int) -> Released:
+    """Room for readings that go on."""
+    uid, time, partition, offset, group, duplicate = (np.empty(most, np.int64) for _ in range(6))
+    count = np.zeros(1, np.int64)
+    return Released(uid, time, np.empty(most), partition, offset, group, duplicate, count)
+
+
+def _columns(out: Released) -> Columns:
+    n = int(out.filled[0])
+    return Columns(
+        out.uid[:n], out.time[:n], out.value[:n], out.partition[:n].astype(np.int32),
+        out.offset[:n], out.duplicate[:n].astype(np.int8), out.group[:n],
+    )  # fmt: skip

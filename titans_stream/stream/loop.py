@@ -81,9 +81,8 @@ class Loop:
         self._signals = signals
         self._commit_timeout = commit_timeout
         self._size = PollSize(delivery.max_poll_records)
-        self._begun = 0.0
         self._ticks = Ticks(parts.assignment, parts.processor)
-        self._failed_aborts = 0
+        self._begun, self._failed_aborts = 0.0, 0
         self._patience = Patience(delivery.give_up_after / SECOND)
         self._listener_error: Exception | None = None
         self._open = True
@@ -177,9 +176,9 @@ class Loop:
             self._watch.joined()
             self._signals.ready.set()
         if records:
-            self._metrics.last_message = begun = time.monotonic()
+            self._metrics.last_message = time.monotonic()
             self._take(records)
-            self._size.took(sum(map(len, records.values())), time.monotonic() - begun)
+            self._size.took(records, self._metrics.last_message)
         if self._control is not None:
             self._control.turn(self._assignment.recovered, self._begin, self._outbox.obeyed)
         silent = self._ticks.look()
@@ -202,8 +201,7 @@ class Loop:
             wait = min(wait, max(0.0, self._due_at() - time.monotonic()))
         if self._assignment.copying or (self._swap is not None and self._swap.busy):
             wait = 0.0
-        begun = time.perf_counter()
-        polled: dict[TopicPartition, list[Any]] = {}
+        begun, polled = time.perf_counter(), dict[TopicPartition, list[Any]]()
         try:
             with translated("poll"):
                 polled = self._poll_once(wait)
@@ -316,8 +314,8 @@ class Loop:
 
     def _commit_deadline(self) -> Deadline:
         """Longer after failures: a commit may be slow for its size, too."""
-        seconds = self._commit_timeout * 2**self._failed_aborts
-        return Deadline(min(seconds, max(self._commit_timeout, _LONGEST_COMMIT)))
+        most = max(self._commit_timeout, _LONGEST_COMMIT)
+        return Deadline(min(self._commit_timeout * 2**self._failed_aborts, most))
 
     def _commit(self, deadline: Deadline) -> None:
         """Commit what is open, if anything is."""
@@ -336,8 +334,7 @@ class Loop:
         self._metrics.counts["commits"] += 1
 
     def _report(self) -> None:
-        is_open = self._output.state is OutputState.OPEN
-        self._watch.look(self._begun if is_open else None)
+        self._watch.look(self._begun if self._output.state is OutputState.OPEN else None)
 
     def _commit_by_consumer(self, offsets: Offsets, deadline: Deadline) -> None:
         try:

@@ -7,6 +7,10 @@ for its end.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 LEAST = 2_000
 MOST = 20_000
 _SHORT, _LONG = 0.2, 0.5
@@ -20,8 +24,9 @@ class PollSize:
         self._fixed = fixed
         self.most = LEAST if fixed is None else fixed
 
-    def took(self, messages: int, seconds: float) -> None:
-        """A poll brought so many messages, which took so long to process."""
+    def took(self, records: Mapping[Any, Sequence[Any]], since: float) -> None:
+        """A poll's records, by partition, were processed from `since` (monotonic) to now."""
+        messages, seconds = sum(map(len, records.values())), time.monotonic() - since
         if self._fixed is not None:
             return
         if seconds > _LONG:

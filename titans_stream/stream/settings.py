@@ -331,9 +331,7 @@ class DeliveryConfig(BaseModel):
         description="longest time between commits, which is how long an alert may wait",
     )
     max_poll_records: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        default=None,
-        description="most messages taken at once; default: 2000, and up to 20000 while they lie in "
-        "wait and are processed quickly",
+        default=None, description="most messages taken at once; default: 2000, more in a backlog"
     )
     transactional_id: str = Field(
         default="",
