@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from titans_stream.jit import njit, scratch
+from titans_stream.memory.growing import GrowingRows
 from titans_stream.memory.rows import ArraySpec, Record, Single, dtype_of, plain
 from titans_stream.records import Float32, Float64, Records
 
@@ -103,3 +104,20 @@ def test_the_device_compiler_takes_the_same_kernel_with_its_scratch_space() -> N
     code = jit_cuda.ptx(kernel, (jit_cuda.array_of(dtype_of(_State)), numbers, numbers), (9, 0))
     assert jit_cuda.local_bytes(code) in (0, 40)
     assert ".b8" not in code.replace(".local .align 8 .b8", "") and ".u8" not in code
+
+
+def test_rows_grow_without_a_copy_and_what_somebody_holds_stays() -> None:
+    growing = GrowingRows(ArraySpec((64,), np.float64))
+    for count in (10, 20_000, 50_000):
+        first = len(growing.rows)
+        growing.reserve(count)
+        assert growing.rows.shape == (count, 64)
+        assert (growing.rows[first:] == 0.0).all()
+        growing.rows[first:] = count
+    held = growing.rows
+    growing.reserve(90_000)
+    growing.rows[:] += 1.0
+    assert np.unique(held[:, 0]).tolist() == [10.0, 20_000.0, 50_000.0]
+    assert np.unique(growing.rows[:, 0]).tolist() == [1.0, 11.0, 20_001.0, 50_001.0]
+    assert growing.rows.flags.writeable
+    assert growing.rows.flags.aligned

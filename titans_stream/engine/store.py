@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from titans_stream.memory.growing import GrowingRows
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Int64
 
@@ -51,7 +52,7 @@ class HostStore:
     grows = True
 
     def __init__(self, specs: Mapping[str, ArraySpec]) -> None:
-        self._specs = dict(specs)
+        self._rows = {name: GrowingRows(spec) for name, spec in specs.items()}
         self.arrays: dict[str, Array] = {}
         """By name; they are made anew when they grow, so look up after that."""
 
@@ -62,11 +63,10 @@ class HostStore:
 
     def reserve(self, capacity: int) -> None:
         """As `Store.reserve`; new rows are zero."""
-        for name, spec in self._specs.items():
-            grown = spec.rows(capacity)
-            if name in self.arrays:
-                grown[: len(self.arrays[name])] = self.arrays[name]
-            self.arrays[name] = grown
+        for name, rows in self._rows.items():
+            self.arrays.pop(name, None)  # rows that somebody holds are copied
+            rows.reserve(capacity)
+            self.arrays[name] = rows.rows
 
     def read(self, name: str, slots: Int64) -> Array:
         """As `Store.read`."""

@@ -18,6 +18,7 @@ from titans_stream.engine.admission import WARM
 from titans_stream.engine.rows import checked
 from titans_stream.engine.state import clock_state, fresh_series, judged_state
 from titans_stream.engine.store import Array, Store
+from titans_stream.memory.growing import GrowingRows
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
 
@@ -64,7 +65,8 @@ class Young:
         self._specs = {**carried_state(), **_kept_state()}
         fresh = fresh_series()
         self._fresh = {name: fresh.get(name, spec.rows(1)) for name, spec in self._specs.items()}
-        self._arrays = {name: spec.rows(0) for name, spec in self._specs.items()}
+        self._rows = {name: GrowingRows(spec) for name, spec in self._specs.items()}
+        self._arrays = {name: rows.rows for name, rows in self._rows.items()}
         self._row = np.full(_FIRST_CAPACITY, -1, np.int64)
         self._free: list[int] = []
         self._capacity = 0
@@ -188,9 +190,9 @@ class Young:
             self._row = grown
 
     def _grow(self, capacity: int) -> None:
-        for name, spec in self._specs.items():
-            grown = spec.rows(capacity)
-            grown[: self._capacity] = self._arrays[name]
-            self._arrays[name] = grown
+        for name, rows in self._rows.items():
+            del self._arrays[name]  # rows that somebody holds are copied
+            rows.reserve(capacity)
+            self._arrays[name] = rows.rows
         self._free.extend(range(capacity - 1, self._capacity - 1, -1))
         self._capacity = capacity
