@@ -12,8 +12,9 @@ bit: calls divided, calls in another order, several readings of a series in a ca
 restore), `resident` (readings/s of detector, forecast and second stage, columns on the device;
 `of_fill_rate`: the state read and written once a reading, over the rate at which rows are filled),
 `process` (readings/s and CPU from host columns through the engine), `small` (one reading, one
-series), `anchors` (flash-linear-attention and titans-pytorch, where they are installed). A section
-for which no time is left is named and left out.
+series), `forecasts` (those of many steps: equality and rates), `anchors` (flash-linear-attention
+and titans-pytorch, where they are installed). A section for which no time is left is named and
+left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.device_forecasts import section_forecasts
 from titans_stream.detection.detector import Detector
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
@@ -448,6 +450,7 @@ def main() -> None:
         "resident": lambda: section_resident(check, sizes),
         "small": lambda: section_small(check),
         "anchors": lambda: section_anchors(check),
+        "forecasts": lambda: section_forecasts(check, sizes),
         "process": lambda: section_process(check, sizes),
     }
     for name, section in sections.items():

@@ -6,6 +6,7 @@ a GPU runs, compiled for the CPU, through the same stores, copies and launches.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from benchmarks import device as check_of_a_gpu
 from tests.engine import streams, test_invariants, test_marked_others, test_marks, test_young
 from tests.engine.streams import concatenate, engine, make_stream, run, same_scores
+from titans_stream.commands import check
 from titans_stream.engine.device import choice, threads
 from titans_stream.engine.device.api import DeviceError
 from titans_stream.engine.device.choice import choose
@@ -36,8 +38,11 @@ from tests.engine.test_device import same_state
 from titans_stream.engine.device.cuda import open_cuda
 
 stream = make_stream(3, series=3, readings=260)
-cpu, gpu = engine(slots=8), engine(slots=8, device=open_cuda())
-same_scores(run(cpu, stream, [100]), run(gpu, stream, [100]))
+ahead = {"steps": 3, "every": 60}
+cpu, gpu = engine(slots=8, forecast=ahead), engine(slots=8, forecast=ahead, device=open_cuda())
+expected, found = run(cpu, stream, [100]), run(gpu, stream, [100])
+same_scores(expected, found)
+assert expected.forecasts == found.forecasts and found.forecasts
 same_state(cpu.snapshot(0), gpu.snapshot(0))
 print("the same on", gpu.info()["device"])
 """
@@ -114,6 +119,14 @@ def test_the_cuda_wrapper_gives_what_the_cpu_gives_in_numbas_simulator() -> None
     assert "the same on cuda:0 simulator" in done.stdout
 
 
+def test_check_tells_which_kernel_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("titans_stream.engine.device.cuda")
+    with check._told(log.name):
+        log.info("%s: compiling it", "detect")
+    log.info("%s: compiling it", "forecast")
+    assert capsys.readouterr().out == "device     detect: compiling it\n"
+
+
 def test_rows_are_moved_filled_and_looked_at_by_their_slots() -> None:
     specs = series_state()
     store = DeviceStore(EmulatedDevice(), specs)
@@ -154,7 +167,7 @@ def test_auto_is_the_cpu_for_few_series_and_says_why() -> None:
 def test_without_a_gpu_cuda_is_an_error_of_one_line_and_auto_falls_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def none(_slots: int) -> choice.Choice:
+    def none(_slots: int, _forecasts: bool) -> choice.Choice:
         raise DeviceError("no GPU can be used: no driver")
 
     monkeypatch.setattr(choice, "_cuda", none)
@@ -182,6 +195,9 @@ def test_a_card_that_is_too_small_names_the_room_that_it_has() -> None:
     why, fits = choice._room(EmulatedDevice(3 << 30), 10_000)
     assert fits > 40_000
     assert f"room for {fits:,} series" in why
+    also, fewer = choice._room(EmulatedDevice(3 << 30), 10_000, forecasts=True)
+    assert 10_000 < fewer < fits // 2
+    assert f"room for {fewer:,} series with forecasts" in also
 
 
 def test_memory_that_another_process_has_taken_is_an_error_of_one_line() -> None:
@@ -192,7 +208,7 @@ def test_memory_that_another_process_has_taken_is_an_error_of_one_line() -> None
 def test_the_check_of_a_gpu_works_on_an_emulated_device(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sections = ("copy", "equal", "resident", "process", "small", "anchors")
+    sections = ("copy", "equal", "resident", "process", "small", "anchors", "forecasts")
     monkeypatch.setattr(sys, "argv", ["device", "--device", "emulated", "--only", *sections])
     check_of_a_gpu.main()
     out = capsys.readouterr().out
@@ -200,3 +216,5 @@ def test_the_check_of_a_gpu_works_on_an_emulated_device(
     assert re.search(r"against the CPU +off 0  share_beyond_1e-5 0  causes_apart 0", out)
     assert re.search(r"bit for bit +copies True  divided True  shuffled True", out)
     assert re.search(r"snapshot and restore +yes True", out)
+    assert re.search(r"forecasts: against the CPU +off 0", out)
+    assert re.search(r"forecasts: bit for bit +copies True  divided True", out)

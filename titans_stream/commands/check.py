@@ -7,8 +7,10 @@ them. Changes nothing: no offset is committed and nothing is published.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,7 +183,7 @@ def _model(connector: Connector) -> None:
     from titans_stream.lifecycle.loading import load_model
 
     model = load_model(connector.model)
-    chosen = choose(connector.engine)
+    chosen = choose(connector.engine, connector.forecast is not None)
     here = connector.engine.model_copy(update={"device": "cpu"})
     engine = connector_engine(connector.model_copy(update={"engine": here}), model)
     name = "cpu" if chosen.device is None else chosen.device.name
@@ -192,10 +194,32 @@ def _model(connector: Connector) -> None:
     say(f"device     {chosen.why}")
     if chosen.device is not None:
         say("device     compiling what the GPU runs, or loading it from the cache")
-        compile_kernels(model, "cuda", forecasting=connector.forecast is not None)
+        with _told("titans_stream.engine.device.cuda"):
+            compile_kernels(model, "cuda", forecasting=connector.forecast is not None)
     lost = lost_memories(connector, engine, connector_snapshots(connector, model))
     if lost is not None:
         note(f"warning: {lost}")
+
+
+class _Teller(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"device     {record.getMessage()}")
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Say what a module logs of its progress, in place of the log."""
+    logger, teller = logging.getLogger(name), _Teller()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(teller)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _forecasts(connector: Connector) -> None:

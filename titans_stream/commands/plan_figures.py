@@ -15,7 +15,7 @@ from titans_stream.config import Connector
 DAY = 86_400.0
 BUSY = 0.6
 """Share of a core that a worker is planned to use: what is left catches up after a restart."""
-RECEIVE = 6.9e-6
+RECEIVE = 4e-6
 """Seconds of a core: a message from Kafka, ..."""
 DECODE = 1.6e-6
 """... a JSON message of one reading decoded, ..."""

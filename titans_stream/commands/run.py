@@ -70,7 +70,7 @@ def _work(args: argparse.Namespace, connector: Connector) -> int:
     registered = connector.model.startswith("models:")
     model = load_served(connector.model, cache) if registered else load_model(connector.model)
     log.info("loading the kernels; the first time they are compiled, which takes a minute or two")
-    chosen = choose(connector.engine)
+    chosen = choose(connector.engine, connector.forecast is not None)
     log.info("%s", chosen.why)
     compile_kernels(
         model,

@@ -15,9 +15,11 @@ from titans_stream.detection import judging
 from titans_stream.detection.detector import Scorer
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Settings
 from titans_stream.detection.kernels import causes
+from titans_stream.engine.forecasts import HostLearner, Learner
 from titans_stream.engine.order import Arrivals, Judgements, OrderSettings, judge
 from titans_stream.engine.state import clocks_of, judged_tables, watches_of
 from titans_stream.engine.store import HostStore, Store
+from titans_stream.forecasting.multi.forecaster import MultiStepForecaster
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int8, Int64, Records
@@ -75,6 +77,9 @@ class Compute(Protocol):
     ) -> None:
         """Let series learn N readings of their youth again."""
 
+    def learner(self, forecaster: MultiStepForecaster) -> Learner:
+        """What learns forecasts of many steps, and has the state for them, in the same place."""
+
 
 def events_of(n: int, states: int) -> judging.Events:
     """Room for what is said of N readings, and for the states of so many events."""
@@ -127,3 +132,7 @@ class HostCompute:
         self._detector.run(arrays, slots, values, calendar)
         self._forecaster.run(arrays, slots, values, calendar)
         judging.replay(slots, times, seconds, values, intervals, watches_of(arrays))
+
+    def learner(self, forecaster: MultiStepForecaster) -> Learner:
+        """As `Compute.learner`."""
+        return HostLearner(forecaster)

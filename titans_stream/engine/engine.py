@@ -73,7 +73,8 @@ class StreamEngine:
         device: Device | None = None,
     ) -> None:
         self._config = config
-        choice = choose(config) if device is None and detector is None else Choice(device, "given")
+        given = device is not None or detector is not None
+        choice = Choice(device, "given") if given else choose(config, forecast is not None)
         self.device_choice = choice.why
         """Why the state lies where it does, for people."""
         self._model = model

@@ -5,7 +5,8 @@ Only where forecasts are published is there anything of this: no state, no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from titans_stream.engine import rhythm
 from titans_stream.engine.blank import bounded
 from titans_stream.engine.columns import Columns
 from titans_stream.engine.model import Model
-from titans_stream.engine.store import HostStore
+from titans_stream.engine.store import HostStore, Store
 from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi.forecaster import (
     ForecastOptions,
@@ -39,12 +40,65 @@ def forecast_state() -> dict[str, ArraySpec]:
     return {**rhythm.state_layout(), **multi_step.state_layout()}
 
 
+class Learner(Protocol):
+    """Takes turns and learns where the state of forecasts lies; slots [N] repeat."""
+
+    @property
+    def store(self) -> Store:
+        """The state, by slot."""
+
+    def take_turns(
+        self, slots: Int64, times: Int64, values: Float64, paces: Float64,
+        schedule: rhythm.Schedule,
+    ) -> tuple[Float64, Int64]:  # fmt: skip
+        """Interval and steps of the forecast that is due after each of N readings, as
+        `rhythm.take_turns` has them."""
+
+    def learn(
+        self, slots: Int64, values: Float64, seconds: Float64, interval: Float64, times: Int64,
+        steps: Int64, local: LocalSeconds | None,
+    ) -> Forecasts:  # fmt: skip
+        """Learn N readings in order and make the forecasts, as `MultiStepForecaster.run`."""
+
+
+class HostLearner:
+    """Implements `Learner` over arrays in this process' memory."""
+
+    def __init__(self, forecaster: MultiStepForecaster) -> None:
+        self.store = HostStore(forecast_state())
+        self._forecaster = forecaster
+
+    def take_turns(
+        self, slots: Int64, times: Int64, values: Float64, paces: Float64,
+        schedule: rhythm.Schedule,
+    ) -> tuple[Float64, Int64]:  # fmt: skip
+        """As `Learner.take_turns`."""
+        interval, steps = np.empty(len(slots)), np.empty(len(slots), np.int64)
+        turns = turns_of(self.store.arrays)
+        rhythm.take_turns(slots, times, values, paces, turns, schedule, interval, steps)
+        return interval, steps
+
+    def learn(
+        self, slots: Int64, values: Float64, seconds: Float64, interval: Float64, times: Int64,
+        steps: Int64, local: LocalSeconds | None,
+    ) -> Forecasts:  # fmt: skip
+        """As `Learner.learn`."""
+        arrays = self.store.arrays
+        return self._forecaster.run(arrays, slots, values, seconds, interval, times, steps, local)
+
+
+def turns_of(arrays: Mapping[str, Any]) -> rhythm.Turns:
+    """The turns out of a state's arrays."""
+    return rhythm.Turns(*(arrays[name] for name in rhythm.state_layout()))
+
+
 class SeriesForecasts:
     """Learns from every reading and makes the forecasts that are due.
 
     `expected_interval` is the configured one in nanoseconds, 0 where it is learned; `topic` and
     `name` (of a series by its uid) are for the records; `local` turns times into local seconds;
-    `special_days` [days from 1970 on] are holidays and the like.
+    `special_days` [days from 1970 on] are holidays and the like; `learner` makes what holds the
+    state.
     """
 
     def __init__(
@@ -56,6 +110,7 @@ class SeriesForecasts:
         name: Callable[[int], str],
         local: LocalSeconds | None,
         special_days: npt.NDArray[np.bool_],
+        learner: Callable[[MultiStepForecaster], Learner],
     ) -> None:
         self._schedule = rhythm.Schedule(
             expected_interval=float(expected_interval),
@@ -64,24 +119,29 @@ class SeriesForecasts:
             horizon=float(config.horizon or 0),
             most_steps=config.most_steps,
         )
-        self.store = HostStore(forecast_state())
-        """The state, by slot."""
         self._model = model
         self._topic = topic
         self._name = name
         self._local = local
         self._levels = [str(level) for level in config.quantiles]
-        self._forecaster = MultiStepForecaster(
-            model.weights,
-            config.quantiles,
-            options=ForecastOptions(
-                mal=config.mal,
-                counters=config.counters,
-                bounds=config.bounds,
-                learn_bounds=config.learn_bounds,
-            ),
-            special_days=special_days,
+        self._learner = learner(
+            MultiStepForecaster(
+                model.weights,
+                config.quantiles,
+                options=ForecastOptions(
+                    mal=config.mal,
+                    counters=config.counters,
+                    bounds=config.bounds,
+                    learn_bounds=config.learn_bounds,
+                ),
+                special_days=special_days,
+            )
         )
+
+    @property
+    def store(self) -> Store:
+        """The state, by slot."""
+        return self._learner.store
 
     def run(
         self,
@@ -98,17 +158,12 @@ class SeriesForecasts:
         timestamp, which follow one another by such an interval; seconds [N] local time, NaN where
         there is none. The state is updated in place.
         """
-        n, arrays = len(columns), self.store.arrays
         values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
-        interval, steps = np.empty(n), np.empty(n, np.int64)
-        turns = rhythm.Turns(*(arrays[name] for name in rhythm.state_layout()))
-        rhythm.take_turns(
-            slots, columns.timestamp, values, paces, turns, self._schedule, interval, steps
+        interval, steps = self._learner.take_turns(
+            slots, columns.timestamp, values, paces, self._schedule
         )
         times: Int64 = columns.timestamp + np.rint(ranks * paces).astype(np.int64)
-        made = self._forecaster.run(
-            arrays, slots, values, seconds, interval, times, steps, self._local
-        )
+        made = self._learner.learn(slots, values, seconds, interval, times, steps, self._local)
         return [self._record(columns, times, interval, made, i) for i in range(len(made.at))]
 
     def _record(

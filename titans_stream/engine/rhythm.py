@@ -107,30 +107,39 @@ def take_turns(
     follows each reading, 0: none.
     """
     for i in range(slots.shape[0]):
-        turn = turns.turn[slots[i]]
-        rhythm = turns.rhythm[slots[i]]
-        shared = turns.shared[slots[i]]
-        if turn.taken > 0 and times[i] > turn.last:
-            _vote(rhythm, float(times[i] - turn.last) / max(shared.count, 1))
-        shared.count = shared.count + 1 if turn.taken > 0 and times[i] == turn.last else 1
-        turn.last = times[i]
-        turn.taken += 1
-        turn.since += 1
-        if schedule.expected_interval > 0.0:
-            interval[i] = schedule.expected_interval
-        else:
-            interval[i] = rhythm.interval if rhythm.votes >= _MAJORITY else paces[i]
-            if turn.taken == 1:
-                interval[i] = math.nan
-        steps[i] = 0
-        if math.isnan(values[i]):
-            continue
-        turn.seen += 1
-        if turn.seen < FIRST_FORECAST or turn.since < schedule.every:
-            continue
-        turn.since = 0
-        wanted = float(schedule.steps_ahead)
-        if schedule.steps_ahead == 0:
-            wanted = max(1.0, round(schedule.horizon / interval[i]))
-        room = max(0.0, math.floor((_LATEST - float(times[i])) / interval[i]))
-        steps[i] = int(min(wanted, float(schedule.most_steps), room))
+        take_turn(i, slots, times, values, paces, turns, schedule, interval, steps)
+
+
+@njit()
+def take_turn(
+    i: int, slots: Int64, times: Int64, values: Float64, paces: Float64, turns: Turns,
+    schedule: Schedule, interval: Float64, steps: Int64,
+) -> None:  # fmt: skip
+    """Take reading i, as `take_turns` does."""
+    turn = turns.turn[slots[i]]
+    rhythm = turns.rhythm[slots[i]]
+    shared = turns.shared[slots[i]]
+    if turn.taken > 0 and times[i] > turn.last:
+        _vote(rhythm, float(times[i] - turn.last) / max(shared.count, 1))
+    shared.count = shared.count + 1 if turn.taken > 0 and times[i] == turn.last else 1
+    turn.last = times[i]
+    turn.taken += 1
+    turn.since += 1
+    if schedule.expected_interval > 0.0:
+        interval[i] = schedule.expected_interval
+    else:
+        interval[i] = rhythm.interval if rhythm.votes >= _MAJORITY else paces[i]
+        if turn.taken == 1:
+            interval[i] = math.nan
+    steps[i] = 0
+    if math.isnan(values[i]):
+        return
+    turn.seen += 1
+    if turn.seen < FIRST_FORECAST or turn.since < schedule.every:
+        return
+    turn.since = 0
+    wanted = float(schedule.steps_ahead)
+    if schedule.steps_ahead == 0:
+        wanted = max(1.0, round(schedule.horizon / interval[i]))
+    room = max(0.0, math.floor((_LATEST - float(times[i])) / interval[i]))
+    steps[i] = int(min(wanted, float(schedule.most_steps), room))

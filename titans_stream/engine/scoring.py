@@ -141,6 +141,7 @@ class Scoring:
             self.forecasts = SeriesForecasts(
                 forecast, interval, model, context.topic, context.series.name,
                 self._local_time.seconds if context.calendar else None, self._special_days,
+                self.compute.learner,
             )  # fmt: skip
         self.slots = self._slots(config.slots)
         self.home = self.slots.home = YoungHome(
@@ -148,7 +149,6 @@ class Scoring:
         )
 
     def _slots(self, limit: int) -> Slots:
-        """Forecasts of many steps have their state here, wherever the rest of it is."""
         if self.forecasts is None:
             return Slots(series_state(), limit, fresh_series(), self.compute.store)
         specs = forecast_state()

@@ -90,27 +90,27 @@ class HostStore:
 class SplitStore:
     """Some arrays in one store, the others in another; implements `Store`.
 
-    `host` holds those of its `names`, whatever `other` has.
+    `one` holds those of its `names`; both of them grow, or neither.
     """
 
-    def __init__(self, other: Store, host: HostStore, names: Mapping[str, ArraySpec]) -> None:
+    def __init__(self, other: Store, one: Store, names: Mapping[str, ArraySpec]) -> None:
         self._other = other
-        self._host = host
+        self._one = one
         self._names = frozenset(names)
         self.grows = other.grows
 
     @property
     def nbytes(self) -> int:
         """As `Store.nbytes`."""
-        return self._other.nbytes + self._host.nbytes
+        return self._other.nbytes + self._one.nbytes
 
     def _of(self, name: str) -> Store:
-        return self._host if name in self._names else self._other
+        return self._one if name in self._names else self._other
 
     def reserve(self, capacity: int) -> None:
         """As `Store.reserve`."""
         self._other.reserve(capacity)
-        self._host.reserve(capacity)
+        self._one.reserve(capacity)
 
     def read(self, name: str, slots: Int64) -> Array:
         """As `Store.read`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -25,6 +26,10 @@ class Device(Protocol):
     def free_bytes(self) -> int:
         """Memory that nobody has."""
 
+    @property
+    def threads(self) -> int:
+        """Threads that it can run at once."""
+
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         """An array that holds anything; DeviceError where there is no room."""
 
@@ -43,6 +48,17 @@ class Device(Protocol):
         Arguments are this device's arrays, numbers and NamedTuples of them. What was launched or
         copied before is done before.
         """
+
+
+def copied(device: Device, value: Any) -> Any:
+    """Arrays, in NamedTuples of NamedTuples, on the device; what is no array stays as it is."""
+    if isinstance(value, np.ndarray):
+        target = device.empty(value.shape, value.dtype)
+        device.put(target, np.ascontiguousarray(value))
+        return target
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(copied(device, part) for part in value))
+    return value
 
 
 class Buffers:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titans_stream.engine.device.api import Device, DeviceError
+from titans_stream.engine.device.forecasts import CHECK_BYTES, CHECKS
+from titans_stream.engine.forecasts import forecast_state
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.engine.state import series_state
 
@@ -14,6 +16,9 @@ hold few series leave most of a GPU idle."""
 CALLS = 1 << 30
 """Bytes of a device that are kept beside the state: columns of calls, pieces of rows that are
 copied, and the local memory of all threads that a large card runs at once."""
+FORECAST_STACK = 20 << 10
+"""Bytes of local memory that a thread of `threads.learn` has; a device keeps them for as many
+threads as it can run at once (tests/detection/test_ptx.py bounds them)."""
 _GIB = float(1 << 30)
 
 
@@ -26,8 +31,11 @@ class Choice:
     fits: int | None = None
 
 
-def choose(config: EngineConfig) -> Choice:
-    """The device for an engine. DeviceError (a ValueError of one line) where `cuda` cannot be."""
+def choose(config: EngineConfig, forecasts: bool = False) -> Choice:
+    """The device for an engine, with `forecasts` of many steps or without.
+
+    DeviceError (a ValueError of one line) where `cuda` cannot be.
+    """
     if config.device == "cpu":
         return Choice(None, "engine.device: cpu")
     if config.device == "auto" and config.slots <= GAINS_FROM:
@@ -35,30 +43,35 @@ def choose(config: EngineConfig) -> Choice:
             None, f"engine.device: auto takes the CPU for up to {GAINS_FROM:,} engine.slots"
         )
     try:
-        return _cuda(config.slots)
+        return _cuda(config.slots, forecasts)
     except DeviceError as error:
         if config.device == "cuda":
             raise DeviceError(f"engine.device: cuda: {error}") from None
         return Choice(None, f"engine.device: auto takes the CPU: {error}")
 
 
-def _cuda(slots: int) -> Choice:
+def _cuda(slots: int, forecasts: bool) -> Choice:
     # numba-cuda takes half a second to import; only those who ask for a GPU wait for it
     from titans_stream.engine.device.cuda import open_cuda
 
     device = open_cuda()
-    return Choice(device, *_room(device, slots))
+    return Choice(device, *_room(device, slots, forecasts))
 
 
-def _room(device: Device, slots: int) -> tuple[str, int]:
+def _room(device: Device, slots: int, forecasts: bool = False) -> tuple[str, int]:
     """Words and the number of series that fit; DeviceError where they are fewer than `slots`."""
-    row = sum(spec.nbytes for spec in series_state().values())
+    specs, beside = series_state(), CALLS
+    if forecasts:
+        specs |= forecast_state()
+        beside += CHECKS * CHECK_BYTES + device.threads * FORECAST_STACK
+    row = sum(spec.nbytes for spec in specs.values())
     free = device.free_bytes
-    fits = max(0, (free - CALLS) // row)
+    fits = max(0, (free - beside) // row)
     if fits < slots:
         raise DeviceError(
             f"{device.name}: engine.slots: {slots:,} series of {row:,} bytes are "
             f"{slots * row / _GIB:,.1f} GiB, but {free / _GIB:,.1f} GiB of its memory are free, "
             f"which is room for {fits:,}"
         )
-    return f"{device.name} has room for {fits:,} series, engine.slots: {slots:,}", fits
+    what = "series with forecasts" if forecasts else "series"
+    return f"{device.name} has room for {fits:,} {what}, engine.slots: {slots:,}", fits

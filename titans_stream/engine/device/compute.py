@@ -12,10 +12,13 @@ from titans_stream.detection.detector import Detector, state_of
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Judgement, Settings
 from titans_stream.engine.compute import Stepped, Taken
 from titans_stream.engine.device import threads
-from titans_stream.engine.device.api import Array, Buffers, Device
+from titans_stream.engine.device.api import Array, Buffers, Device, copied
+from titans_stream.engine.device.chains import Chains
+from titans_stream.engine.device.forecasts import DeviceLearner
 from titans_stream.engine.device.store import DeviceStore
 from titans_stream.engine.order import Arrivals, Judgements, OrderSettings
 from titans_stream.engine.state import clocks_of, judged_tables, series_state, watches_of
+from titans_stream.forecasting.multi.forecaster import MultiStepForecaster
 from titans_stream.forecasting.one_step import kernels as one_step
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.forecasting.one_step.layout import state_layout as one_step_state
@@ -33,13 +36,13 @@ class DeviceCompute:
         self.device = device.name
         self.store = DeviceStore(device, series_state())
         self._buffers = Buffers(device)
-        self._last = threads.new_last(0)
-        self._detector = self._copied(Detector(weights).weights)
-        self._forecaster = self._copied(OneStepForecaster(weights).weights)
+        self._chains = Chains(self._buffers, self.store)
+        self._detector = copied(device, Detector(weights).weights)
+        self._forecaster = copied(device, OneStepForecaster(weights).weights)
 
     def judge(self, arrivals: Arrivals, settings: OrderSettings) -> Judgements:
         """As `Compute.judge`."""
-        count, order = self._chain(arrivals.slot)
+        count, order = self._chains.order(arrivals.slot)
         n = len(arrivals.slot)
         columns = self._columns(arrivals._replace(slot=order.slots), skip=("slot",))
         judged = Judgements.empty(n)
@@ -51,7 +54,7 @@ class DeviceCompute:
 
     def step(self, slots: Int64, taken: Taken, settings: Settings) -> Stepped:
         """As `Compute.step`."""
-        count, order = self._chain(slots)
+        count, order = self._chains.order(slots)
         n, device, arrays = len(slots), self._device, self.store.arrays
         columns = self._columns(taken)
         inputs = threads.Inputs(columns.seconds, columns.value)
@@ -79,12 +82,16 @@ class DeviceCompute:
         self, slots: Int64, times: Int64, seconds: Float64, values: Float64, intervals: Float64
     ) -> None:
         """As `Compute.replay`."""
-        count, order = self._chain(slots)
+        count, order = self._chains.order(slots)
         again = self._columns(threads.Again(times, seconds, values, intervals))
         inputs = threads.Inputs(again.seconds, again.value)
         self._scored(order, count, inputs, len(slots))
         watches = watches_of(self.store.arrays)
         self._device.launch(threads.learn_again, count, order, again, watches)
+
+    def learner(self, forecaster: MultiStepForecaster) -> DeviceLearner:
+        """As `Compute.learner`."""
+        return DeviceLearner(self._device, forecaster)
 
     def _scored(
         self, order: threads.Chain, count: int, inputs: threads.Inputs, n: int
@@ -99,17 +106,6 @@ class DeviceCompute:
         launch(threads.detect, count, order, inputs, state_of(arrays), self._detector, found)
         launch(threads.forecast, count, order, inputs, _one_step(arrays), self._forecaster, found)
         return found
-
-    def _chain(self, slots: Int64) -> tuple[int, threads.Chain]:
-        """The number of series of N readings, and the order in which threads take them."""
-        if len(self._last) < self.store.capacity:
-            self._last = threads.new_last(self.store.capacity)
-        heads, following = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
-        count = threads.chain(slots, self._last, heads, following)
-        put = self._buffers.put
-        return count, threads.Chain(
-            put("heads", heads[:count]), put("following", following), put("slots", slots)
-        )
 
     def _columns(self, columns: Columns, skip: tuple[str, ...] = ()) -> Columns:
         """Columns of readings on the device."""
@@ -148,14 +144,6 @@ class DeviceCompute:
         self._device.launch(threads.gather, len(at) * width, move, 0, width)
         found: Array = self._device.get(out, len(at) * width).view(dtype)
         return found
-
-    def _copied(self, weights: Columns) -> Columns:
-        """Weights on the device."""
-        made = {}
-        for name, array in _named(weights):
-            made[name] = self._device.empty(array.shape, array.dtype)
-            self._device.put(made[name], array)
-        return weights._replace(**made)
 
 
 def _named(columns: Any) -> list[tuple[str, Array]]:

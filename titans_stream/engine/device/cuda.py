@@ -7,6 +7,7 @@ In numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same code runs on the CPU, thr
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from titans_stream.engine.device.api import Array, DeviceError
+
+log = logging.getLogger(__name__)
 
 BLOCK = 64
 """Threads of a block: each takes up to 255 registers, so that larger blocks leave room unused."""
@@ -77,6 +80,15 @@ class CudaDevice:
             return 1 << 40
         return int(self._cuda.current_context().get_memory_info().free)
 
+    @property
+    def threads(self) -> int:
+        """As `Device.threads`."""
+        if self._simulated:
+            return 1
+        current = self._cuda.get_current_device()
+        each: int = current.MAX_THREADS_PER_MULTI_PROCESSOR
+        return each * int(current.MULTIPROCESSOR_COUNT)
+
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         """As `Device.empty`."""
         try:
@@ -120,6 +132,7 @@ class CudaDevice:
             return
         kernel = self._kernels.get(thread)
         if kernel is None:
+            log.info("%s: compiling it, or loading it from the cache", thread.__name__)
             kernel = self._kernels[thread] = self._compiled(thread)
         if self._simulated:
             arguments = tuple(map(_plain, arguments))

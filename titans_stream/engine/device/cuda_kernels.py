@@ -50,6 +50,25 @@ def learn_again(count: int, order: Any, inputs: Any, watches: Any) -> None:
         threads.learn_again(k, order, inputs, watches)
 
 
+def take_turns(count: int, order: Any, readings: Any, turns: Any, schedule: Any, due: Any) -> None:
+    """`threads.take_turns`."""
+    k = cuda.grid(1)
+    if k < count:
+        threads.take_turns(k, order, readings, turns, schedule, due)
+
+
+def learn(
+    count: int, order: Any, batch: Any, states: Any, blank: Any, model: Any, written: Any,
+    places: Any, spaces: Any, looks: bool, stopped: Any,
+) -> None:  # fmt: skip
+    """`threads.learn`."""
+    k = cuda.grid(1)
+    if k < count:
+        threads.learn(
+            k, order, batch, states, blank, model, written, places, spaces, looks, stopped
+        )
+
+
 def gather(count: int, move: Any, first: int, width: int) -> None:
     """`threads.gather`."""
     k = cuda.grid(1)
@@ -77,6 +96,8 @@ ENTRIES: dict[Callable[..., None], Callable[..., None]] = {
     threads.forecast: forecast,
     threads.second_stage: second_stage,
     threads.learn_again: learn_again,
+    threads.take_turns: take_turns,
+    threads.learn: learn,
     threads.gather: gather,
     threads.scatter: scatter,
     threads.fill: fill,

@@ -29,6 +29,7 @@ class EmulatedDevice:
     """Implements `Device`; `memory` bytes of it, of which what was let go does not come back."""
 
     name = "emulated"
+    threads = 1
 
     def __init__(self, memory: int = 1 << 40) -> None:
         self.free_bytes = memory

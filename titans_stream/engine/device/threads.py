@@ -17,10 +17,13 @@ from titans_stream.calendar_features import FEATURES as TIME_FEATURES
 from titans_stream.detection import arrays as detector
 from titans_stream.detection import judging, kernels, layout, tail, watch_state
 from titans_stream.detection.episodes import Settings, Tables, judged_of
+from titans_stream.engine import rhythm
 from titans_stream.engine.order import Arrivals, Clocks, Judgements, OrderSettings, judge_one
+from titans_stream.forecasting.multi import kernels as forecaster
+from titans_stream.forecasting.multi import state as multi
 from titans_stream.forecasting.one_step import kernels as one_step
 from titans_stream.jit import njit, scratch
-from titans_stream.records import Float64, Int8, Int64
+from titans_stream.records import Float64, Int8, Int64, Records
 
 _calendar = scratch(COLUMNS)
 _channels = scratch(layout.CHANNELS)
@@ -50,6 +53,28 @@ class Again(NamedTuple):
     seconds: Float64
     value: Float64
     interval: Float64
+
+
+class Paced(NamedTuple):
+    """Readings as `rhythm.take_turns` has them."""
+
+    time: Int64
+    value: Float64
+    pace: Float64
+
+
+class Due(NamedTuple):
+    """Interval, and steps of the forecast that follows, by reading."""
+
+    interval: Float64
+    steps: Int64
+
+
+class Places(NamedTuple):
+    """How many forecasts are made before each reading, and how many steps they have."""
+
+    made: Int64
+    filled: Int64
 
 
 class Move(NamedTuple):
@@ -175,6 +200,43 @@ def learn_again(k: int, order: Chain, inputs: Again, watches: watch_state.State)
             band,
         )
         i = order.following[i]
+
+
+@njit()
+def take_turns(
+    k: int, order: Chain, readings: Paced, turns: rhythm.Turns, schedule: rhythm.Schedule,
+    due: Due,
+) -> None:  # fmt: skip
+    """Which readings a forecast follows."""
+    i = order.heads[k]
+    while i >= 0:
+        rhythm.take_turn(
+            i, order.slots, readings.time, readings.value, readings.pace, turns, schedule,
+            due.interval, due.steps,
+        )  # fmt: skip
+        i = order.following[i]
+
+
+@njit()
+def learn(
+    k: int, order: Chain, batch: multi.Batch, states: multi.State, blank: multi.State,
+    model: multi.Model, written: multi.Written, places: Places, spaces: Records, looks: bool,
+    stopped: Int64,
+) -> None:  # fmt: skip
+    """Learn readings and make the forecasts that are due.
+
+    `looks`: thread k has its own of `spaces` for the finder of periods. Without, it stops at a
+    reading that may need one; `stopped[k]` is that, -1 where all are done.
+    """
+    work = multi.new_work()
+    i = order.heads[k]
+    while i >= 0 and (looks or not forecaster.may_look(batch, i, states, model)):
+        forecaster.take_one(
+            batch, i, states, blank, model, spaces[k : k + 1], work, written, places.made[i],
+            places.filled[i],
+        )  # fmt: skip
+        i = order.following[i]
+    stopped[k] = i
 
 
 @njit()

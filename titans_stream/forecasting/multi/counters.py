@@ -88,21 +88,42 @@ def add_up(counter: Counter, median: Float64, quantiles: Float64) -> None:
 
 
 @njit(inner=True)
+def _put(row: Any, blank: Any) -> None:
+    """Copy a row of one axis: a device has no memory for a copy of an array by itself."""
+    for j in range(blank.shape[0]):
+        row[j] = blank[j]
+
+
+@njit(inner=True)
+def _put_rows(rows: Any, blank: Any) -> None:
+    """The same of two axes."""
+    for j in range(blank.shape[0]):
+        _put(rows[j], blank[j])
+
+
+@njit(inner=True)
+def _put_tables(tables: Any, blank: Any) -> None:
+    """The same of three."""
+    for j in range(blank.shape[0]):
+        _put_rows(tables[j], blank[j])
+
+
+@njit(inner=True)
 def forget(states: Any, k: int, blank: Any) -> None:
     """The state of the series in slot k as that of a new one; `blank` is that of one, zero."""
     s, b = states.series, blank.series
     s.meta[k] = b.meta[0]
     s.values[k] = b.values[0]
-    s.memory[k] = b.memory[0]
-    s.twins[k] = b.twins[0]
-    s.visits[k] = b.visits[0]
-    s.own[k] = b.own[0]
-    s.kept[k] = b.kept[0]
-    s.longer[k] = b.longer[0]
-    s.longer_own[k] = b.longer_own[0]
-    s.rest[k] = b.rest[0]
-    s.spreads[k] = b.spreads[0]
-    s.floors[k] = b.floors[0]
+    _put_rows(s.memory[k], b.memory[0])
+    _put_tables(s.twins[k], b.twins[0])
+    _put(s.visits[k], b.visits[0])
+    _put_rows(s.own[k], b.own[0])
+    _put_tables(s.kept[k], b.kept[0])
+    _put_rows(s.longer[k], b.longer[0])
+    _put_tables(s.longer_own[k], b.longer_own[0])
+    _put(s.rest[k], b.rest[0])
+    _put(s.spreads[k], b.spreads[0])
+    _put(s.floors[k], b.floors[0])
     for band in range(b.sums.shape[1]):
         s.sums[k, band] = b.sums[0, band]
         s.gate[k, band] = b.gate[0, band]
@@ -114,6 +135,6 @@ def forget(states: Any, k: int, blank: Any) -> None:
     f.meta[k] = blank.finder.meta[0]
     i = states.intervals
     i.meta[k] = blank.intervals.meta[0]
-    i.histograms[k] = blank.intervals.histograms[0]
-    i.pending[k] = blank.intervals.pending[0]
+    _put_rows(i.histograms[k], blank.intervals.histograms[0])
+    _put_rows(i.pending[k], blank.intervals.pending[0])
     states.residual.meta[k] = blank.residual.meta[0]

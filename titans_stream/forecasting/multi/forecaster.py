@@ -51,6 +51,25 @@ class Forecasts:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """N readings, after which M forecasts are due, at `at` and `first` as in `Forecasts`."""
+
+    at: Int64
+    first: Int64
+    batch: Batch
+    written: Written
+    """Room for the forecasts."""
+
+    def forecasts(self, written: Written) -> Forecasts:
+        """The forecasts, out of what the kernels wrote."""
+        periods = written.periods
+        return Forecasts(
+            self.at, self.first, written.median, written.quantiles, periods[:, 0].copy(),
+            periods[:, 1].copy(),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class ForecastOptions:
     """Parts that can be switched off to see what they are worth; the defaults are the product."""
 
@@ -112,7 +131,8 @@ class MultiStepForecaster:
             options.counters,
         )  # fmt: skip
 
-        self._blank = states_of({name: spec.rows(1) for name, spec in state_layout().items()})
+        self.blank = states_of({name: spec.rows(1) for name, spec in state_layout().items()})
+        """The state of a new series."""
 
     def run(
         self,
@@ -134,22 +154,30 @@ class MultiStepForecaster:
         series' first value its forecasts are NaN. `local` turns times into local seconds: a step
         beyond a change of clocks has the phase of its own local time.
         """
+        plan = self.plan(slots, values, seconds, interval, timestamps, steps, local)
+        kernels.run(
+            plan.batch, states_of(arrays), self.blank, self.model, period.workspace(), plan.written
+        )
+        return plan.forecasts(plan.written)
+
+    def plan(
+        self, slots: Int64, values: Float64, seconds: Float64, interval: Float64,
+        timestamps: Int64, steps: Int64, local: LocalSeconds | None = None,
+    ) -> Plan:  # fmt: skip
+        """What `run` is to do; arguments as there."""
         at = np.flatnonzero(steps > 0).astype(np.int64)
         first = np.zeros(len(at) + 1, np.int64)
         np.cumsum(steps[at], out=first[1:])
-        median = np.empty(first[-1])
-        quantiles = np.empty((len(self.model.levels), first[-1]))
-        found = np.empty((len(at), 2))
         ahead = np.arange(1, steps.max(initial=0) + 1, dtype=np.int64)
-        kernels.run(
-            Batch(
-                slots, values, seconds, interval, timestamps, steps, ahead,
-                _shifts(at, first, seconds, interval, timestamps, local),
+        shifts = _shifts(at, first, seconds, interval, timestamps, local)
+        return Plan(
+            at, first,
+            Batch(slots, values, seconds, interval, timestamps, steps, ahead, shifts),
+            Written(
+                np.empty(first[-1]), np.empty((len(self.model.levels), first[-1])),
+                np.empty(first[-1]), np.empty((len(at), 2)),
             ),
-            states_of(arrays), self._blank, self.model, period.workspace(),
-            Written(median, quantiles, np.empty(first[-1]), found),
         )  # fmt: skip
-        return Forecasts(at, first, median, quantiles, found[:, 0].copy(), found[:, 1].copy())
 
 
 def _shifts(

@@ -66,8 +66,8 @@ from titans_stream.forecasting.multi.values import (
     take_spread,
     take_value,
 )
+from titans_stream.forecasting.period.finder import is_near, reach, recall
 from titans_stream.forecasting.period.finder import observe as observe_period
-from titans_stream.forecasting.period.finder import reach, recall
 from titans_stream.forecasting.period.state import Finder, Workspace
 from titans_stream.jit import njit
 from titans_stream.records import Float64, Int64, Records
@@ -336,13 +336,25 @@ def run(
     work = new_work()
     made, filled = 0, 0
     for i in range(batch.slots.shape[0]):
-        if _take_one(batch, i, states, blank, model, space, work, written, made, filled):
+        if take_one(batch, i, states, blank, model, space, work, written, made, filled):
             made += 1
             filled += batch.steps[i]
 
 
 @njit(inner=True)
-def _take_one(
+def may_look(batch: Batch, i: int, states: State, model: Model) -> bool:
+    """Whether reading i may make the finder look for a period, for which it needs its space."""
+    if model.fixed != 0.0:
+        return False
+    state = state_of(states, batch.slots[i])
+    time = float(batch.timestamps[i])
+    reading = Reading(batch.values[i], batch.seconds[i], batch.interval[i], time)
+    ticks = ticks_since(state.series.meta, reading)
+    return is_near(state.finder.meta, min(ticks, MOST_MISSING + 1.0))
+
+
+@njit(inner=True)
+def take_one(
     batch: Batch, i: int, states: State, blank: State, model: Model, space: Records, work: Work,
     written: Written, made: int, filled: int,
 ) -> bool:  # fmt: skip

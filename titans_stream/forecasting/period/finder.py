@@ -85,6 +85,13 @@ def put(finder: Finder, value: float) -> bool:
 
 
 @njit(inner=True)
+def is_near(meta: Meta, readings: float) -> bool:
+    """Whether a check may be due within so many readings."""
+    due = FIRST_CHECK if meta.started == 0.0 else meta.next_check
+    return meta.count + readings >= due
+
+
+@njit(inner=True)
 def observe(finder: Finder, value: float, day: float, week: float, space: Workspace) -> bool:
     """Take one reading of one series (NaN: missing); True if a period changed.
 
