@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.device_anchors import section_anchors
 from benchmarks.device_forecasts import section_forecasts
 from titans_stream.detection.detector import Detector
 from titans_stream.detection.rules import AlertConfig
@@ -380,46 +381,6 @@ def section_small(check: Check) -> None:
     together = Taken(*(np.concatenate(part) for part in zip(*columns, strict=True)))
     seconds = check.timed(lambda: made.step(many, together, SETTINGS), 3)
     check.row("small: one series", readings_s=len(many) / seconds)
-
-
-def section_anchors(check: Check) -> None:
-    """Steps of comparable memories in torch, where they are installed."""
-    if check.small:
-        check.row("anchors", left_out="they need a GPU")
-        return
-    import torch
-
-    n, heads, width = 100_000, 1, 64
-    try:
-        from fla.ops.gated_delta_rule import fused_recurrent_gated_delta_rule as rule
-    except ImportError:
-        check.row("anchors: fla", left_out="flash-linear-attention is not installed")
-    else:
-        q, k, v = (
-            torch.randn(n, 1, heads, width, device="cuda", dtype=torch.float32) for _ in range(3)
-        )
-        g, beta = (torch.rand(n, 1, heads, device="cuda") for _ in range(2))
-        state = torch.zeros(n, heads, width, width, device="cuda")
-
-        def step() -> None:
-            rule(q, k, v, -g, beta, initial_state=state, output_final_state=True)
-            torch.cuda.synchronize()
-
-        check.row("anchors: fla, a step of 100,000", M_steps_s=n / check.timed(step) / 1e6)
-    try:
-        from titans_pytorch import NeuralMemory
-    except ImportError:
-        check.row("anchors: titans-pytorch", left_out="it is not installed")
-        return
-    memory = NeuralMemory(dim=64, chunk_size=64).to("cuda")
-    sequence = torch.randn(1, 16_384, 64, device="cuda")
-
-    def train() -> None:
-        out, _ = memory(sequence)
-        out.sum().backward()
-        torch.cuda.synchronize()
-
-    check.row("anchors: titans-pytorch, 16,384 tokens", seconds=check.timed(train, 3))
 
 
 def open_device(name: str) -> Device:
