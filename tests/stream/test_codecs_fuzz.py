@@ -167,6 +167,55 @@ def test_arrays_are_decoded_alike_by_both_ways(config: dict[str, Any], data: st.
         assert left.tobytes() == right.tobytes(), column
 
 
+SINGLE: list[dict[str, Any]] = [
+    {"topic": "t", "series": "{site}/{x}", "value": "v", "timestamp": "ts"},
+    {"topic": "t", "series": "{key}/{site}", "group": "{x}", "value": "v", "timestamp": "kafka"},
+    {"topic": "t", "series": "{site}", "value": "m.v", "timestamp": "ts", "lenient": True},
+]
+usual = st.fixed_dictionaries(
+    {
+        "site": sites,
+        "x": sites,
+        "v": numbers,
+        "ts": times,
+        "m": st.fixed_dictionaries({"v": numbers}),
+    }
+)
+
+
+@pytest.mark.parametrize("config", SINGLE, ids=str)
+@settings(max_examples=100, deadline=None)
+@given(
+    documents=st.lists(usual, max_size=6), odd=st.lists(messages, max_size=1),
+    sent=st.sampled_from([-1, NOON_MS - 5, NOON_MS, 2**62]),
+)  # fmt: skip
+def test_messages_are_decoded_together_as_they_are_one_by_one(
+    config: dict[str, Any], documents: list[Any], odd: list[RawMessage], sent: int
+) -> None:
+    batch = [
+        RawMessage("t", i % 3, i, sent, b"k", json.dumps(document).encode())
+        for i, document in enumerate(documents)
+    ]
+    batch[1:1] = odd
+    together, plain = decoder(config).decode(batch), plain_decoder(config).decode(batch)
+    assert together.dead == plain.dead
+    assert together.readings.series == plain.readings.series
+    assert together.readings.group == plain.readings.group
+    for column in ("timestamp", "value", "partition", "offset"):
+        mine, theirs = getattr(together.readings, column), getattr(plain.readings, column)
+        assert mine.tobytes() == theirs.tobytes(), column
+
+
+def test_usual_messages_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = decoder(SINGLE[0])
+    monkeypatch.setattr(one, "_decode_typed", None)
+    value = json.dumps({"site": "a", "x": "b", "v": 1.5, "ts": NOON_MS}).encode()
+    batch = [RawMessage("t", 0, i, NOON_MS, None, value) for i in range(1_500)]
+    found = one.decode(batch).readings
+    assert found.series == ["a/b"] * 1_500
+    assert found.offset.tolist() == list(range(1_500))
+
+
 def test_arrays_take_the_typed_way(monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"topic": "t", "items": "r", "series": "{gw}/{s}", "value": "v", "timestamp": "ts"}
     one = decoder(config)

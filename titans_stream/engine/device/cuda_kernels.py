@@ -59,14 +59,12 @@ def take_turns(count: int, order: Any, readings: Any, turns: Any, schedule: Any,
 
 def learn(
     count: int, order: Any, batch: Any, states: Any, blank: Any, model: Any, written: Any,
-    places: Any, spaces: Any, looks: bool, stopped: Any,
+    places: Any, looks: Any, allowed: bool,
 ) -> None:  # fmt: skip
     """`threads.learn`."""
     k = cuda.grid(1)
     if k < count:
-        threads.learn(
-            k, order, batch, states, blank, model, written, places, spaces, looks, stopped
-        )
+        threads.learn(k, order, batch, states, blank, model, written, places, looks, allowed)
 
 
 def gather(count: int, move: Any, first: int, width: int) -> None:

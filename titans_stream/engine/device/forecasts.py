@@ -74,18 +74,18 @@ class DeviceLearner:
         launch, get = self._device.launch, self._device.get
         count, order = self._chains.order(slots)
         written = self._room(plan)
+        looks = threads.Looks(self._spaces, self._buffers.room("stopped", (count,), np.int64))
         arguments = (
             self._batch(plan.batch, order), states_of(self.store.arrays), self._blank, self._model,
-            written, self._places(steps), self._spaces,
+            written, self._places(steps), looks,
         )  # fmt: skip
-        stopped = self._buffers.room("stopped", (count,), np.int64)
-        launch(threads.learn, count, order, *arguments, False, stopped)
-        rest = get(stopped, count)
+        launch(threads.learn, count, order, *arguments, False)
+        rest = get(looks.stopped, count)
         rest = rest[rest >= 0]
         for first in range(0, len(rest), CHECKS):
             part = rest[first : first + CHECKS]
             later = order._replace(heads=self._buffers.put("later", part))
-            launch(threads.learn, len(part), later, *arguments, True, stopped)
+            launch(threads.learn, len(part), later, *arguments, True)
         made, levels = int(plan.first[-1]), len(plan.written.quantiles)
         return plan.forecasts(
             Written(

@@ -77,6 +77,13 @@ class Places(NamedTuple):
     filled: Int64
 
 
+class Looks(NamedTuple):
+    """Space for the finder of periods, by thread, and the readings at which threads stopped."""
+
+    spaces: Records
+    stopped: Int64
+
+
 class Move(NamedTuple):
     """Rows of an array as words [slots, width], some of them by their slots, and their words."""
 
@@ -220,23 +227,22 @@ def take_turns(
 @njit()
 def learn(
     k: int, order: Chain, batch: multi.Batch, states: multi.State, blank: multi.State,
-    model: multi.Model, written: multi.Written, places: Places, spaces: Records, looks: bool,
-    stopped: Int64,
+    model: multi.Model, written: multi.Written, places: Places, looks: Looks, allowed: bool,
 ) -> None:  # fmt: skip
     """Learn readings and make the forecasts that are due.
 
-    `looks`: thread k has its own of `spaces` for the finder of periods. Without, it stops at a
-    reading that may need one; `stopped[k]` is that, -1 where all are done.
+    `allowed`: thread k has space of its own for the finder of periods. Without, it stops at a
+    reading that may need it; `stopped[k]` is that, -1 where all are done.
     """
     work = multi.new_work()
     i = order.heads[k]
-    while i >= 0 and (looks or not forecaster.may_look(batch, i, states, model)):
+    while i >= 0 and (allowed or not forecaster.may_look(batch, i, states, model)):
         forecaster.take_one(
-            batch, i, states, blank, model, spaces[k : k + 1], work, written, places.made[i],
+            batch, i, states, blank, model, looks.spaces[k : k + 1], work, written, places.made[i],
             places.filled[i],
         )  # fmt: skip
         i = order.following[i]
-    stopped[k] = i
+    looks.stopped[k] = i
 
 
 @njit()

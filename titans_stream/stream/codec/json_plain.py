@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from titans_stream.durations import DAY, MILLISECOND, SECOND
+from titans_stream.records import Int64
 from titans_stream.stream.codec.fields import (
     MISSING,
     Path,
@@ -29,7 +31,7 @@ from titans_stream.stream.codec.timestamps import TimestampReader
 from titans_stream.stream.codec.values import ReadValue, plain_number, value_readers
 from titans_stream.stream.messages import LOG_APPEND_TIME, RawMessage
 from titans_stream.stream.settings import InputConfig
-from titans_stream.times import TimeRangeError
+from titans_stream.times import MAX_TIMESTAMP, TimeRangeError
 
 Reading = tuple[str, int, float, str]
 """Series id, nanoseconds since the epoch, value (NaN where it is missing), group id or nothing."""
@@ -114,6 +116,17 @@ class PlainDecoder:
         brokers = message.timestamp_type == LOG_APPEND_TIME
         known = self._earliest <= sent and (sent <= now or brokers)
         return (sent if known else now) + self._max_future
+
+    def latest_of(self, messages: Sequence[RawMessage], now: int) -> Int64:
+        """`latest` of each of N messages. ValueError where one has an absurd time."""
+        times = np.fromiter((one.timestamp_ms for one in messages), np.int64, len(messages))
+        if np.abs(times).max(initial=0) > MAX_TIMESTAMP // MILLISECOND:
+            raise ValueError("absurd")
+        sent = times * MILLISECOND
+        kinds = np.fromiter((one.timestamp_type for one in messages), np.int64, len(messages))
+        known = (sent >= self._earliest) & ((sent <= now) | (kinds == LOG_APPEND_TIME))
+        latest: Int64 = np.where(known, sent, now) + self._max_future
+        return latest
 
     def _scopes(
         self, message: RawMessage, problems: Problems
