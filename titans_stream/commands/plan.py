@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_of(connector, load, sum(spec.nbytes for spec in specs.values()))
     _tell(connector, load, plan)
     _settings(connector, load, plan)
-    _cards(load, plan)
+    _cards(plan, connector.forecast is not None)
     return 0
 
 
@@ -123,12 +123,14 @@ def _settings(connector: Connector, load: Load, plan: Plan) -> None:
         )
 
 
-def _cards(load: Load, plan: Plan) -> None:
+def _cards(plan: Plan, forecasts: bool) -> None:
     """How many series a GPU's memory would hold; bounds, for no GPU was measured."""
     from titans_stream.commands.plan_figures import CARDS, RESERVED
+    from titans_stream.engine.device.choice import forecast_room
 
     for card in CARDS:
-        fit = RESERVED * card.memory / plan.state_bytes
+        beside = forecast_room(card.threads) if forecasts else 0
+        fit = (RESERVED * card.memory - beside) / plan.state_bytes
         say(
             f"bound      {card.name}: {fit / 1e6:,.3g} M such series in its memory, "
             f"{card.bandwidth / (2.0 * plan.state_bytes) / 1e6:,.3g} M readings/s if each moved "

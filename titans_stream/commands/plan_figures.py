@@ -48,14 +48,19 @@ RESTORE_SECONDS = 70e-6
 
 
 class Card(NamedTuple):
-    """A GPU: bytes of memory that programs get, and the bytes a second that it copies."""
+    """A GPU: bytes of memory that programs get, the bytes a second that it copies, and the threads
+    that it runs at once."""
 
     name: str
     memory: float
     bandwidth: float
+    threads: int
 
 
-CARDS = (Card("H100", 78 * 2**30, 3.0e12), Card("H200", 139 * 2**30, 4.3e12))
+CARDS = (
+    Card("H100", 78 * 2**30, 3.0e12, 132 * 2_048),
+    Card("H200", 139 * 2**30, 4.3e12, 132 * 2_048),
+)
 RESERVED = 0.93
 """Share of a card's memory that can be state."""
 

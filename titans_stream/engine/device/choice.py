@@ -31,6 +31,11 @@ class Choice:
     fits: int | None = None
 
 
+def forecast_room(threads: int) -> int:
+    """Bytes that forecasts take beside their state, on a device that runs so many threads."""
+    return CHECKS * CHECK_BYTES + threads * FORECAST_STACK
+
+
 def choose(config: EngineConfig, forecasts: bool = False) -> Choice:
     """The device for an engine, with `forecasts` of many steps or without.
 
@@ -63,7 +68,7 @@ def _room(device: Device, slots: int, forecasts: bool = False) -> tuple[str, int
     specs, beside = series_state(), CALLS
     if forecasts:
         specs |= forecast_state()
-        beside += CHECKS * CHECK_BYTES + device.threads * FORECAST_STACK
+        beside += forecast_room(device.threads)
     row = sum(spec.nbytes for spec in specs.values())
     free = device.free_bytes
     fits = max(0, (free - beside) // row)
