@@ -152,6 +152,24 @@ def step(
     return event
 
 
+@njit(inner=True)
+def _step_at(
+    slot: int, tables: Tables, watches: watch_state.State, settings: Settings, readings: Readings,
+    i: int, space: tail.Space, written: Events, count: int,
+) -> int:  # fmt: skip
+    """Judge reading i of a run after `count` events; apart from `run`, as it borrows arrays only.
+
+    Returns 1 where there is an event.
+    """
+    judged = judged_of(tables, slot, readings.rule[i])
+    series = watch_state.series_of(watches, slot)
+    if step(judged, settings, series, readings, i, space, written) == 0:
+        return 0
+    written.episode[count] = judged.episode
+    written.times[count] = judged.times
+    return 1
+
+
 @njit(nogil=True)
 def run(
     slots: Int64,
@@ -168,13 +186,7 @@ def run(
     space = tail.new_space()
     count = 0
     for i in range(slots.shape[0]):
-        judged = judged_of(tables, slots[i], readings.rule[i])
-        series = watch_state.series_of(watches, slots[i])
-        event = step(judged, settings, series, readings, i, space, written)
-        if event != 0:
-            written.episode[count] = judged.episode
-            written.times[count] = judged.times
-            count += 1
+        count += _step_at(slots[i], tables, watches, settings, readings, i, space, written, count)
     return count
 
 

@@ -103,6 +103,16 @@ def has_time(calendar: Float64) -> bool:
     return bool(calendar[0] != 0.0 or calendar[1] != 0.0)
 
 
+@njit(inner=True)
+def _score_at(
+    slot: int, value: float, calendar: Float64, state: State, weights: Weights, space: Space,
+    i: int, channels: Float64, joint: Float64,
+) -> float:  # fmt: skip
+    """Score reading i of a run; apart from `run`, as it borrows arrays only."""
+    series = series_of(state, slot)
+    return score(series, weights, space, value, calendar[i], channels[i], joint[i])
+
+
 @njit(nogil=True)
 def run(
     slots: Int64, values: Float64, calendar: Float64, state: State, weights: Weights,
@@ -114,8 +124,9 @@ def run(
     """
     space = new_space()
     for i in range(slots.shape[0]):
-        series = series_of(state, slots[i])
-        statistic[i] = score(series, weights, space, values[i], calendar[i], channels[i], joint[i])
+        statistic[i] = _score_at(
+            slots[i], values[i], calendar, state, weights, space, i, channels, joint
+        )
 
 
 @njit(inner=True)

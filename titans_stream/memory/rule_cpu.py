@@ -15,7 +15,7 @@ TINY = 1e-150
 """Weights below this are flushed to zero: denormal arithmetic is some twenty times slower."""
 
 
-@njit(fastmath=ASSOCIATIVE, inline="always")
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def read(M: Float64, k: Float64) -> float:
     """Retrieval y = M k (eq. 15); M [K], k [K]."""
     total = 0.0
@@ -24,7 +24,7 @@ def read(M: Float64, k: Float64) -> float:
     return total
 
 
-@njit(fastmath=ASSOCIATIVE, inline="always")
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def update(
     M: Float64,
     S: Float64,
@@ -78,7 +78,7 @@ def exp64(x: float) -> float:
     return e * e
 
 
-@njit(fastmath=ASSOCIATIVE, inline="always")
+@njit(inner=True, fastmath=ASSOCIATIVE)
 def silu_key(weight: Float64, bias: Float64, x: Float64, constant: float, out: Float64) -> None:
     """Key of a row: SiLU(W x + b), a constant appended, L2-normalised.
 

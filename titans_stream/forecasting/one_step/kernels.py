@@ -224,6 +224,16 @@ def state_of(states: Any, k: int) -> State:
     return State(states.past[k], states.memory[k], states.errors[k])
 
 
+@njit(inner=True)
+def _step_at(
+    slot: int, value: float, calendar: Float64, states: Any, weights: Weights, work: Work, i: int,
+    out: Float64,
+) -> None:  # fmt: skip
+    """Step with reading i of a run; apart from `run`, as it borrows arrays only."""
+    state = state_of(states, slot)
+    step(state, weights, value, calendar[i, : layout.TIME_FEATURES], work, out[i])
+
+
 @njit(nogil=True)
 def run(
     slots: Int64, values: Float64, calendar: Float64, states: State, weights: Weights, out: Float64
@@ -235,5 +245,4 @@ def run(
     """
     work = new_work()
     for i in range(slots.shape[0]):
-        state = state_of(states, slots[i])
-        step(state, weights, values[i], calendar[i, : layout.TIME_FEATURES], work, out[i])
+        _step_at(slots[i], values[i], calendar, states, weights, work, i, out)
