@@ -82,6 +82,8 @@ class ReorderBuffer:
         return taken
 
     def _flush(self, uids: Int64) -> Columns:
+        if not uids.size:
+            return no_columns()  # without compiling anything
         out = _released(int(self._lists.held[uids].sum()))
         kernels.flush(uids, self._lists, self._nodes, self._settings, out)
         return _columns(out)
