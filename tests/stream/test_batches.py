@@ -8,6 +8,7 @@ import logging
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from hostile import batch, record, store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
+from kafka.consumer.fetcher import IsolationLevel
 from kafka.record import MemoryRecords
+from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import decode_varint
 
 from tests.stream_harness import Kafka, Message, Running, Setup
@@ -25,8 +28,10 @@ from titans_stream.stream.kafka.batches import (
     _record,
     _records,
     decompressed,
+    install,
     read_records,
 )
+from titans_stream.stream.messages import RawMessage, raw_messages
 
 NAME = TopicPartition("in", 0)
 GZIP = 1
@@ -137,6 +142,44 @@ def test_a_bomb_is_a_dead_letter_and_takes_no_memory(setup: Setup) -> None:
 def offsets(data: bytes) -> list[int]:
     found = read_records(MemoryRecords(data).next_batch(), NAME, ROOM)
     return [each.offset for each in found]
+
+
+@pytest.mark.parametrize("magic", [0, 1, 2])
+def test_each_format_of_messages_is_read(magic: int) -> None:
+    builder = MemoryRecordsBuilder(magic, 0, ROOM, offset=7)
+    for i in range(3):
+        builder.append(1_000 + i, b"k", b"%d" % i)
+    builder.close()
+    fetcher = SimpleNamespace(PartitionRecords=None)
+    install(fetcher, ROOM)
+    found = fetcher.PartitionRecords(8, NAME, MemoryRecords(bytes(builder.buffer())))
+    time = -1 if magic == 0 else 1_001
+    assert raw_messages(found.take(1)) == [RawMessage("in", 0, 8, time, b"k", b"1", [])]
+    assert found.next_fetch_offset == 9
+    assert [one.value for one in found.take()] == [b"2"]
+    assert found.next_fetch_offset == 10
+    assert not found
+
+
+def test_what_was_aborted_is_passed_over() -> None:
+    data = b""
+    for number, producer in enumerate((1, 2)):
+        builder = MemoryRecordsBuilder(2, 0, ROOM, number, True, producer, 0, 0)
+        builder.append(0, None, b"%d" % producer)
+        builder.close()
+        data += bytes(builder.buffer())
+    fetcher = SimpleNamespace(PartitionRecords=None)
+    install(fetcher, ROOM)
+    aborted = [SimpleNamespace(producer_id=1, first_offset=0)]
+    for level, values in (
+        (IsolationLevel.READ_COMMITTED, [b"2"]),
+        (IsolationLevel.READ_UNCOMMITTED, [b"1", b"2"]),
+    ):
+        found = fetcher.PartitionRecords(
+            0, NAME, MemoryRecords(data), isolation_level=level, aborted_transactions=aborted
+        )
+        assert [one.value for one in found.take()] == values
+        assert found.next_fetch_offset == 2
 
 
 def test_a_compacted_batch_keeps_the_offsets_of_what_is_left() -> None:
