@@ -19,7 +19,14 @@ import numpy as np
 import pytest
 
 from benchmarks import device as check_of_a_gpu
-from tests.engine import streams, test_invariants, test_marked_others, test_marks, test_young
+from tests.engine import (
+    streams,
+    test_forecasts,
+    test_invariants,
+    test_marked_others,
+    test_marks,
+    test_young,
+)
 from tests.engine.streams import concatenate, engine, make_stream, run, same_scores
 from titans_stream.commands import check
 from titans_stream.engine.device import choice, threads
@@ -105,6 +112,12 @@ def cases_of(*modules: ModuleType) -> list[Any]:
     "test", cases_of(test_invariants, test_marks, test_marked_others, test_young)
 )
 def test_on_a_device(test: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "DEVICE", EmulatedDevice)
+    test()
+
+
+@pytest.mark.parametrize("test", cases_of(test_forecasts))
+def test_forecasts_on_a_device(test: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "DEVICE", EmulatedDevice)
     test()
 
