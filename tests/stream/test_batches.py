@@ -24,13 +24,12 @@ from kafka.record.util import decode_varint
 from tests.stream_harness import Kafka, Message, Running, Setup
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.stream.kafka.batches import (
-    BatchError,
     _record,
     _records,
-    decompressed,
     install,
     read_records,
 )
+from titans_stream.stream.kafka.decompression import BatchError, decompressed
 from titans_stream.stream.messages import RawMessage, raw_messages
 
 NAME = TopicPartition("in", 0)
