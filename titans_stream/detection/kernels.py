@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from titans_stream.detection import layout
+from titans_stream.detection.ahead import bring
 from titans_stream.detection.arrays import Series, Space, State, Weights, new_space, series_of
 from titans_stream.detection.calibration import calibrate
 from titans_stream.detection.dense import dense_heads, next_value
@@ -124,6 +125,7 @@ def run(
     """
     space = new_space()
     for i in range(slots.shape[0]):
+        bring(state, slots, i)
         statistic[i] = _score_at(
             slots[i], values[i], calendar, state, weights, space, i, channels, joint
         )
