@@ -121,5 +121,11 @@ def test_check_says_how_much_history_a_budget_takes(capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert "a reading in 5 min" in out
     assert err == ""
+    check_budget.tell(86_400.0, 0.1)
+    told = capsys.readouterr()
+    assert "one in 10 readings" in told.err
+    assert "0.01 a day" in told.err
+    check_budget.tell(3_600.0, 0.1)
+    assert capsys.readouterr().err == ""
     check_budget.tell(None, 0.1)
     assert capsys.readouterr() == ("", "")

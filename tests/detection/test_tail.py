@@ -62,7 +62,11 @@ def test_what_waits_is_always_above_zero() -> None:
     """Zero stands for an empty place."""
     state = fresh()
     feed(state, [-0.5] * 3000)
-    assert rarity(state, 0.0, SPACE) < tail.WAIT_ABOVE
+    assert rarity(state, 0.0, SPACE) > tail.WAIT_ABOVE  # rare, but not of the tail
+    count = state.k_sum
+    feed(state, [-0.1])
+    assert (state.waiting == 0.0).all()
+    assert state.k_sum == pytest.approx(tail.COUNT_DECAY * count + 1.0)
 
 
 def test_a_delay_changes_no_rate_where_maxima_come_in_no_order() -> None:

@@ -127,11 +127,23 @@ def test_memory_off_differs_in_the_statistic_alone(model, series):
     np.testing.assert_array_equal(again[1].surprise, off[1].surprise)
 
 
+def _without(one, rows):
+    """The series with a gap in the place of `rows`, and a jump after it."""
+    values = one.values.copy()
+    values[rows.stop : rows.stop + 10] += 3.0 * values.std()
+    kept = np.delete(np.arange(len(one)), rows)
+    return LabelledSeries(
+        f"{one.name} with a gap", values[kept], one.timestamp[kept], one.windows[:0],
+        one.evaluated[kept],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("budget", [0.3, 0.03])
 def test_the_second_stage_alone_gives_the_engines_own_alerts(model, series, budget):
     alerts = AlertConfig(false_alarms_per_series_per_day=2.88 * budget, min_duration=2)
-    found = OurDetector(model, (0.1, budget), alerts)(series)
-    for one, detection in zip(series, found, strict=True):
+    holey = [_without(one, slice(1_400, 1_500)) for one in series]
+    found = OurDetector(model, (0.1, budget), alerts)([*series, *holey])
+    for one, detection in zip([*series, *holey], found, strict=True):
         detector = OurDetector(model)
         engine = StreamEngine(detector.engine, alerts, model)
         n = len(one)
@@ -189,7 +201,7 @@ def test_overrides():
     )
     assert alerts == AlertConfig.model_validate({"min_duration": 3, "rules": [{"series": "a*"}]})
     assert engine.timezone == "Europe/Oslo"
-    assert engine.expected_interval == INTERVAL
+    assert engine.device == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from titans_stream.commands.outputs import note, say
+from titans_stream.detection.budget import MOST
 
 if TYPE_CHECKING:
     from titans_stream.stream.inspect import MessageReport
@@ -31,7 +32,10 @@ def usual_interval(reports: Iterable[MessageReport]) -> float | None:
 
 
 def tell(interval: float | None, budget: float) -> None:
-    """Say how long thresholds are extrapolated; warn where history never gets that long."""
+    """Say how long thresholds are extrapolated; warn where history never gets that long.
+
+    Warns, too, where more episodes are accepted than can come.
+    """
     if interval is None:
         return
     readings = DAY / budget / interval
@@ -40,6 +44,13 @@ def tell(interval: float | None, budget: float) -> None:
         f"budget     {pace} {budget:g} false episodes a day are one in {readings:,.0f} readings; "
         f"thresholds are extrapolated for {1.0 / budget:,.3g} days"
     )
+    least = 100.0 / MOST
+    if readings < least:
+        note(
+            f"warning: {pace} {budget:g} a day are one in {readings:.3g} readings: so many "
+            f"episodes would be one long one, and no more than about one in {least:.0f} readings "
+            f"comes, {DAY / interval / least:.2g} a day"
+        )
     if readings > REMEMBERED:
         note(
             f"warning: {pace} and {budget:g} a day thresholds are extrapolated for "

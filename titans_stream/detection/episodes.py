@@ -1,10 +1,9 @@
 """From rarity to episodes: open, follow, resolve; one reading after another.
 
 Per reading: the rarity C and p-value of S from the second stage (tail.py), the threshold from
-the alert budget, the rules of the series, then the episode's state machine. An episode opens
-when C reaches -log10 q + delta, q being the budget in episodes per 100 readings and delta a slow
-correction (each episode raises it, each quiet reading lowers it), or at once when the value
-leaves its valid range; it ends after `resolve_after` quiet readings.
+the alert budget (budget.py), the rules of the series, then the episode's state machine. An episode
+opens when C reaches the threshold, or at once when the value leaves its valid range; it ends after
+`resolve_after` quiet readings.
 """
 
 from __future__ import annotations
@@ -12,23 +11,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from titans_stream.detection import tail
+from titans_stream.detection import budget, tail
 from titans_stream.detection.evidence import Evidence, no_evidence
 from titans_stream.jit import njit
 from titans_stream.memory.rows import Record
 from titans_stream.records import Records
 
-NANOSECONDS_PER_DAY = 86_400e9
-DELTA_UP = 0.05
-DELTA_MAX = 0.6
-DELTA_MIN = -0.3
-ONBOARDING_FIRST = 200.0
-ONBOARDING_LAST = 20_000.0
 HISTORY = 300.0
 DUE = 3.0
 """Rates are extrapolated until so many readings, or so many due episodes, have been seen."""
-Q_MIN = 1e-7
-Q_MAX = 0.5
 
 OPENED, UPDATED, RESOLVED, EXPIRED = 1, 2, 3, 4
 """Events; 0 is none. An episode is EXPIRED, and resolved by that, when its series starts anew."""
@@ -228,6 +219,7 @@ def _open(
     reading: Reading,
     permission: Permission,
     evidence: Evidence,
+    q: float,
 ) -> None:
     violated = permission.violated
     episode.open = 1.0
@@ -245,32 +237,26 @@ def _open(
     episode.known_far = evidence.known_far
     times.onset = reading.time
     if not violated and not evidence.big:
-        episode.delta = min(DELTA_MAX, episode.delta + DELTA_UP)
+        episode.delta = budget.raised(episode.delta, q)
 
 
 @njit(inner=True)
-def _budget(rule: Rule, settings: Settings, scored: float, interval: float) -> float:
+def _accepted(rule: Rule, settings: Settings, scored: float, interval: float) -> float:
     """q: episodes per 100 readings that the budget allows, onboarding allowance included."""
-    q = 100.0 * rule.budget * interval / NANOSECONDS_PER_DAY
-    if ONBOARDING_FIRST <= scored < ONBOARDING_LAST:
-        q += 100.0 * settings.onboarding / (scored * math.log(100.0))
-    return min(Q_MAX, max(Q_MIN, q))
+    return budget.per_block(rule.budget, interval, settings.onboarding, scored)
 
 
 @njit(inner=True)
 def _begins(
-    episode: Episode, settings: Settings, permission: Permission, evidence: Evidence
+    episode: Episode, settings: Settings, permission: Permission, evidence: Evidence, q: float
 ) -> bool:
     """Whether an episode opens with a reading; `episode.above` already counts it."""
     if permission.violated:
         return permission.enabled
     silence = settings.cool_down
     if silence < 0.0:
-        silence = (
-            0.0
-            if evidence.big and evidence.fresh
-            else min(150.0, max(30.0, 0.045 * episode.scored))
-        )
+        first = evidence.big and evidence.fresh
+        silence = 0.0 if first else budget.silence(episode.scored, q)
     quiet = episode.readings == 0.0 or episode.since_onset > silence
     lasts = episode.above >= settings.min_duration
     return permission.enabled and quiet and lasts
@@ -284,18 +270,19 @@ def _follow(
     judgement: Judgement,
     permission: Permission,
     evidence: Evidence,
-    threshold: float,
+    q: float,
 ) -> int:
     """One step of the state machine; returns the event."""
     episode, times = judged.episode, judged.times
     c, violated = judgement.rarity, permission.violated
+    threshold = budget.threshold(q, episode.delta)
     eligible = permission.permitted and (c >= threshold or evidence.big)
     event = 0
     episode.since_onset += 1.0
     if episode.open == 0.0:
         episode.above = episode.above + 1.0 if eligible else 0.0
-        if _begins(episode, settings, permission, evidence):
-            _open(episode, times, reading, permission, evidence)
+        if _begins(episode, settings, permission, evidence, q):
+            _open(episode, times, reading, permission, evidence, q)
             _set_peak(episode, times, reading, evidence)
             _set_strangest(episode, reading.statistic, judgement)
             event = OPENED
@@ -320,7 +307,8 @@ def _follow(
     if grave and episode.critical == 0.0:
         episode.critical = 1.0
         event = max(event, UPDATED) if event != OPENED else OPENED
-    calm = not (violated or evidence.big or c >= threshold - settings.hysteresis)
+    ends = threshold - budget.hysteresis(settings.hysteresis, q)
+    calm = not (violated or evidence.big or c >= ends)
     episode.quiet = episode.quiet + 1.0 if calm else 0.0
     too_long = episode.readings >= settings.max_duration
     if event != OPENED and (episode.quiet >= settings.resolve_after or too_long):
@@ -350,8 +338,8 @@ def step(
 @njit(inner=True)
 def threshold_of(judged: Judged, settings: Settings, interval: float) -> float:
     """The rarity from which the next reading is strange enough."""
-    q = _budget(judged.rule, settings, judged.episode.scored, interval)
-    return -math.log10(q) + judged.episode.delta
+    q = _accepted(judged.rule, settings, judged.episode.scored, interval)
+    return budget.threshold(q, judged.episode.delta)
 
 
 @njit(inner=True)
@@ -368,8 +356,7 @@ def judge(
     episode, statistic = judged.episode, reading.statistic
     warm = not math.isnan(statistic)
     episode.scored += 1.0
-    q = _budget(judged.rule, settings, episode.scored, reading.interval)
-    threshold = -math.log10(q) + episode.delta
+    q = _accepted(judged.rule, settings, episode.scored, reading.interval)
     out.rarity = math.nan
     out.p_value = math.nan
     out.score = 0.0
@@ -377,9 +364,9 @@ def judge(
         out.rarity = max(tail.rarity(judged.tail, statistic, space), evidence.rarity, reading.alone)
         out.p_value = tail.p_value(judged.histogram, statistic)
         out.score = tail.score(statistic)
-    event = _follow(judged, settings, reading, out, permission, evidence, threshold)
+    event = _follow(judged, settings, reading, out, permission, evidence, q)
     if warm:
-        episode.delta = max(DELTA_MIN, episode.delta - DELTA_UP * q / 100.0)
+        episode.delta = budget.lowered(episode.delta, q)
         tail.learn(judged.tail, statistic, space)
         tail.remember(judged.histogram, statistic)
     if event != 0:
@@ -389,7 +376,7 @@ def judge(
 
 @njit(inner=True)
 def _note_rate(episode: Episode, q: float, interval: float) -> None:
-    episode.per_day = NANOSECONDS_PER_DAY / interval
+    episode.per_day = budget.NANOSECONDS_PER_DAY / interval
     episode.accepted = q * episode.per_day / 100.0
     short = episode.scored < HISTORY and q * episode.scored / 100.0 < DUE
     episode.extrapolated = 1.0 if short else 0.0
@@ -402,12 +389,12 @@ def open_at_once(judged: Judged, settings: Settings, reading: Reading) -> None:
     `step` takes the frame in afterwards, as the episode's first.
     """
     episode, times = judged.episode, judged.times
-    _open(episode, times, reading, Permission(True, True, True), no_evidence())
+    q = _accepted(judged.rule, settings, episode.scored, reading.interval)
+    _open(episode, times, reading, Permission(True, True, True), no_evidence(), q)
     _set_peak(episode, times, reading, no_evidence())
     episode.peak_c = episode.peak_s = episode.peak_p = math.nan
     episode.critical = 1.0
     episode.since_onset = -1.0
-    q = _budget(judged.rule, settings, episode.scored, reading.interval)
     _note_rate(episode, q, reading.interval)
 
 

@@ -21,6 +21,9 @@ MORE = 3.0
 """A reading is implausible beyond TWICE the largest deviation so far and so many standard ones, or
 beyond MORE of the largest and FEWER of the standard ones (a bounded series has no tail). A step is
 beyond MORE of the largest error and DEVIATIONS."""
+TAIL = 6.0
+"""A series whose largest deviation was so many standard ones has a tail, in which twice the largest
+comes by itself: there it takes 1 + largest / (TAIL standard ones) of the largest, at most MORE."""
 PER_ERROR = 1.2533
 """Standard deviations of a normal distribution in a mean absolute one."""
 TWICE = 2.0
@@ -65,7 +68,10 @@ def far_off(series: Series, reference: Reference, size: float) -> bool:
     if series.normal.seen < SEEN or size <= 0.0 or watch.large_run >= LASTING:
         return False
     usual = PER_ERROR * reference.scale
-    far = size > DEVIATIONS * usual and size > TWICE * watch.largest
+    times = TWICE
+    if watch.largest > TAIL * usual > 0.0:
+        times = min(MORE, 1.0 + watch.largest / (TAIL * usual))
+    far = size > DEVIATIONS * usual and size > times * watch.largest
     far = far or (size > FEWER * usual and size > MORE * watch.largest)
     return far and earlier(watch, size) < ACCUSTOMED
 

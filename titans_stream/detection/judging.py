@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from titans_stream.detection import episodes, habits, implausible, tail, watch, watch_state
+from titans_stream.detection import budget, episodes, habits, implausible, tail, watch, watch_state
 from titans_stream.detection.episodes import (
     Judged,
     Permission,
@@ -27,6 +27,9 @@ from titans_stream.detection.normal import Moment, moment_of
 from titans_stream.jit import njit, scratch
 from titans_stream.records import Float64, Int8, Int64, Records
 
+NEWS = 128.0
+"""Readings for which runs and levels of a member that stands out count in its asset: one that stays
+so is told once, and hides no other."""
 _band = scratch(3)
 
 
@@ -121,12 +124,17 @@ def step(
         at = habits.find(series.habits, local)
         if habits.is_known(series.habits, at, local, found.far):
             known_far = habits.LARGER * max(1.0, series.habits.size[at])
+    rarity = found.rarity
+    if readings.grouped[i] == 1 and series.watch.standing >= NEWS:
+        rarity = -9.0
     evidence = Evidence(
-        found.rarity, found.what, found.first, found.second, found.third, found.far, beyond,
+        rarity, found.what, found.first, found.second, found.third, found.far, beyond,
         found.fresh and found.big, found.minor, crossed(rule, value), known_far,
     )  # fmt: skip
     out = written.judgement[i]
     event = episodes.judge(judged, settings, reading, permission, evidence, space, out)
+    unusual = found.rarity > 0.0 or out.rarity > 0.0
+    series.watch.standing = series.watch.standing + 1.0 if unusual else 0.0
     if episode.open == 1.0 and not was_open:
         implausible.begin(series.watch)
         begun = habits.NONE
@@ -137,8 +145,9 @@ def step(
         k = int(series.watch.habit) - 1
         series.habits.size[k] = max(series.habits.size[k], min(found.far, 1e3))
     hold = episode.open == 1.0 or beyond
-    if not hold and out.rarity > 0.0:  # no threshold is lower
-        hold = out.rarity >= episodes.threshold_of(judged, settings, interval)
+    strangest = max(found.rarity, out.rarity)
+    if not hold and strangest >= budget.LEAST_THRESHOLD:
+        hold = strangest >= episodes.threshold_of(judged, settings, interval)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
     # a young series is replayed without its episodes
     if was_open and episode.open == 0.0 and series.watch.seen >= watch_state.SETTLED:

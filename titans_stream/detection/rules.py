@@ -74,7 +74,8 @@ class AlertConfig(BaseModel):
         default=0.5,
         ge=0,
         le=5,
-        description="an episode ends below threshold minus this, in decades of rarity",
+        description="an episode ends below threshold minus this, in decades of rarity; less at a "
+        "budget above one in 1,000 readings",
     )
     resolve_after: int = Field(
         default=10, ge=1, le=10_000, description="quiet readings in a row that end an episode"
@@ -85,7 +86,8 @@ class AlertConfig(BaseModel):
     cool_down: int | None = Field(
         default=None,
         ge=0,
-        description="readings of silence after an onset; default clip(.045 t, 30, 150)",
+        description="readings of silence after an onset; default clip(.045 t, 30, 150), at most a "
+        "quarter of the mean distance that the budget allows",
     )
     critical_factor: float = Field(
         default=10.0, ge=1, description="this many times rarer than the budget is critical"

@@ -2,9 +2,10 @@
 
 A fixed map from S to a false-alarm rate is right on average only; this stage learns the tail of
 each series' own block maxima of S, in three exponential pieces that lean on one another and on
-the population, so that short histories borrow and long ones speak for themselves
-(docs/method.md). Also the per-reading p-value, from the series' own distribution of S. Host
-code, one row after another.
+the population, so that short histories borrow and long ones speak for themselves; below the tail,
+where budgets of more than one episode in ten blocks have their thresholds, the bulk of the series'
+own block maxima (docs/method.md). Also the per-reading p-value, from the series' own distribution
+of S. Host code, one row after another.
 
 `rarity` C = -log10 of the expected number of episodes per 100 readings.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, NamedTuple
 
+from titans_stream.detection.layout import BLOCK_DECAY
 from titans_stream.jit import njit, scratch
 from titans_stream.memory.rows import Record
 from titans_stream.records import Float64
@@ -26,16 +28,33 @@ PRIOR_MASS = (8.0, 2.0, 1.5)
 PRIOR_SCALE = 0.23
 PRIOR_RATE = 0.13
 PRIOR_BLOCKS = 10.0
-BULK_SCALE = 0.06
 RATE_FLOOR = 0.05
 COUNT_DECAY = 0.998
 TAIL_DECAY = 0.997
 WINSOR = 3.0
+BULK_GROWTH = 0.26
+"""Block maxima grow by this with each tenfold history, as S ranks among more blocks."""
+BULK_MEAN = -0.2
+BULK_MEAN_BLOCKS = 2.0
+BULK_SPREAD = 0.1
+BULK_SPREAD_BLOCKS = 3.0
+"""Mean and standard deviation of the population's maxima without that growth, and the blocks that
+they count for."""
+BULK_LEAST = 0.01
+BULK_DECAY = 0.97
+BULK_WINSOR = 3.0
 WAIT = 8
 """Blocks that a rare maximum waits before it enters the tail."""
+WAIT_FROM = 0.2
 WAIT_ABOVE = 0.5
-"""The rarity from which it waits."""
+"""The S and the rarity from which it waits: others are not of the tail, and 0 is no maximum."""
 _WINSOR_FACTOR = 1.0 / (1.0 - math.exp(-WINSOR))
+_WIDTH = math.sqrt(6.0) / math.pi
+_EULER = 0.5772
+"""A Gumbel distribution's scale in its standard deviations, and its mean above its mode, in
+scales."""
+_FIRST_WIDTH = _WIDTH * BULK_SPREAD
+_FIRST_MODE = BULK_MEAN - _EULER * _FIRST_WIDTH
 
 
 class Tail(Record):
@@ -54,6 +73,13 @@ class Tail(Record):
     blocks: float
     waiting: Annotated[Float64, WAIT]
     """Rare maxima that wait to enter the tail, by block modulo WAIT; 0: none."""
+    maxima: float
+    """Decaying number of block maxima, and of them without growth the sum and sum of squares."""
+    sum: float
+    squares: float
+    mode: float
+    """The Gumbel distribution of the next block's maximum; width 0: of no block yet."""
+    width: float
 
 
 # Histogram of S for the p-value
@@ -103,7 +129,7 @@ def rarity(state: Tail, statistic: float, space: Space) -> float:
     d = statistic - U
     log_rate = math.log(r)
     if d <= 0.0:
-        return -(log_rate - d / BULK_SCALE) / math.log(10.0)
+        return -max(log_rate, _bulk_log_rate(state, statistic)) / math.log(10.0)
     scales(state, space)
     start = 0.0
     for j in range(3):
@@ -115,6 +141,15 @@ def rarity(state: Tail, statistic: float, space: Space) -> float:
             break
         start += WIDTHS[j]
     return -log_rate / math.log(10.0)
+
+
+@njit(inner=True)
+def _bulk_log_rate(state: Tail, statistic: float) -> float:
+    """ln of the expected number of episodes per 100 readings, by the bulk of the block maxima."""
+    if state.width == 0.0:
+        return (_FIRST_MODE - statistic) / _FIRST_WIDTH
+    rate: float = (state.mode - statistic) / state.width
+    return rate
 
 
 @njit(inner=True)
@@ -142,7 +177,8 @@ def learn(state: Tail, statistic: float, space: Space) -> None:
     if state.seen % BLOCK != 0.0:
         return
     top = state.block_max
-    rare = rarity(state, top, space) >= WAIT_ABOVE
+    rare = top > WAIT_FROM and rarity(state, top, space) >= WAIT_ABOVE
+    _learn_bulk(state, top)
     scales(state, space)
     state.blocks += 1.0
     state.k_sum *= COUNT_DECAY
@@ -153,9 +189,38 @@ def learn(state: Tail, statistic: float, space: Space) -> None:
     place = int(state.blocks) % WAIT
     if state.waiting[place] > 0.0:
         _enter(state, state.waiting[place], space.sigma[2])
-    state.waiting[place] = top if rare else 0.0  # a rare maximum is above 0
+    state.waiting[place] = top if rare else 0.0
     if not rare:
         _enter(state, top, space.sigma[2])
+
+
+@njit(inner=True)
+def _growth(blocks: float) -> float:
+    """How far the maxima of a series' next block have grown after so many."""
+    history = (1.0 - BLOCK_DECAY**blocks) / (1.0 - BLOCK_DECAY)
+    return BULK_GROWTH * math.log10(0.5 + history)
+
+
+@njit(inner=True)
+def _bulk_moments(state: Tail) -> tuple[float, float]:
+    """Mean and standard deviation of block maxima without their growth."""
+    mean = (BULK_MEAN_BLOCKS * BULK_MEAN + state.sum) / (BULK_MEAN_BLOCKS + state.maxima)
+    around = state.squares - 2.0 * mean * state.sum + mean * mean * state.maxima
+    squares = BULK_SPREAD_BLOCKS * BULK_SPREAD**2 + max(around, 0.0)
+    return mean, max(BULK_LEAST, math.sqrt(squares / (BULK_SPREAD_BLOCKS + state.maxima)))
+
+
+@njit(inner=True)
+def _learn_bulk(state: Tail, top: float) -> None:
+    """Take a block's maximum into the bulk, winsorised at 3 deviations above the mean."""
+    mean, spread = _bulk_moments(state)
+    maximum = min(top - _growth(state.blocks + 1.0), mean + BULK_WINSOR * spread)
+    state.maxima = BULK_DECAY * state.maxima + 1.0
+    state.sum = BULK_DECAY * state.sum + maximum
+    state.squares = BULK_DECAY * state.squares + maximum * maximum
+    mean, spread = _bulk_moments(state)
+    state.width = _WIDTH * spread
+    state.mode = mean - _EULER * state.width + _growth(state.blocks + 2.0)
 
 
 @njit(inner=True)

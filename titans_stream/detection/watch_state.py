@@ -56,6 +56,8 @@ class Watch(Record):
     hold: float
     """Readings for which the reference is held still yet, and in a row so far."""
     held: float
+    standing: float
+    """Readings in a row that were rarer than one in 100."""
     habit: float
     """The number of the habit that the last episode is counted for, from 1; 0: none."""
     drift: Annotated[Float64, LEVELS]

@@ -30,7 +30,7 @@ MOVING = {
     "dwell": ("anchor", "reach", "run", "started", "state"),
     "watch": (
         "value", "time", "change_now", "large_run", "since_gap", "hold", "held", "drift",
-        "since", "level", "off", "rate",
+        "since", "level", "off", "rate", "standing",
     ),
 }  # fmt: skip
 """Records of which these fields move on; the others are put back."""

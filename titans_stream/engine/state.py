@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from titans_stream.detection.budget import MOST
 from titans_stream.detection.episodes import Episode, EpisodeTimes, Rule, Settings, Tables
 from titans_stream.detection.layout import fresh_core
 from titans_stream.detection.layout import state_layout as detector_state
@@ -127,8 +128,12 @@ def rule_rows(rules: Sequence[ResolvedRule]) -> Records:
 
 
 def due(rules: Records, intervals: Float64) -> float:
-    """False episodes that `rules` [N] allow for readings that stand for `intervals` [N], ns."""
-    return float(np.sum(rules["budget"] * rules["enabled"] * intervals)) / DAY
+    """False episodes that `rules` [N] allow for readings that stand for `intervals` [N], ns.
+
+    A budget counts for at most `budget.MOST` in 100 readings.
+    """
+    each = np.minimum(rules["budget"] * intervals / DAY, MOST / 100.0)
+    return float(np.sum(each * rules["enabled"]))
 
 
 def alert_settings(config: AlertConfig) -> Settings:

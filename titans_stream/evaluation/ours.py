@@ -34,14 +34,13 @@ HISTORY_TERM = 0.45
 """What a single threshold is set on is S less this for each tenfold history, of a frame together
 with what its S has already."""
 INTERVAL = 300 * SECOND
-"""Spacing of readings that the engine is told to expect."""
+"""Spacing of readings without timestamps."""
 CHUNK = 20_000
 
 
 def engine_settings(**changes: object) -> EngineConfig:
-    """The engine's settings in an evaluation: on the CPU, with a known interval."""
-    known = {"device": "cpu", "expected_interval": INTERVAL // SECOND}
-    return EngineConfig.model_validate({**known, **changes})
+    """The engine's settings in an evaluation: on the CPU."""
+    return EngineConfig.model_validate({"device": "cpu", **changes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ class OurDetector:
             alone=alone[judged],
             asset=frames is not None,
             calendar=one.timestamp is not None,
+            gap=scores.gap[at],
         )
         return Detection(
             surprise=surprise,

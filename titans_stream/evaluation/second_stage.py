@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from titans_stream.detection import episodes, judging, tail
+from titans_stream.detection.budget import NANOSECONDS_PER_DAY
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.detection.watch_state import state_layout as watch_state
 from titans_stream.engine.state import (
@@ -36,7 +37,7 @@ class ScoredReadings:
     `statistic` [N] is S (of an asset its frames' S), NaN while warming up; `band` [N, 3] holds
     expected, lower and upper; `calendar`: timestamps carry a time of day (UTC). `series_id` is what
     alert rules are matched with; `alone` [N] the rarity that one member alone gives a frame, -inf
-    without.
+    without; `gap` [N]: 1 on the first reading after a gap.
     """
 
     series_id: str
@@ -47,6 +48,7 @@ class ScoredReadings:
     alone: Float64
     asset: bool
     calendar: bool
+    gap: Int8
 
 
 class _Frames(NamedTuple):
@@ -64,7 +66,7 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     """[N]: true where an episode opens at `budget` false episodes per 100 readings."""
     n = len(readings.statistic)
     # a day of 100 readings: episodes per day are then episodes per 100 readings
-    interval = np.full(n, episodes.NANOSECONDS_PER_DAY / 100.0)
+    interval = np.full(n, NANOSECONDS_PER_DAY / 100.0)
     config = alerts.model_copy(update={"false_alarms_per_series_per_day": budget})
     rule, settings = rule_of(config, readings.series_id), alert_settings(config)
     tables = judged_tables({name: spec.rows(1) for name, spec in judged_state().items()})
@@ -81,7 +83,7 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
         nothing = np.zeros(n, np.int8)
         columns = judging.Readings(
             readings.timestamp, local, readings.value, readings.statistic, readings.band,
-            nothing, interval, nothing, np.repeat(rule, n), nothing,
+            nothing, interval, readings.gap, np.repeat(rule, n), nothing,
         )  # fmt: skip
         written = judging.Events(
             ArraySpec.of(episodes.Judgement).rows(n), np.empty((n, 3)), np.empty(n, np.int8),
