@@ -4,7 +4,9 @@
         [--series 2000 100000 1000000] [--only SECTION ...]
 
 Without a GPU `--device emulated` runs the same sections in a small form on the CPU, so that the
-script is known to work before a machine with a GPU is taken; its rates mean nothing.
+script is known to work before a machine with a GPU is taken; its rates mean nothing. Kernels that
+`make kernels GPUS="9.0"` compiled elsewhere, for the same version of Python and of the sources, are
+taken where `$TITANS_STREAM_KERNELS` names them; without, those of forecasts take minutes.
 
 Sections, each of which reports alone: `compile` (seconds, the first time and from the cache),
 `copy` (how fast rows are filled, and the bus), `equal` (against the CPU within 1e-5, and bit for
@@ -47,6 +49,7 @@ from titans_stream.engine.store import HostStore
 from titans_stream.forecasting.one_step.forecaster import OneStepForecaster
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.records import Readings
+from titans_stream.shipped_kernels import take as take_shipped
 
 START = 1_700_000_000.0
 STEP = 60.0
@@ -401,6 +404,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    take_shipped()
     small = args.device == "emulated"
     sizes = args.series or ([40, 200] if small else [2_000, 100_000, 1_000_000])
     check = Check(open_device(args.device), args.minutes, small)
