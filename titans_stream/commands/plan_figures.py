@@ -21,7 +21,7 @@ DECODE = 1.6e-6
 """... a JSON message of one reading decoded, ..."""
 ITEM = 0.6e-6
 """... each reading of an `items:` array, ..."""
-SCORE = 7.3e-6
+SCORE = 6e-6
 """... a reading judged, scored and learned, ..."""
 LEARN = 9e-6
 """... one that forecasts of many steps learn, ..."""
