@@ -64,6 +64,35 @@ def test_a_rise_within_hours_is_told_before_it_is_large() -> None:
     assert alert.direction == "above"
 
 
+def warmed(days: int, seed: int) -> np.ndarray:
+    """A bearing a minute: it follows two shifts and weather that wanders, with a lag."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(days * 1440)
+    hour = t / 60 % 24
+    target = 27.0 + 6.0 * np.sin(2 * np.pi * (hour - 9) / 24)
+    target += 18.0 * (0.55 + 0.45 * np.clip(2.0 * np.minimum(hour - 6, 22 - hour) + 0.5, 0.0, 1.0))
+    values, weather, at = np.zeros(len(t)), 0.0, target[0]
+    for i, shock in enumerate(rng.normal(0.0, 0.05, len(t))):
+        weather = 0.999 * weather + shock
+        at += (target[i] + weather - at) / 90
+        values[i] = at
+    return values + rng.normal(0.0, 0.15, len(t))
+
+
+def test_a_rise_of_what_wanders_is_held_against_this_time_of_day() -> None:
+    values = warmed(9, 2)
+    first = 8 * 1440 + 600
+    values[first : first + 360] += np.linspace(0.0, 12.0, 360)
+    result = score(values, 60)
+    alert = first_within(result, first, first + 360)
+    assert alert.source.offset < first + 90, "148 by the levels alone"
+    assert alert.what == "level at this time of day"
+    assert alert.figures["risen"] > 1.0
+    assert alert.direction == "above"
+    assert f"has risen by {alert.figures['risen']:.3g}" in alert.explanation
+    assert len([i for i in opened(result) if i < first]) <= 2
+
+
 def test_a_counter_is_watched_by_its_rate() -> None:
     rng = np.random.default_rng(2)
     steps = 1.0 + rng.exponential(0.2, 4000)

@@ -140,7 +140,7 @@ MAGNITUDE_FLOOR = 0.2
 # Fusion (docs/method.md, section 5)
 PATTERN = 0.7
 """Share of P's and V's ranks in the statistic of a series that its last values predict."""
-ALONE = 0.5
+ALONE = 0.3
 """Weight of P's and V's ranks by themselves, in a mean of evidence that the larger part rules."""
 KNOWN = 1000.0
 """Readings after which that weight, and what a predictable series takes off its magnitudes, is half

@@ -23,6 +23,7 @@ _NAMES: dict[int, What] = {
     watch.DWELL: "dwell",
     watch.NOISE: "noise",
     watch.LEAP: "step",
+    watch.RISEN: "level at this time of day",
 }
 _PER = (("second", 1.0), ("minute", 60.0), ("hour", 3_600.0), ("day", 86_400.0))
 
@@ -52,10 +53,10 @@ def standing_of(state: Episode, group: bool) -> Standing:
     direction: Literal["above", "below", "pattern"] = "pattern"
     if outside:
         direction = "above" if value > upper else "below"
-    elif kind in (watch.LEVEL, watch.SEASON):
+    elif kind in (watch.LEVEL, watch.SEASON, watch.RISEN):
         direction = "above" if state.first > 0.0 else "below"
     words, figures = _say(kind, state)
-    told = kind in (watch.BIG, watch.LEAP, watch.SEASON, watch.RATE, watch.DWELL)
+    told = kind in (watch.BIG, watch.LEAP, watch.SEASON, watch.RISEN, watch.RATE, watch.DWELL)
     return Standing(
         _NAMES[kind], words, direction, outside and kind in (watch.VALUE, watch.BIG, watch.RATE),
         not told, figures,
@@ -72,13 +73,17 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
         if kind == watch.LEAP:
             words += ", a step beyond all that is plausible"
         return words, {"next": first, "next_lower": second, "next_upper": third}
-    if kind in (watch.LEVEL, watch.SEASON):
+    if kind in (watch.LEVEL, watch.SEASON, watch.RISEN):
         side = "above" if first > 0.0 else "below"
         usual = "normal" if kind == watch.LEVEL else "what is usual at this time of day"
         words = f"the level is {abs(first):.3g} {side} {usual}"
+        figures = {"off": first, "seconds": second / 1e9}
+        if kind == watch.RISEN:
+            words += f" and has {'risen' if third > 0.0 else 'fallen'} by {abs(third):.3g}"
+            figures["risen"] = third
         if second > 0.0:
             words += f", for {spoken(second / 1e9)}"
-        return f"{value}; {words}", {"off": first, "seconds": second / 1e9}
+        return f"{value}; {words}", figures
     if kind == watch.RATE:
         return _of_rate(value, first, second)
     if kind == watch.DWELL:

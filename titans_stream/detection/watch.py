@@ -13,17 +13,18 @@ import math
 from titans_stream.detection import dwell as dwells
 from titans_stream.detection import implausible
 from titans_stream.detection import normal as normals
+from titans_stream.detection import rise as rises
 from titans_stream.detection.implausible import FIRST, SEEN
 from titans_stream.detection.normal import Moment, Reference
 from titans_stream.detection.watch_state import LEVELS, SETTLED, Found, Series, Watch
 from titans_stream.jit import njit
 from titans_stream.records import Float64
 
-PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE, LEAP = range(10)
+PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE, LEAP, RISEN = range(11)
 """What stands out: an unusual course of usual values, the reading itself, one beyond anything
 plausible, the step from the last one, the level against before and against the time of day, a
 counter's rate, the time at one value, the size of the changes, a step beyond
-anything plausible."""
+anything plausible, how fast the level leaves the time of day's."""
 
 CHANGE_BOUND = 100.0
 """A lone outlier enters the usual size of the changes as so many of them at most."""
@@ -40,7 +41,8 @@ RISES_A_RESET = 8.0
 
 SPANS = (8.0, 32.0, 96.0)
 """Readings of the levels: two against normal, the last against what the time of day alone says."""
-QUICK, SHORT, BY_SEASON = range(LEVELS)
+QUICK, SHORT, BY_SEASON, RISE = range(LEVELS)
+"""The last is no level, but how fast the series leaves what the time of day says."""
 FAR = 20.0
 """A reading counts for at most this many usual deviations in a level."""
 BLOCK = 100.0
@@ -58,8 +60,8 @@ BLOCKS = 8.0
 """Blocks after which levels are judged."""
 SHARE = 1.0
 """-log10 of the share of the budget that run lengths have."""
-LEVEL_SHARES = (1.0, 1.0, 1.3)
-"""The same of the levels; at a time of day: days are fewer than blocks."""
+LEVEL_SHARES = (1.0, 1.0, 1.3, 1.3)
+"""The same of the levels and the rise; at a time of day: days are fewer than blocks."""
 AFTER_GAP = 30.0
 """Readings after a gap that need to be strange for the time of day, too."""
 STRANGE = 4.0
@@ -104,14 +106,14 @@ def _drift(watch: Watch, k: int, deviation: float) -> float:
 @njit(inner=True)
 def _prior(watch: Watch, k: int) -> float:
     """The blocks that the population counts for."""
-    if k != BY_SEASON:
+    if k < BY_SEASON:
         return PRIOR_BLOCKS
     left: float = PRIOR_BLOCKS * (1.0 - (1.0 - BLOCK_DECAY) * watch.weight[k])
     return max(PRIOR_LEAST, left)
 
 
 @njit(inner=True)
-def _usual_top(watch: Watch, k: int) -> float:
+def _mean_top(watch: Watch, k: int) -> float:
     """The mean of a block's largest drift."""
     prior = _prior(watch, k)
     mean: float = (prior * PRIOR_MAXIMUM + watch.total[k]) / (prior + watch.weight[k])
@@ -129,9 +131,8 @@ def _top_spread(watch: Watch, k: int, mean: float) -> float:
 @njit(inner=True)
 def _level_rarity(watch: Watch, k: int, drift: float) -> float:
     """-log10 of how often, per 100 readings, a level this far off is due."""
-    mean = _usual_top(watch, k)
-    beta = 0.78 * _top_spread(watch, k, mean)
-    excess = abs(drift) - (mean - 0.577 * beta)
+    beta = watch.scale[k]
+    excess = abs(drift) - (PRIOR_MAXIMUM + watch.above[k] - 0.577 * beta)
     rarity: float = excess / beta / math.log(10.0)
     return rarity
 
@@ -175,9 +176,15 @@ def look(
         strange = abs(x - reference.profile) > STRANGE * reference.scale
     far = _away(x, reference)
     what, first, second, third = PATTERN, math.nan, math.nan, math.nan
-    rarity, level, drift = -9.0, 0, 0.0
+    rarity, level, drift, risen = -9.0, 0, 0.0, 0.0
     for k in range(LEVELS):
-        if watch.weight[k] < 5.0 or (k == BY_SEASON and not reference.own):
+        if watch.weight[k] < 5.0 or (k >= BY_SEASON and not reference.own):
+            continue
+        if k == RISE:
+            rise = rises.look(series, moment, x - reference.profile)
+            so_rare = _level_rarity(watch, k, rises.scaled(rise)) - LEVEL_SHARES[k]
+            if so_rare > max(rarity, 0.0):
+                rarity, level, drift, risen = so_rare, k, rise.mean, rise.size
             continue
         deviation = x - (reference.profile if k == BY_SEASON else reference.expected)
         here = _drift(watch, k, _scaled(deviation, reference.scale))
@@ -207,6 +214,8 @@ def look(
         start = watch.since[level] if watch.since[level] > 0.0 else time
         if level == BY_SEASON:
             what, first, second = SEASON, watch.off, time - start
+        elif level == RISE:
+            what, first, second, third = RISEN, drift, time - start, risen
         else:
             what, first, second = LEVEL, drift * reference.scale, time - start
     elif value < band[1] or value > band[2]:
@@ -223,6 +232,7 @@ def look(
 def forget_drifts(watch: Watch) -> None:
     """An episode is over: what it left in the running means is no evidence for another."""
     watch.off = 0.0
+    watch.rise_slow = watch.rise_quick
     for k in range(LEVELS):
         watch.since[k] = 0.0
         watch.drift[k] = 0.0
@@ -250,6 +260,7 @@ def _recognise(series: Series, value: float) -> None:
         return
     watch.counter = 1.0 if is_counter else 0.0
     normals.forget(series.normal, series.profile)
+    rises.forget(series)
     watch.filled = 0.0
     implausible.forget(watch)
     watch.level = value
@@ -259,24 +270,31 @@ def _recognise(series: Series, value: float) -> None:
         watch.weight[k] = 0.0
         watch.total[k] = 0.0
         watch.square[k] = 0.0
+        watch.above[k] = 0.0
 
 
 @njit(inner=True)
-def _learn_levels(watch: Watch, found: Found, time: float) -> None:
+def _learn_levels(series: Series, moment: Moment, found: Found, time: float, event: bool) -> None:
     """Running means of the deviations, and their largest of each block."""
-    reference, x = found.reference, found.x
+    watch, reference, x = series.watch, found.reference, found.x
     deviation = _scaled(x - reference.expected, reference.scale)
     watch.level += (x - watch.level) / SPANS[SHORT]
-    off, season = 0.0, 0.0
+    off, season, risen = 0.0, 0.0, 0.0
     if reference.own:
         off = x - reference.profile
         season = _scaled(off, reference.scale)
+        rise = rises.look(series, moment, off)
+        risen = rises.scaled(rise)
+        rises.learn(series, moment, off, rise, event)
     watch.off += (off - watch.off) / SPANS[BY_SEASON]
     for k in range(LEVELS):
-        watch.drift[k] = _drift(watch, k, season if k == BY_SEASON else deviation)
+        if k == RISE:
+            watch.drift[k] = risen
+        else:
+            watch.drift[k] = _drift(watch, k, season if k == BY_SEASON else deviation)
         size = abs(watch.drift[k])
         watch.top[k] = size if watch.filled == 0.0 else max(watch.top[k], size)
-        if size < SMALL * _usual_top(watch, k):
+        if size < SMALL * (PRIOR_MAXIMUM + watch.above[k]):
             watch.since[k] = 0.0
         elif watch.since[k] == 0.0:
             watch.since[k] = time
@@ -285,13 +303,17 @@ def _learn_levels(watch: Watch, found: Found, time: float) -> None:
         return
     watch.filled = 0.0
     for k in range(LEVELS):
-        if k == BY_SEASON and not reference.own:
+        known = reference.own if k >= BY_SEASON else True
+        if not known or (k == RISE and watch.top[k] == 0.0):
             continue
-        mean = _usual_top(watch, k)
+        mean = _mean_top(watch, k)
         top = min(watch.top[k], mean + WINSOR * _top_spread(watch, k, mean))
         watch.total[k] = BLOCK_DECAY * watch.total[k] + top
         watch.square[k] = BLOCK_DECAY * watch.square[k] + top * top
         watch.weight[k] = BLOCK_DECAY * watch.weight[k] + 1.0
+        mean = _mean_top(watch, k)
+        watch.above[k] = mean - PRIOR_MAXIMUM
+        watch.scale[k] = 0.78 * _top_spread(watch, k, mean)
 
 
 @njit(inner=True)
@@ -318,7 +340,7 @@ def learn(
     else:
         watch.level = found.x
     if normal.seen > 0.0:
-        _learn_levels(watch, found, time)
+        _learn_levels(series, moment, found, time, hold or watch.hold > 0.0)
     if normal.seen >= FIRST:
         implausible.learn(series, found, gap)
     if watch.seen >= SETTLED and hold:
@@ -350,4 +372,6 @@ def settle(series: Series, usual: float) -> None:
     normals.settle(normal, series.profile, level, off)
     watch.hold = 0.0
     watch.held = 0.0
+    if not math.isnan(off):
+        watch.rise_quick = 0.0
     forget_drifts(watch)

@@ -20,8 +20,8 @@ SIZES = 12
 SETTLED = 200.0
 """Readings of a series before which its reference is never held and its one-step errors do not
 count: it may be replayed without its episodes and forecasts."""
-LEVELS = 3
-"""Running means of deviations; see `watch.SPANS`."""
+LEVELS = 4
+"""Running means of deviations, see `watch.SPANS`, and the rise (rise.py)."""
 
 
 class Watch(Record):
@@ -73,6 +73,19 @@ class Watch(Record):
     weight: Annotated[Float64, LEVELS]
     total: Annotated[Float64, LEVELS]
     square: Annotated[Float64, LEVELS]
+    above: Annotated[Float64, LEVELS]
+    """Mean of a block's largest drift, less the population's, and the scale of their tail."""
+    scale: Annotated[Float64, LEVELS]
+    rise_quick: float
+    rise_slow: float
+    """Running means of the deviation from the profile, from how many readings, and the usual size
+    of their difference."""
+    rise_seen: float
+    rise_usual: float
+    rise_bin: float
+    """The half hour that is going on, plus 1, its sum of such sizes and their number; 0: none."""
+    rise_sum: float
+    rise_count: float
 
 
 def state_layout() -> dict[str, ArraySpec]:
@@ -85,6 +98,7 @@ def state_layout() -> dict[str, ArraySpec]:
         "dwell": ArraySpec.of(Dwell),
         "dwell_lengths": ArraySpec((dwells.CLASSES, dwells.BINS), np.float32),
         "habits": ArraySpec.of(Habits),
+        "rises": ArraySpec((normals.DAYS, normals.BINS, 2), np.float32),
     }
 
 
@@ -98,6 +112,7 @@ class State(NamedTuple):
     dwell: Records
     dwell_lengths: Float32
     habits: Records
+    rises: Float32
 
 
 class Series(NamedTuple):
@@ -109,6 +124,8 @@ class Series(NamedTuple):
     dwell: Dwell
     lengths: Float32
     habits: Habits
+    rises: Float32
+    """By kind of day and half hour: usual size of a rise, and days."""
 
 
 class Found(NamedTuple):
@@ -151,4 +168,5 @@ def series_of(state: State, slot: int) -> Series:
         state.watch[slot], state.normal[slot],
         Profile(state.profile[slot], state.profile_known[slot]),
         state.dwell[slot], state.dwell_lengths[slot], state.habits[slot],
+        state.rises[slot],
     )  # fmt: skip

@@ -18,6 +18,7 @@ from titans_stream.records import Int64
 LEARNED = (
     "memory", "cells", "next_value", "transitions", "blocks", "one_step_memory",
     "one_step_errors", "profile", "profile_known", "dwell_lengths", "habits", "tail", "histogram",
+    "rises",
 )  # fmt: skip
 """Arrays that are put back whole."""
 MOVING = {
@@ -30,7 +31,7 @@ MOVING = {
     "dwell": ("anchor", "reach", "run", "started", "state"),
     "watch": (
         "value", "time", "change_now", "large_run", "since_gap", "hold", "held", "drift",
-        "since", "level", "off", "rate", "standing",
+        "since", "level", "off", "rate", "standing", "rise_quick", "rise_slow",
     ),
 }  # fmt: skip
 """Records of which these fields move on; the others are put back."""
