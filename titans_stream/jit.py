@@ -13,7 +13,7 @@ series' state one by one. An inner kernel that only reads and writes what it was
 its callers hold them.
 
 A division by zero gives infinity or NaN, as on a GPU. A kernel that raises where a divisor is zero
-has a branch at each division, and no loop with one in it runs in vectors.
+has a branch at each division, and no loop with one in it runs in vectors (but see `_RAISING`).
 
 Most of the time to compile a kernel goes into what only a call from Python needs. So a kernel that
 only kernels call is marked `inner`: it has neither wrappers nor machine code nor a cache file of
@@ -44,6 +44,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 ASSOCIATIVE = {"reassoc", "contract", "nsz"}
 """Float liberties that let sums run in vectors; NaN and infinity keep their meaning."""
 PACKAGE = Path(__file__).parent
+
+
+_RAISING = (PACKAGE / "forecasting" / "multi", PACKAGE / "forecasting" / "mal")
+"""Whose kernels raise at a division by zero: without that branch 720 steps take twice as long."""
 
 
 @functools.cache
@@ -239,11 +243,13 @@ def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
     `inner`: only kernels call it.
     """
     options.setdefault("no_cfunc_wrapper", True)
-    options.setdefault("error_model", "numpy")
     if inner:
         options.update(no_cpython_wrapper=True, pipeline_class=_InnerCompiler)
 
     def decorate(function: F) -> F:
+        file = Path(function.__code__.co_filename)
+        raises = any(file.is_relative_to(folder) for folder in _RAISING)
+        options.setdefault("error_model", "python" if raises else "numpy")
         dispatcher = numba.njit(**options)(function)
         if not inner and cache_folder(Path(function.__code__.co_filename)) is not None:
             dispatcher._cache = _Cache(function)
