@@ -146,6 +146,19 @@ def test_a_damaged_object_leaves_the_one_before(
     assert f"{delta.name} is passed over" in caplog.text
 
 
+def test_one_damage_after_the_other_leaves_a_sound_one(tmp_path: Path) -> None:
+    store = Snapshots(tmp_path, "g", keep=2)
+    for offset in (1, 2):
+        write(store, offset, a=offset)
+    for offset in range(3, 8):
+        newest = write(store, offset, a=offset)
+        next(tmp_path.rglob(newest.name)).write_bytes(b"")
+        assert rows(load(store)) == {"a": 2}, "the newest that was never damaged"
+    write(store, 8, a=8)
+    write(store, 9, a=9)
+    assert store.offsets("in", 0) == [8, 9], "damaged ones go when enough sound ones are there"
+
+
 @pytest.mark.parametrize("manifest", [b"", b"{", b'{"epoch": 1, "entries": [', None])
 def test_without_a_manifest_it_is_made_anew_from_what_is_there(
     open_store: OpenStore, manifest: bytes | None, caplog: pytest.LogCaptureFixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -75,23 +75,29 @@ class Manifest:
         gone = set(names)
         return replace(self, entries=tuple(e for e in self.entries if e.name not in gone))
 
-    def superfluous(self, keep: int, at_most: int) -> set[str]:
+    def superfluous(
+        self, keep: int, at_most: int, damaged: Collection[str] = frozenset()
+    ) -> set[str]:
         """Objects that are not needed for the newest `keep` snapshots at offsets up to `at_most`.
 
+        What is damaged, or stands on it, is none of the `keep`: else the sound ones would have to go
+        one damage after the other.
         Where more than one is kept, one of them does not share its base with the newest: a damage
         of that base leaves it. Of states that were left the newest is needed.
         """
         old = sorted(
             (e for e in self.entries if not e.left and e.offset <= at_most), key=lambda e: e.offset
         )
-        points = old[-keep:]
+        sound = [entry for entry in old if not set(self._stands_on(entry)) & set(damaged)]
+        points = sound[-keep:]
         bases = {self._base(entry) for entry in points}
         if keep > 1 and len(bases) == 1:
-            others = [entry for entry in old if self._base(entry) not in bases]
+            others = [entry for entry in sound if self._base(entry) not in bases]
             points += others[-1:]
         needed = {name for entry in points for name in self._stands_on(entry)}
         lefts = [entry.name for entry in self.entries if entry.left]
-        return ({entry.name for entry in old} | set(lefts[:-1])) - needed
+        gone = ({entry.name for entry in old} | set(lefts[:-1])) - needed
+        return {entry.name for entry in self.entries if gone & set(self._stands_on(entry))}
 
     def _stands_on(self, entry: Entry) -> list[str]:
         try:

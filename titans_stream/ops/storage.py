@@ -51,7 +51,7 @@ class _Claim:
 class Snapshots:
     """The snapshots of a consumer group in a place; a `SnapshotStore`.
 
-    `place` is a folder, or an object storage. The newest `keep` of a partition stay. `about` (the
+    `place` is a folder, or an object storage. The newest `keep` sound ones of a partition stay. `about` (the
     model's name and version, for instance) is written into each for people to read.
     """
 
@@ -72,6 +72,8 @@ class Snapshots:
         self._lock = threading.RLock()
         self._writing: set[str] = set()
         """Objects that no manifest names yet."""
+        self._damaged: dict[_Key, set[str]] = {}
+        """Snapshots that the last load of a partition passed over."""
 
     def __str__(self) -> str:
         return str(self._place)
@@ -100,7 +102,8 @@ class Snapshots:
         def change(manifest: Manifest) -> Manifest:
             if stored.onto and manifest.find(stored.onto) is None:
                 raise OSError(f"{stored.onto}, on which it stands, is gone")
-            return manifest.without(manifest.superfluous(self._keep, stored.offset))
+            damaged = self._damaged.get((topic, partition), set())
+            return manifest.without(manifest.superfluous(self._keep, stored.offset, damaged))
 
         manifest = self._write(topic, partition, stored, name, change)
         entry = manifest.find(name)
@@ -131,46 +134,36 @@ class Snapshots:
         change: Callable[[Manifest], Manifest],
     ) -> Manifest:
         """Write an object, and a manifest that names it beside what `change` leaves."""
-        folder = self._folder(topic, partition)
+        folder, header = self._folder(topic, partition), self._header(topic, partition)
+        path = f"{folder}/{name}"
         with self._lock:
             if (topic, partition) not in self._claims:
                 self.claim(topic, partition)
-            self._writing.add(f"{folder}/{name}")
+            self._writing.add(path)
         try:
-            return self._write_claimed(topic, partition, stored, name, change)
+            aside = self._place.aside(path)
+            try:
+                size, checksum = snapshot_files.write_snapshot(aside, stored, header)
+                about = snapshot_files.read_header(aside)
+                self._place.put(path, aside)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+            entry = Entry(
+                name, stored.offset, stored.snapshot.schema, size, checksum, stored.onto,
+                name.endswith(_LEFT), about,
+            )  # fmt: skip
+
+            def add(manifest: Manifest) -> Manifest:
+                return change(replace(manifest, entries=(*manifest.entries, entry)))
+
+            try:
+                return self._update(topic, partition, add)
+            except FencedError:
+                self._remove(folder, {name})
+                raise
         finally:
-            self._writing.discard(f"{folder}/{name}")
-
-    def _write_claimed(
-        self,
-        topic: str,
-        partition: int,
-        stored: StoredSnapshot,
-        name: str,
-        change: Callable[[Manifest], Manifest],
-    ) -> Manifest:
-        folder, header = self._folder(topic, partition), self._header(topic, partition)
-        aside = self._place.aside(f"{folder}/{name}")
-        try:
-            size, checksum = snapshot_files.write_snapshot(aside, stored, header)
-            about = snapshot_files.read_header(aside)
-            self._place.put(f"{folder}/{name}", aside)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        entry = Entry(
-            name, stored.offset, stored.snapshot.schema, size, checksum, stored.onto,
-            name.endswith(_LEFT), about,
-        )  # fmt: skip
-
-        def add(manifest: Manifest) -> Manifest:
-            return change(replace(manifest, entries=(*manifest.entries, entry)))
-
-        try:
-            return self._update(topic, partition, add)
-        except FencedError:
-            self._remove(folder, {name})
-            raise
+            self._writing.discard(path)
 
     def _update(
         self, topic: str, partition: int, change: Callable[[Manifest], Manifest]
@@ -229,6 +222,7 @@ class Snapshots:
         """As `SnapshotStore.load`."""
         manifest = self._manifest(topic, partition)
         order = sorted(enumerate(manifest.entries), key=lambda each: (each[1].offset, each[0]))
+        damaged = self._damaged[topic, partition] = set[str]()
         for _, entry in reversed(order):
             if entry.offset > at_most or not restorable(entry.schema, schema):
                 continue
@@ -240,6 +234,7 @@ class Snapshots:
             except DAMAGE as error:
                 why = error or type(error).__name__
                 log.warning("snapshot %s is passed over: %s", self._told(name), why)
+                damaged.add(entry.name)
         return None
 
     def _read(self, topic: str, partition: int, manifest: Manifest, entry: Entry) -> StoredSnapshot:
