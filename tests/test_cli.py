@@ -438,13 +438,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert process.wait(60) == 1
 
 
-def test_ctrl_c_ends_a_follower_quietly(broker: DevBroker, tmp_path: Path) -> None:
-    process = start("alerts", connector(tmp_path, broker.bootstrap), "--follow")
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("status ")
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    assert finish(process) == (0, "", "")
+def test_ctrl_c_ends_a_follower_quietly(tmp_path: Path) -> None:
+    with DevBroker(auto_create=False, topics=TOPICS) as broker:
+        producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+        producer.send("alerts", b"{").get(10)
+        producer.close()
+        process = start("alerts", connector(tmp_path, broker.bootstrap), "--follow")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("status ")
+        assert "alerts partition 0 offset 0 is no alert" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert finish(process) == (0, "", "")
 
 
 def test_alerts_end_where_nothing_is_to_be_read(
