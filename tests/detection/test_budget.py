@@ -91,6 +91,36 @@ def test_the_bulk_knows_the_level_of_a_series_own_block_maxima() -> None:
         assert rarity(state, level - 0.3, SPACE) < 0.0
 
 
+def test_a_rarity_has_no_jump_where_bulk_and_tail_meet() -> None:
+    tail = fresh()
+    for top in np.random.default_rng(0).normal(0.2, 0.03, 300):
+        feed(tail, [top] * 100)
+    steps = [rarity(tail, s, SPACE) for s in np.arange(0.2, 0.6, 0.001)]
+    assert np.all(np.diff(steps) >= 0.0)
+    assert np.max(np.diff(steps)) < 0.05
+    assert rarity(tail, 0.4, SPACE) - rarity(tail, 0.25, SPACE) > 0.3, "the tail goes on"
+
+
+@pytest.mark.parametrize("seconds", [60, HOUR, 24 * HOUR])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-9, -273.15])
+def test_what_never_moved_alerts_at_no_budget_until_it_moves(seconds: int, value: float) -> None:
+    values = np.full(2_600, value)
+    assert opened(score(values, seconds, false_alarms_per_series_per_day=0.1)) == []
+    assert opened(score(values, seconds, false_alarms_per_series_per_day=50.0)) == []
+    values[2_000:] = 3.0 * value + 5.0
+    at = opened(score(values, seconds, false_alarms_per_series_per_day=0.1))
+    assert at[:1] == [2_000]
+
+
+def test_a_weekly_jump_becomes_a_habit_at_a_loose_budget_too() -> None:
+    at = np.arange(20 * 168)
+    values = np.random.default_rng(0).normal(size=len(at))
+    values[at % 168 == 32] += 30.0
+    found = np.array(opened(score(values, HOUR, false_alarms_per_series_per_day=PER_DAY)))
+    assert np.count_nonzero(found % 168 == 32) <= 5
+    assert np.count_nonzero(found[found > 10 * 168] % 168 == 32) == 0
+
+
 def test_a_loose_budget_leaves_room_for_its_episodes() -> None:
     for q in (0.003, 0.1):
         assert silence(5_000.0, q) == 150.0

@@ -52,7 +52,7 @@ def per_block(budget: float, interval: float, onboarding: float, scored: float) 
 @njit(inner=True)
 def threshold(q: float, delta: float) -> float:
     """The rarity from which a reading is strange enough."""
-    return -math.log10(q) + delta
+    return max(LEAST_THRESHOLD, -math.log10(q) + delta)
 
 
 @njit(inner=True)

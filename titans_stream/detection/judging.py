@@ -30,6 +30,8 @@ from titans_stream.records import Float64, Int8, Int64, Records
 NEWS = 128.0
 """Readings for which runs and levels of a member that stands out count in its asset: one that stays
 so is told once, and hides no other."""
+ROUNDED = 1e-13
+"""Of its value: a series that moves by no more than this moves by rounding alone."""
 _band = scratch(3)
 
 
@@ -111,6 +113,9 @@ def step(
     after_gap = soon and series.watch.seen >= implausible.SEEN
     # what the statistic says of a counter's value is about its rise and its resets
     usable = series.watch.counter == 0.0 or found.far > 2.0 or found.rarity > 0.0
+    # what never moved and does not move now is no news, however quiet
+    rounded = ROUNDED * abs(found.x)
+    usable = usable and not (found.reference.scale <= rounded and found.size <= rounded)
     permission = Permission(
         deviates(rule, value, normal[0]) and (found.strange or not after_gap) and usable,
         violated,
@@ -119,8 +124,7 @@ def step(
     episode = judged.episode
     at = habits.NONE
     known_far = -1.0
-    suspicious = reading.statistic > 0.0 or beyond or found.rarity > 0.0
-    if episode.open == 0.0 and suspicious:
+    if episode.open == 0.0:
         at = habits.find(series.habits, local)
         if habits.is_known(series.habits, at, local, found.far):
             known_far = habits.LARGER * max(1.0, series.habits.size[at])

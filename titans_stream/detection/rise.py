@@ -25,6 +25,9 @@ BOUND = 8.0
 LARGEST = 20.0
 """... and a rise is at most as many."""
 
+LARGEST_KNOWN = 1e38
+"""What a half hour keeps has single precision."""
+
 
 class Rise(NamedTuple):
     """Of a reading: the mean deviation and the rise, both with it, and their unit, 0: none yet."""
@@ -68,7 +71,8 @@ def learn(series: Series, moment: Moment, off: float, rise: Rise, event: bool) -
                 (int(watch.rise_bin) - 1) // BINS, (int(watch.rise_bin) - 1) % BINS
             ]
             days = min(float(known[1]) + 1.0, DAYS_KEPT)
-            known[0] += (watch.rise_sum / watch.rise_count - float(known[0])) / days
+            here_usual = min(watch.rise_sum / watch.rise_count, LARGEST_KNOWN)
+            known[0] += (here_usual - float(known[0])) / days
             known[1] = days
         watch.rise_bin = here
         watch.rise_sum = 0.0

@@ -105,6 +105,9 @@ class Histogram(Record):
     """What one new reading counts: it grows instead of every bin shrinking."""
 
 
+_FADED = 0.02
+"""Above U the bulk's rate falls e-fold over this much of S."""
+
 _sigma = scratch(3)
 _weight = scratch(3)
 
@@ -128,8 +131,9 @@ def rarity(state: Tail, statistic: float, space: Space) -> float:
     r = max(RATE_FLOOR, (PRIOR_BLOCKS * PRIOR_RATE + state.n_sum) / (PRIOR_BLOCKS + state.k_sum))
     d = statistic - U
     log_rate = math.log(r)
+    bulk = _bulk_log_rate(state, min(statistic, U))
     if d <= 0.0:
-        return -max(log_rate, _bulk_log_rate(state, statistic)) / math.log(10.0)
+        return -max(log_rate, bulk) / math.log(10.0)
     scales(state, space)
     start = 0.0
     for j in range(3):
@@ -140,7 +144,8 @@ def rarity(state: Tail, statistic: float, space: Space) -> float:
         if j == 2 or d <= start + WIDTHS[j]:
             break
         start += WIDTHS[j]
-    return -log_rate / math.log(10.0)
+    # what the bulk says at U ends fast above it, but not at once: C has no jump there
+    return -max(log_rate, bulk - d / _FADED) / math.log(10.0)
 
 
 @njit(inner=True)
