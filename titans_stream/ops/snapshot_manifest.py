@@ -80,8 +80,8 @@ class Manifest:
     ) -> set[str]:
         """Objects that are not needed for the newest `keep` snapshots at offsets up to `at_most`.
 
-        What is damaged, or stands on it, is none of the `keep`: else the sound ones would have to go
-        one damage after the other.
+        What is damaged, or stands on it, is none of the `keep`: else the sound ones would have to
+        go, one damage after the other.
         Where more than one is kept, one of them does not share its base with the newest: a damage
         of that base leaves it. Of states that were left the newest is needed.
         """

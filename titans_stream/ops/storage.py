@@ -51,8 +51,8 @@ class _Claim:
 class Snapshots:
     """The snapshots of a consumer group in a place; a `SnapshotStore`.
 
-    `place` is a folder, or an object storage. The newest `keep` sound ones of a partition stay. `about` (the
-    model's name and version, for instance) is written into each for people to read.
+    `place` is a folder, or an object storage. The newest `keep` sound ones of a partition stay.
+    `about` (the model's name and version, for instance) is written into each for people to read.
     """
 
     def __init__(
