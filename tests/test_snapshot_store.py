@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import threading
@@ -18,7 +19,13 @@ from tests.test_storage import first_format
 from titans_stream.ops.places import Place, place_of
 from titans_stream.ops.storage import Snapshots
 from titans_stream.records import Snapshot
-from titans_stream.stream.recovery import FencedError, Saved, StoredSnapshot, UnreachableError
+from titans_stream.stream.recovery import (
+    FencedError,
+    NoBaseError,
+    Saved,
+    StoredSnapshot,
+    UnreachableError,
+)
 
 SCHEMA = "s/1"
 OpenStore = Callable[..., Snapshots]
@@ -159,6 +166,58 @@ def test_one_damage_after_the_other_leaves_a_sound_one(tmp_path: Path) -> None:
     assert store.offsets("in", 0) == [8, 9], "damaged ones go when enough sound ones are there"
 
 
+def test_a_read_that_fails_for_now_costs_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Snapshots(tmp_path, "g", keep=3)
+    for offset in (1, 2, 3):
+        write(store, offset, a=offset)
+
+    def fetch(name: str) -> Path:
+        raise OSError(errno.EMFILE, "too many open files", name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._place, "fetch", fetch)
+        assert load(store) is None
+    write(store, 4, a=4)
+    assert store.offsets("in", 0) == [2, 3, 4]
+
+
+def test_a_delta_on_what_a_load_found_damaged_is_refused(tmp_path: Path) -> None:
+    store = Snapshots(tmp_path, "g")
+    write(store, 1, a=1)
+    base = write(store, 2, a=2)
+    delta = write(store, 3, base, a=3)
+    next(tmp_path.rglob(base.name)).write_bytes(b"")
+    assert rows(load(store)) == {"a": 1}
+    with pytest.raises(NoBaseError, match="on which it stands, is damaged"):
+        write(store, 4, delta, a=4)
+    assert store.offsets("in", 0) == [1, 2, 3]
+    assert len(list(tmp_path.rglob("*.snapshot"))) == 3, "what was refused is removed"
+    write(store, 5, a=5)
+    assert rows(load(store)) == {"a": 5}
+
+
+def test_damage_that_was_found_is_known_until_it_is_gone(tmp_path: Path) -> None:
+    """Whatever later loads ask for; one that was read after all is sound."""
+    store = Snapshots(tmp_path, "g", keep=2)
+    saved = [write(store, offset, a=offset) for offset in (1, 2, 3)]
+    next(tmp_path.rglob(saved[2].name)).write_bytes(b"")
+    assert rows(load(store)) == {"a": 2}
+    assert load(store, at_most=1) is None, "what is kept are two"
+    assert store.load("in", 0, 99, "other/1") is None
+    newest = write(store, 4, a=4)
+    assert store.offsets("in", 0) == [2, 4]
+    path = next(tmp_path.rglob(newest.name))
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    assert rows(load(store)) == {"a": 2}
+    path.write_bytes(content)
+    assert rows(load(store)) == {"a": 4}
+    write(store, 5, a=5)
+    assert store.offsets("in", 0) == [4, 5]
+
+
 @pytest.mark.parametrize("manifest", [b"", b"{", b'{"epoch": 1, "entries": [', None])
 def test_without_a_manifest_it_is_made_anew_from_what_is_there(
     open_store: OpenStore, manifest: bytes | None, caplog: pytest.LogCaptureFixture
@@ -246,8 +305,9 @@ def test_a_delta_on_one_that_is_gone_is_refused(open_store: OpenStore) -> None:
     store = open_store()
     base = write(store, 5, a=1)
     store.discard("in", 0, after=-1)
-    with pytest.raises(OSError, match="on which it stands, is gone"):
+    with pytest.raises(NoBaseError, match="on which it stands, is gone"):
         write(store, 9, base, a=2)
+    assert len(store._place.names("g/in/0")) == 1, "what was refused is removed"
     assert load(open_store("two")) is None
 
 

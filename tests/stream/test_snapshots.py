@@ -15,7 +15,14 @@ from titans_stream.engine.capture import Capture
 from titans_stream.records import Int64, Snapshot
 from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.recovery import FencedError, Origin, Progress, Saved, StoredSnapshot
+from titans_stream.stream.recovery import (
+    FencedError,
+    NoBaseError,
+    Origin,
+    Progress,
+    Saved,
+    StoredSnapshot,
+)
 from titans_stream.stream.snapshot_wishes import SnapshotWishes
 from titans_stream.stream.snapshots import Snapshotter
 
@@ -152,6 +159,15 @@ def test_who_was_fenced_writes_again_after_a_commit_only(world: World) -> None:
     for _ in range(5):
         world.snapshots.turn(world.held)
     assert len(world.engine.since) == 2
+    world.take()
+    assert world.store.saved[-1] == (0, 4, "", 10)
+
+
+def test_where_the_ground_is_lost_the_next_one_has_all(world: World) -> None:
+    world.take()
+    world.store.error = NoBaseError("0@2, on which it stands, is damaged")
+    world.take()
+    world.store.error = None
     world.take()
     assert world.store.saved[-1] == (0, 4, "", 10)
 

@@ -28,7 +28,13 @@ from titans_stream.ops.places import FolderPlace, Place, folder_name
 from titans_stream.ops.snapshot_files import DAMAGE
 from titans_stream.ops.snapshot_manifest import NAME, Entry, Manifest
 from titans_stream.records import Snapshot, restorable
-from titans_stream.stream.recovery import FencedError, Saved, StoredSnapshot, UnreachableError
+from titans_stream.stream.recovery import (
+    FencedError,
+    NoBaseError,
+    Saved,
+    StoredSnapshot,
+    UnreachableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ class Snapshots:
         self._writing: set[str] = set()
         """Objects that no manifest names yet."""
         self._damaged: dict[_Key, set[str]] = {}
-        """Snapshots that the last load of a partition passed over."""
+        """Snapshots whose content a load found damaged."""
 
     def __str__(self) -> str:
         return str(self._place)
@@ -100,9 +106,13 @@ class Snapshots:
         name = f"{stored.offset}.{uuid.uuid4().hex[:12]}{_SUFFIX}"
 
         def change(manifest: Manifest) -> Manifest:
-            if stored.onto and manifest.find(stored.onto) is None:
-                raise OSError(f"{stored.onto}, on which it stands, is gone")
-            damaged = self._damaged.get((topic, partition), set())
+            damaged = set(self._damaged.get((topic, partition), ()))
+            try:
+                chain = {entry.name for entry in manifest.chain(manifest.entries[-1])}
+            except ValueError:
+                raise NoBaseError(f"{stored.onto}, on which it stands, is gone") from None
+            if chain & damaged:
+                raise NoBaseError(f"{stored.onto}, on which it stands, is damaged")
             return manifest.without(manifest.superfluous(self._keep, stored.offset, damaged))
 
         manifest = self._write(topic, partition, stored, name, change)
@@ -159,7 +169,7 @@ class Snapshots:
 
             try:
                 return self._update(topic, partition, add)
-            except FencedError:
+            except (FencedError, NoBaseError):
                 self._remove(folder, {name})
                 raise
         finally:
@@ -222,19 +232,24 @@ class Snapshots:
         """As `SnapshotStore.load`."""
         manifest = self._manifest(topic, partition)
         order = sorted(enumerate(manifest.entries), key=lambda each: (each[1].offset, each[0]))
-        damaged = self._damaged[topic, partition] = set[str]()
+        damaged = self._damaged.setdefault((topic, partition), set())
+        damaged &= {entry.name for entry in manifest.entries}
         for _, entry in reversed(order):
             if entry.offset > at_most or not restorable(entry.schema, schema):
                 continue
             name = f"{self._folder(topic, partition)}/{entry.name}"
             try:
-                return self._read(topic, partition, manifest, entry)
+                stored = self._read(topic, partition, manifest, entry)
             except UnreachableError:
                 raise
             except DAMAGE as error:
                 why = error or type(error).__name__
                 log.warning("snapshot %s is passed over: %s", self._told(name), why)
-                damaged.add(entry.name)
+                if not isinstance(error, OSError):  # that may pass
+                    damaged.add(entry.name)
+            else:
+                damaged.difference_update(each.name for each in manifest.chain(entry))
+                return stored
         return None
 
     def _read(self, topic: str, partition: int, manifest: Manifest, entry: Entry) -> StoredSnapshot:

@@ -40,6 +40,10 @@ class FencedError(OSError):
     """A write was refused, for another worker has taken over the partition."""
 
 
+class NoBaseError(OSError):
+    """What a snapshot stands on is gone or damaged: the next one must hold all series."""
+
+
 class UnreachableError(OSError):
     """Whether there are snapshots cannot be known for now."""
 
@@ -110,7 +114,7 @@ class SnapshotStore(Protocol):
         """Keep a snapshot; older ones beyond a number may go.
 
         OSError where that fails, `FencedError` where another worker has claimed the partition
-        since. CancelledError of the snapshot's parts goes on to the caller; nothing is kept then.
+        since, `NoBaseError`. CancelledError of the snapshot's parts goes on; nothing is kept then.
         """
 
     def load(self, topic: str, partition: int, at_most: int, schema: str) -> StoredSnapshot | None:
@@ -135,11 +139,10 @@ class Origin:
 
     `built_from`: the state began empty at that offset, and output at `start` (before it lies the
     warm-up). `snapshot`: a snapshot at that offset was saved; with `start`, its state was taken up
-    again there. `life` is a name that no other life
-    of the partition has; nothing where it is not told. `partitions`: how many the topic had when
-    the group began to read it, `born`: when that was, in milliseconds; 0 where they are not told.
-    `model`: `name/version` of the model that the state is of; nothing where it is not told.
-    `left`: the life of the state that was left for this one; nothing where there was none.
+    again there. `life` is a name that no other life of the partition has. `partitions`: how many
+    the topic had when the group began to read it, `born`: when that was, in milliseconds. `model`:
+    `name/version` of the model that the state is of. `left`: the life of the state that was left
+    for this one. 0, or nothing, where one is not told.
     """
 
     built_from: int | None = None
@@ -158,11 +161,8 @@ class Origin:
 
     def encode(self) -> str:
         """The metadata of an offset."""
-        told: dict[str, Any] = {"life": self.life} if self.life else {}
-        if self.partitions:
-            told["partitions"] = self.partitions
-        if self.born:
-            told["born"] = self.born
+        first = {"life": self.life, "partitions": self.partitions, "born": self.born}
+        told: dict[str, Any] = {name: value for name, value in first.items() if value}
         if any(self.silent):
             told["silent"] = list(self.silent)
         if self.model:

@@ -30,6 +30,7 @@ from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.recovery import (
     Chain,
     FencedError,
+    NoBaseError,
     Progress,
     Saved,
     SnapshotStore,
@@ -195,6 +196,8 @@ class Snapshotter:
             progress.chain, progress.fenced_at = None, progress.committed
             self._failed(flight, f"{error}")
         except OSError as error:
+            if isinstance(error, NoBaseError):
+                progress.chain = None
             self._failed(flight, f"{error}")
         except Exception as error:  # noqa: BLE001 - the stream goes on
             progress.chain = None
