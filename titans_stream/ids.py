@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import overload
@@ -10,6 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
+
+ENTRY_BYTES = 64
+"""What an entry of a large dict takes, its key and value aside."""
+_CODE_BYTES = 40
+"""A code and a place in a list."""
 
 
 class Ids(Sequence[str]):
@@ -53,9 +59,10 @@ class Ids(Sequence[str]):
 
 
 class IdTable:
-    """Gives each id a code when it is seen first."""
+    """Gives each id a code when it is seen first. `size` is in bytes, with the ids."""
 
     def __init__(self) -> None:
+        self.size = 0
         self.names: list[str] = []
         self._codes: dict[str, int] = {}
 
@@ -68,11 +75,12 @@ class IdTable:
         if found is None:
             found = self._codes[name] = len(self.names)
             self.names.append(name)
+            self.size += ENTRY_BYTES + _CODE_BYTES + sys.getsizeof(name)
         return found
 
     def clear(self) -> None:
         """Begin anew; columns that were made keep what they name."""
-        self.names, self._codes = [], {}
+        self.names, self._codes, self.size = [], {}, 0
 
     def column(self, codes: Sequence[int] | Int64) -> Ids:
         """Ids by their codes."""

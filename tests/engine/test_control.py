@@ -12,11 +12,13 @@ import pytest
 
 from titans_stream.control.messages import message_of, text_of
 from titans_stream.detection.rules import AlertConfig
+from titans_stream.detection.watch_state import Watch
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.frozen import LEARNED, MOVING
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.lifecycle.artifacts import base_model
+from titans_stream.memory.rows import dtype_of
 from titans_stream.records import Alert, Order, Readings, Results
 from titans_stream.times import format_timestamp
 
@@ -148,6 +150,50 @@ def test_a_frozen_series_is_scored_and_learns_nothing() -> None:
     engine.control(0, order("f"), 600)
     engine.process(readings(600, 620))
     assert (engine.snapshot(0).arrays["memory"][0] != before.arrays["memory"][0]).any()
+
+
+DAY = 288
+
+
+def daily(first: int, last: int) -> Readings:
+    """Rows of two series that repeat their day; the first day is a Thursday."""
+    row = np.repeat(np.arange(last), 2)
+    noise = np.random.default_rng(7).normal(size=len(row))
+    value = 50.0 + 10.0 * np.sin(2.0 * np.pi * row / DAY) + noise
+    mine = row >= first
+    return Readings(
+        ["a", "b"] * (last - first), row[mine] * STEP, value[mine],
+        np.zeros(int(mine.sum()), np.int32), row[mine],
+    )  # fmt: skip
+
+
+def test_how_fast_a_series_leaves_its_profile_is_learned_but_not_while_it_is_frozen() -> None:
+    def state() -> tuple[np.ndarray, dict[str, list[float]]]:
+        arrays = engine.snapshot(0).arrays
+        watch = arrays["watch"].view(dtype_of(Watch))[:, 0]
+        names = ("quick", "slow", "seen", "usual", "bin", "sum", "count")
+        return arrays["rises"], {name: watch[f"rise_{name}"].tolist() for name in names}
+
+    engine = build()
+    engine.process(daily(0, 9 * DAY))
+    rises, watch = state()
+    # Monday is the first working day with a profile; its first 192 readings, 32 half hours, are
+    # none yet, and the last half hour of Friday is not over
+    assert rises[0, 0, :, 1].tolist() == [4.0] * 32 + [5.0] * 15 + [4.0]
+    assert (rises[0, 0, :, 0] > 0.01).all()
+    assert rises[0, 0, :, 0].mean() == pytest.approx(watch["usual"][0], rel=0.1)
+    assert not rises[:, 1].any(), "weekends have no profile yet"
+    engine.control(0, order("f", action="freeze", series="a"), 9 * DAY)
+    engine.process(daily(9 * DAY, 12 * DAY + 146))
+    later, watch_later = state()
+    np.testing.assert_array_equal(later[0], rises[0])
+    moved = {name for name in watch if watch_later[name][0] != watch[name][0]}
+    assert moved == {"quick", "slow"}
+    assert all(watch_later[name][1] != watch[name][1] for name in watch)
+    assert later[1, 0, :, 1].tolist() == [6.0] * 24 + [5.0] * 8 + [6.0] * 16
+    engine.control(0, order("f"), 12 * DAY + 146)
+    engine.process(daily(12 * DAY + 146, 13 * DAY))
+    assert (state()[0][0, 0, 25:47, 1] == rises[0, 0, 25:47, 1] + 1.0).all()
 
 
 def test_a_silence_opens_nothing_until_it_is_over() -> None:

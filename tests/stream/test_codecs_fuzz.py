@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.codec.json_codec import JsonCodec
-from titans_stream.stream.messages import RawMessage
+from titans_stream.stream.messages import LOG_APPEND_TIME, RawMessage
 from titans_stream.stream.settings import InputConfig
 
 NOON_MS = 1_772_366_400_000
@@ -73,14 +73,16 @@ payloads = (
     | likely.map(lambda document: b"\xef\xbb\xbf" + json.dumps(document).encode())
     | likely.map(lambda document: b"\0\0\0\0\7" + json.dumps(document).encode())
 )
+SENT = st.sampled_from([-(2**63), -1, 0, NOON_MS - 5, NOON_MS, 2**62, 2**63 - 1])
 messages = st.builds(
     RawMessage,
     topic=st.just("t"),
     partition=st.integers(0, 3),
     offset=st.integers(0, 2**40),
-    timestamp_ms=st.sampled_from([-1, 0, NOON_MS, 2**62]),
+    timestamp_ms=SENT,
     key=st.none() | st.binary(max_size=6),
     value=payloads,
+    timestamp_type=st.sampled_from([0, LOG_APPEND_TIME]),
 )
 
 
@@ -171,6 +173,16 @@ SINGLE: list[dict[str, Any]] = [
     {"topic": "t", "series": "{site}/{x}", "value": "v", "timestamp": "ts"},
     {"topic": "t", "series": "{key}/{site}", "group": "{x}", "value": "v", "timestamp": "kafka"},
     {"topic": "t", "series": "{site}", "value": "m.v", "timestamp": "ts", "lenient": True},
+    *(
+        {
+            "topic": "t",
+            "series": "{site}",
+            "value": "v",
+            "timestamp": t,
+            "min_timestamp": "1900-01-01",
+        }
+        for t in ("ts", "kafka")
+    ),
 ]
 usual = st.fixed_dictionaries(
     {
@@ -187,13 +199,13 @@ usual = st.fixed_dictionaries(
 @settings(max_examples=100, deadline=None)
 @given(
     documents=st.lists(usual, max_size=6), odd=st.lists(messages, max_size=1),
-    sent=st.sampled_from([-1, NOON_MS - 5, NOON_MS, 2**62]),
+    sent=SENT, kind=st.sampled_from([0, LOG_APPEND_TIME]),
 )  # fmt: skip
 def test_messages_are_decoded_together_as_they_are_one_by_one(
-    config: dict[str, Any], documents: list[Any], odd: list[RawMessage], sent: int
+    config: dict[str, Any], documents: list[Any], odd: list[RawMessage], sent: int, kind: int
 ) -> None:
     batch = [
-        RawMessage("t", i % 3, i, sent, b"k", json.dumps(document).encode())
+        RawMessage("t", i % 3, i, sent, b"k", json.dumps(document).encode(), kind)
         for i, document in enumerate(documents)
     ]
     batch[1:1] = odd

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from titans_stream.durations import MILLISECOND
 from titans_stream.ids import IdTable
 from titans_stream.records import Float64, Int64
 from titans_stream.stream.codec.fields import Path, parse_path
-from titans_stream.stream.codec.json_plain import PlainDecoder
+from titans_stream.stream.codec.json_plain import PlainDecoder, kafka_time
 from titans_stream.stream.codec.json_typed import (
     ID,
     LENIENT_VALUE,
@@ -96,7 +95,7 @@ class ArrayWay:
         self._read_value: ReadValue | None = None if readers is None else readers[name]
         self._read_time = read_time
         self.names = Names(config, plain.series, table)
-        self._groups = None if config.group is None else Names(config, plain.group)
+        self.groups = None if config.group is None else Names(config, plain.group)
         self._earliest = config.min_timestamp
         self._latest = plain.latest
 
@@ -107,14 +106,14 @@ class ArrayWay:
         n = len(items)
         if n == 0:
             none: list[str] = []
-            groups = None if self._groups is None else none
+            groups = None if self.groups is None else none
             times = np.empty(0, np.int64)
             return ArrayColumns(times, groups, times, np.empty(0))
         keys = self._keys(message, items, document)
         series = np.fromiter(map(self.names.__getitem__, keys), np.int64, n)
         group = None
-        if self._groups is not None:
-            group = list(map(self._groups.__getitem__, keys))
+        if self.groups is not None:
+            group = list(map(self.groups.__getitem__, keys))
         timestamp = self._times(message, items, document)
         if timestamp.min() < self._earliest or timestamp.max() > self._latest(message, now):
             raise ValueError("out of range")
@@ -147,7 +146,7 @@ class ArrayWay:
     def _times(self, message: RawMessage, items: list[Any], document: Any) -> Int64:
         n = len(items)
         if self._time is None:
-            return np.full(n, message.timestamp_ms * MILLISECOND)
+            return np.full(n, kafka_time(message))
         column, alike = self._time.column(items, document)
         times = self._read_time.column(column)
         return np.repeat(times, n) if alike else times

@@ -19,8 +19,8 @@ from titans_stream.ids import IdTable, joined
 from titans_stream.records import DeadLetter, Readings
 from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.json_arrays import ArrayWay, array_way
-from titans_stream.stream.codec.json_plain import PlainDecoder, Problems, unwrapped
-from titans_stream.stream.codec.json_typed import MOST_CACHED, TypedWay, typed_way
+from titans_stream.stream.codec.json_plain import PlainDecoder, Problems, kafka_time, unwrapped
+from titans_stream.stream.codec.json_typed import Names, TypedWay, typed_way
 from titans_stream.stream.codec.timestamps import CALENDAR_SINCE, TimestampReader
 from titans_stream.stream.codec.values import missing_numbers
 from titans_stream.stream.messages import RawMessage
@@ -29,6 +29,9 @@ from titans_stream.times import load_zone
 
 _TOGETHER = 512
 """Messages that are decoded column by column."""
+MOST_BYTES = 256 * 2**20
+"""Of ids, and of the fields that they are rendered from, that are kept until all are let go
+together: 350,000 usual ids with a group, 850,000 of one field."""
 
 
 class _Columns:
@@ -70,6 +73,10 @@ class JsonCodec:
         self._table = IdTable()
         self._typed = typed_way(config, self._plain, self._table)
         self._arrays = array_way(config, self._plain, self._read_time, self._table)
+        self._cached: list[IdTable | Names] = [self._table]
+        for way in (self._typed, self._arrays):
+            if way is not None:
+                self._cached += [way.names] if way.groups is None else [way.names, way.groups]
         self._earliest = config.min_timestamp
         self._several = len(config.value_names) > 1
         self._grouped = config.group is not None
@@ -79,8 +86,10 @@ class JsonCodec:
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
         """See `Codec`."""
         now = self._clock()
-        if len(self._table) > MOST_CACHED:
-            self._forget_ids()
+        if sum(each.size for each in self._cached) > MOST_BYTES:
+            # codes name another table from here on; columns of the one before keep theirs
+            for each in self._cached:
+                each.clear()
         columns = _Columns(self._grouped, self._table)
         dead: list[DeadLetter] = []
         if self._arrays is not None:
@@ -97,13 +106,6 @@ class JsonCodec:
         if len(self._missing):
             readings.value[np.isin(readings.value, self._missing)] = np.nan
         return Decoded(readings, dead)
-
-    def _forget_ids(self) -> None:
-        """Begin another table; columns of the one before keep theirs."""
-        self._table.clear()
-        for way in (self._typed, self._arrays):
-            if way is not None:
-                way.names.clear()
 
     def _decode_plain(
         self, message: RawMessage, now: int, columns: _Columns, dead: list[DeadLetter]
@@ -185,6 +187,8 @@ class JsonCodec:
         latest = self._plain.latest_of(messages, now)
         if way.get_time is None:
             sent = np.fromiter((one.timestamp_ms for one in messages), np.int64, n)
+            if sent.min() < 0:
+                raise ValueError("no timestamp")
             timestamp = sent * MILLISECOND
         else:
             timestamp = self._read_time.column(list(map(way.get_time, documents)))
@@ -228,9 +232,7 @@ class JsonCodec:
                 series = names[key]
                 group: Any = None if groups is None else groups[key]
                 timestamp = (
-                    message.timestamp_ms * MILLISECOND
-                    if get_time is None
-                    else read_time(get_time(document))
+                    kafka_time(message) if get_time is None else read_time(get_time(document))
                 )
                 if not earliest <= timestamp <= latest(message, now):
                     raise ValueError("out of range")

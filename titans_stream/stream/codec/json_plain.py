@@ -87,6 +87,7 @@ class PlainDecoder:
         self._time = None if config.timestamp.field is None else parse_path(config.timestamp.field)
         self._read_time = read_time
         self._earliest = config.min_timestamp
+        self._earliest_sent = max(config.min_timestamp, 0)
         self._max_future = config.max_future
 
     def decode(self, message: RawMessage, now: int) -> tuple[list[Reading], Problems]:
@@ -109,22 +110,23 @@ class PlainDecoder:
         """The latest time that a message may hold: `max_future` after it was sent.
 
         The message's own Kafka timestamp decides, so that a replay decides the same: always where
-        the broker set it, else where it is neither missing, absurd nor later than the present,
-        which decides then.
+        the broker set it, else where it is not later than the present, which decides then, as it
+        does where the timestamp is missing or absurd.
         """
         sent = message.timestamp_ms * MILLISECOND
         brokers = message.timestamp_type == LOG_APPEND_TIME
-        known = self._earliest <= sent and (sent <= now or brokers)
+        known = self._earliest_sent <= sent <= (MAX_TIMESTAMP if brokers else now)
         return (sent if known else now) + self._max_future
 
     def latest_of(self, messages: Sequence[RawMessage], now: int) -> Int64:
         """`latest` of each of N messages. ValueError where one has an absurd time."""
         times = np.fromiter((one.timestamp_ms for one in messages), np.int64, len(messages))
-        if np.abs(times).max(initial=0) > MAX_TIMESTAMP // MILLISECOND:
+        most = MAX_TIMESTAMP // MILLISECOND
+        if times.min(initial=0) < -most or times.max(initial=0) > most:
             raise ValueError("absurd")
         sent = times * MILLISECOND
         kinds = np.fromiter((one.timestamp_type for one in messages), np.int64, len(messages))
-        known = (sent >= self._earliest) & ((sent <= now) | (kinds == LOG_APPEND_TIME))
+        known = (sent >= self._earliest_sent) & ((sent <= now) | (kinds == LOG_APPEND_TIME))
         latest: Int64 = np.where(known, sent, now) + self._max_future
         return latest
 
@@ -206,9 +208,7 @@ class PlainDecoder:
 
     def _timestamp(self, message: RawMessage, now: int, find_field: Callable[[Path], Any]) -> int:
         if self._time is None:
-            if message.timestamp_ms < 0:
-                raise UnusableError(Reason.INVALID_TIMESTAMP, "the Kafka message has no timestamp")
-            name, timestamp = "Kafka timestamp", message.timestamp_ms * MILLISECOND
+            name, timestamp = "Kafka timestamp", kafka_time(message)
         else:
             name, value = format_path(self._time), None
             try:
@@ -234,6 +234,16 @@ class PlainDecoder:
                 f"{name}: later than max_future after {_sent(message, now)}",
             )
         return timestamp
+
+
+def kafka_time(message: RawMessage) -> int:
+    """Nanoseconds since the epoch of the Kafka timestamp, in no range; UnusableError without one.
+
+    One that is negative is none, whatever `min_timestamp` is.
+    """
+    if message.timestamp_ms < 0:
+        raise UnusableError(Reason.INVALID_TIMESTAMP, "the Kafka message has no timestamp")
+    return message.timestamp_ms * MILLISECOND
 
 
 def _sent(message: RawMessage, now: int) -> str:

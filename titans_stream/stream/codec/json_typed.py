@@ -7,6 +7,7 @@ and checks types in the same pass.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -14,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from titans_stream.ids import IdTable
+from titans_stream.ids import ENTRY_BYTES, IdTable
 from titans_stream.stream.codec.fields import Path, parse_path
 from titans_stream.stream.codec.json_plain import PlainDecoder
 from titans_stream.stream.codec.series_template import SeriesTemplate
@@ -26,8 +27,6 @@ ID = str | int
 TIME = str | int | float
 VALUE = float | None
 LENIENT_VALUE = float | str | bool | None
-MOST_CACHED = 1_000_000
-"""Ids that are kept; those of a table are let go together, by its owner."""
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 """Characters that msgspec does not take in the name of a field."""
@@ -44,10 +43,15 @@ class Names(dict[Any, Any]):
 
     One id per key, or a tuple of them where a message has several values. Mappings for series and
     group ids of one connector have the same keys. With a `table` the ids are codes in it.
+
+    `size` is in bytes, with keys and ids but for those in the table; what others hold, too, counts
+    in full. Nothing is let go but by `clear`, which is the owner's to call: a key can be as long as
+    a message, and stays where the message turns out to be unusable.
     """
 
     def __init__(self, config: InputConfig, render: Render, table: IdTable | None = None) -> None:
         super().__init__()
+        self.size = 0
         self._render = render
         self._table = table
         self._fields = id_fields(config)
@@ -78,12 +82,24 @@ class Names(dict[Any, Any]):
         ids: tuple[Any, ...] = tuple(
             self._render(message, name, by_path.__getitem__) for name in self._value_names
         )
-        if self._table is not None:
+        self.size += ENTRY_BYTES + _size(key)
+        if self._table is None:
+            self.size += _size(ids)
+        else:
             ids = tuple(map(self._table.code, ids))
-        elif len(self) >= MOST_CACHED:
-            self.clear()
         result = self[key] = ids[0] if len(ids) == 1 else ids
         return result
+
+    def clear(self) -> None:
+        """Forget all keys; codes of a table that is cleared, too, are no longer given."""
+        super().clear()
+        self.size = 0
+
+
+def _size(part: Any) -> int:
+    """Bytes of a key or an id; those of a tuple with what it holds."""
+    size = sys.getsizeof(part)
+    return size + sum(map(_size, part)) if type(part) is tuple else size
 
 
 @dataclass(frozen=True, slots=True)

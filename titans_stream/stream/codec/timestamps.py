@@ -47,6 +47,8 @@ _LONGEST_NUMBER = 60
 _NO_NUMBERS = ("rfc3339", "calendar", "days")
 """Units that numbers of a column are not simply scaled by."""
 _MOST_CACHED = 100_000
+_LONGEST_CACHED = 100
+"""Characters; white space of any length stands for that of a format."""
 _LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
 _OUT_OF_RANGE = "a time between 1678 and 2262 is needed"
 _POWERS: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
@@ -140,7 +142,7 @@ class TimestampReader:
 
     def _text(self, text: str) -> int:
         if self._format is not None:
-            return self._formatted[text]
+            return self._formatted[text] if len(text) <= _LONGEST_CACHED else self._by_format(text)
         if len(text) < 19 or text[16] != ":":
             number = None
             if self._lenient or (self._calendar and len(text) in _UNMISTAKABLE):
