@@ -65,8 +65,10 @@ class HostStore:
         """As `Store.reserve`; new rows are zero."""
         for name, rows in self._rows.items():
             self.arrays.pop(name, None)  # rows that somebody holds are copied
-            rows.reserve(capacity)
-            self.arrays[name] = rows.rows
+            try:
+                rows.reserve(capacity)
+            finally:
+                self.arrays[name] = rows.rows
 
     def read(self, name: str, slots: Int64) -> Array:
         """As `Store.read`."""

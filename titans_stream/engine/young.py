@@ -192,7 +192,9 @@ class Young:
     def _grow(self, capacity: int) -> None:
         for name, rows in self._rows.items():
             del self._arrays[name]  # rows that somebody holds are copied
-            rows.reserve(capacity)
-            self._arrays[name] = rows.rows
+            try:
+                rows.reserve(capacity)
+            finally:
+                self._arrays[name] = rows.rows
         self._free.extend(range(capacity - 1, self._capacity - 1, -1))
         self._capacity = capacity

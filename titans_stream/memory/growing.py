@@ -30,8 +30,10 @@ class GrowingRows:
         """[count, ...]; made anew by `reserve`."""
 
     def reserve(self, count: int) -> None:
-        """Have `count` rows, no fewer than there are."""
+        """Have `count` rows, or more where there are; MemoryError leaves those that there are."""
         before, size = len(self.rows), count * self._spec.nbytes
+        if count <= before:
+            return
         if not sys.platform.startswith("linux") or size < _LARGE:
             grown = self._spec.rows(count)
             grown[:before] = self.rows
@@ -43,11 +45,17 @@ class GrowingRows:
                 self._memory.resize(size)
             except BufferError:
                 self.rows = self._view(before)
+            except OSError:
+                self.rows = self._view(before)
+                raise MemoryError(f"no memory for {count} rows of {self._spec.nbytes} B") from None
             else:
                 self.rows = self._view(count)
                 return
         old = self.rows
-        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError:
+            raise MemoryError(f"no memory for {count} rows of {self._spec.nbytes} B") from None
         with contextlib.suppress(OSError):  # a system without huge pages
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.rows = self._view(count)
