@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,11 @@ def test_a_folder_that_is_there_but_empty_is_filled(shipped: Path) -> None:
         (lambda root: (root / "a/4/b").chmod(0o666), "may write there"),
         (lambda root: root.chmod(0o777), "may write there"),
         (lambda root: (root / "a/4/b").unlink(), "No such file"),
+        (lambda root: (root / "SHA256SUMS").chmod(0o666), "may write there"),
+        (lambda root: (root / "a").chmod(0o777), "may write there"),
+        (lambda root: _replaced_by_a_link(root / "a/4/b"), "symbolic link"),
+        (lambda root: _replaced_by_a_link(root / "a"), "no folder, or a link"),
+        (lambda root: _replaced_by_a_link(root / "SHA256SUMS"), "symbolic link"),
         (lambda root: (root / "SHA256SUMS").write_text("00  ../x\n"), "is not inside"),
     ],
 )
@@ -58,6 +65,60 @@ def test_what_cannot_be_trusted_is_not_taken(
         assert take() == 0
     assert why in caplog.text
     assert not (own_cache() / "a/4/b").exists()
+
+
+def _replaced_by_a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def test_nothing_is_written_through_a_link_in_the_own_cache(
+    shipped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    del shipped
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    own_cache().mkdir(parents=True)
+    (own_cache() / "a").symlink_to(elsewhere)
+    assert take() == 2, "the others"
+    assert not list(elsewhere.rglob("*"))
+    assert "it is not this user's own folder" in caplog.text
+
+
+def test_what_an_interrupted_copy_left_is_in_nobodys_way(shipped: Path) -> None:
+    """Process ids repeat: in a container they begin at 1."""
+    del shipped
+    old = own_cache() / f"a/.4.{os.getpid()}"
+    old.mkdir(parents=True)
+    (old / "b").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    fresh = own_cache() / "a/.4.other"
+    fresh.mkdir()
+    assert take() == 3
+    assert (own_cache() / "a/4/b").read_bytes() == b"a/4/b"
+    assert sorted(each.name for each in (own_cache() / "a").iterdir()) == [".4.other", "4"]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(errno.ENOTEMPTY, False), (errno.EEXIST, False), (errno.ENOSPC, True)]
+)
+def test_only_another_process_that_was_first_is_no_news(
+    shipped: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    told: bool,
+) -> None:
+    del shipped
+
+    def replace(self: Path, target: Path) -> Path:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert take() == 0
+    assert (os.strerror(number) in caplog.text) == told
+    left = [path.name for path in own_cache().rglob(".*")]
+    assert left == [], "parts are removed"
 
 
 def test_without_the_variable_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,16 @@ or for another processor is not looked at, and compiled as ever.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import glob
 import hashlib
 import logging
 import os
 import shutil
 import stat
+import tempfile
+import time
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -20,6 +25,8 @@ log = logging.getLogger(__name__)
 VARIABLE = "TITANS_STREAM_KERNELS"
 SUMS = "SHA256SUMS"
 _NAME = "titans-stream"
+_LONGEST_COPY = 3600.0
+"""Seconds after which a copy of one folder that is not whole has no writer any more."""
 
 
 def own_cache() -> Path:
@@ -51,43 +58,70 @@ def take() -> int:
 
 
 def _take(shipped: Path, own: Path) -> int:
-    _check_closed(shipped)
+    _check_closed(shipped, shipped.stat())
     folders: dict[Path, dict[str, str]] = {}
-    for line in (shipped / SUMS).read_text(encoding="utf-8").splitlines():
+    for line in _read(shipped, Path(SUMS)).decode().splitlines():
         wanted, _, name = line.partition("  ")
         inside = Path(name)
         if inside.is_absolute() or ".." in inside.parts:
             raise ValueError(f"{SUMS} names {name!r}, which is not inside")
         folders.setdefault(inside.parent, {})[inside.name] = wanted
-    return sum(_take_folder(shipped / at, own / at, sums) for at, sums in folders.items())
+    return sum(_take_folder(shipped, own, at, sums) for at, sums in folders.items())
 
 
-def _take_folder(shipped: Path, own: Path, sums: dict[str, str]) -> int:
+def _take_folder(shipped: Path, own: Path, at: Path, sums: dict[str, str]) -> int:
     """Copy one source's kernels, all at once, where the own cache has none of them."""
-    if own.exists() and any(own.iterdir()):
+    folder = own / at
+    if folder.exists() and any(folder.iterdir()):
         return 0
     contents = {}
     for name, wanted in sums.items():
-        _check_closed(shipped / name)
-        contents[name] = (shipped / name).read_bytes()
+        contents[name] = _read(shipped, at / name)
         if _sum(contents[name]) != wanted:
-            raise ValueError(f"{shipped / name}: its checksum is wrong")
-    own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = own.with_name(f".{own.name}.{os.getpid()}")
-    part.mkdir(mode=0o700)
+            raise ValueError(f"{shipped / at / name}: its checksum is wrong")
+    from titans_stream.jit import _is_ours  # numba is needed only where something is missing
+
+    if not _is_ours(own.parent, folder):
+        return 0
+    _remove_left(folder)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, content in contents.items():
             (part / name).write_bytes(content)
-        part.replace(own)
-    except OSError:  # another process was first
+        part.replace(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return 0  # another process was first
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        return 0
     return len(contents)
 
 
-def _check_closed(path: Path) -> None:
+def _remove_left(folder: Path) -> None:
+    """Remove parts of a folder whose writers are gone."""
+    for part in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if part.lstat().st_mtime < time.time() - _LONGEST_COPY:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _read(shipped: Path, name: Path) -> bytes:
+    """A file's content. ValueError where others could have put it there, OSError for a link."""
+    for inside in name.parents[:-1]:
+        folder = shipped / inside
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"{folder}: it is no folder, or a link")
+        _check_closed(folder, found)
+    path = shipped / name
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        _check_closed(path, os.fstat(file.fileno()))
+        return file.read()
+
+
+def _check_closed(path: Path, found: os.stat_result) -> None:
     """ValueError where others than its owner could have written there: kernels are code."""
-    found = path.stat()
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ValueError(f"{path}: others than its owner may write there")
     if found.st_uid not in (0, os.geteuid()):
