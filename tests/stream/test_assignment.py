@@ -248,3 +248,18 @@ def test_a_folder_that_cannot_be_written_stops_no_recovery(
 def life_of(world: World) -> str:
     assert world.consumer.found is not None
     return Origin.decode(world.consumer.found.metadata).life
+
+
+@pytest.mark.parametrize(
+    ("wanted", "begin", "position", "lost"),
+    [(-7, 0, 800, 0), (800, 850, 850, 50), (805, 850, 850, 45), (3, 850, 850, 50)],
+)
+def test_a_range_that_is_not_there_moves_nothing_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, wanted: int, begin: int, position: int, lost: int
+) -> None:
+    assignment, _ = world.recover()
+    world.commit(assignment, 800)
+    monkeypatch.setattr(world.consumer, "beginning_offsets", lambda names, _: {NAME: begin})
+    assignment.lost_range(NAME, wanted)
+    assert assignment.progress[NAME].position == world.consumer.position == position
+    assert assignment._metrics.counts["lost_messages"] == lost

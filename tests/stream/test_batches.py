@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,8 @@ from titans_stream.stream.messages import RawMessage, raw_messages
 
 NAME = TopicPartition("in", 0)
 GZIP = 1
+ATTRIBUTES = 21
+"""Where the attributes of a batch of format 2 lie: the first that its checksum covers."""
 ROOM = 2**20
 
 
@@ -211,7 +214,7 @@ def test_a_wrong_checksum_is_read_once_more_and_then_passed_over(setup: Setup) -
 
     def damaged(offset: int, name: Any, records: Any, **settings: Any) -> Any:
         content = bytearray(records._buffer)
-        content[70] ^= 1
+        content[70] ^= offset == 0
         return parse(offset, name, MemoryRecords(bytes(content)), **settings)
 
     fetcher.PartitionRecords = damaged
@@ -229,6 +232,141 @@ def test_a_wrong_checksum_is_read_once_more_and_then_passed_over(setup: Setup) -
         found[0].checksum == "offsets 0 to 0 of their batch cannot be read: its checksum is wrong"
     )
     assert found[1].checksum is None
+
+
+def fetched(data: bytes, offset: int = 0, again: bool = True, **settings: Any) -> tuple[Any, Any]:
+    """What a consumer takes of an answer and where it goes on; `again`: at the second fetch."""
+    fetcher = SimpleNamespace(PartitionRecords=None)
+    install(fetcher, ROOM)
+    for _ in range(1 + again):
+        found = fetcher.PartitionRecords(offset, NAME, MemoryRecords(data), **settings)
+        taken = found.take()
+    return taken, found.next_fetch_offset
+
+
+COMMITTED = {"isolation_level": IsolationLevel.READ_COMMITTED}
+WRONG = "offsets 0 to 0 of their batch cannot be read: its checksum is wrong"
+
+
+def transactional(key: bytes | None, offset: int = 0) -> bytearray:
+    builder = MemoryRecordsBuilder(2, 0, ROOM, 0, True, 1, 0, 0)
+    builder.append(0, key, b"1")
+    builder.close()
+    data: bytearray = builder.buffer()
+    data[:8] = offset.to_bytes(8, "big")
+    return data
+
+
+@pytest.mark.parametrize("key", [b"k", None])
+def test_a_damaged_batch_is_not_believed_to_be_a_marker(key: bytes | None) -> None:
+    data = transactional(key)
+    data[ATTRIBUTES + 1] |= 0x20
+    taken, then = fetched(bytes(data), **COMMITTED)
+    assert [one.checksum for one in taken] == [WRONG]
+    assert then == 1
+    plain = bytearray(batch(record(reading(1))))
+    plain[ATTRIBUTES + 1] |= 0x20
+    taken, then = fetched(bytes(plain))
+    assert ([one.checksum for one in taken], then) == ([WRONG], 1)
+
+
+def test_behind_a_damaged_batch_the_broker_tells_anew_what_was_aborted() -> None:
+    """The damaged one may have been the marker that ends an aborted transaction."""
+    damaged = transactional(b"k", 1)
+    damaged[-1] ^= 1
+    data = bytes(transactional(b"k") + damaged + transactional(b"k", 2))
+    aborted = [SimpleNamespace(producer_id=1, first_offset=0)]
+    taken, then = fetched(data, aborted_transactions=aborted, **COMMITTED)
+    assert [one.offset for one in taken] == [1]
+    assert "checksum" in taken[0].checksum
+    assert then == 2
+    taken, then = fetched(bytes(transactional(b"k", 2)), 2, **COMMITTED)
+    assert ([one.value for one in taken], then) == ([b"1"], 3)
+
+
+def test_the_position_never_goes_back() -> None:
+    taken, then = fetched(batch(record(b"1"), last=-5, base=10), 10)
+    assert [one.offset for one in taken] == [10]
+    assert then == 11
+    marker = batch(record(b"\0" * 6, key=b"\0\0\0\1"), attributes=0x20, last=-5, base=10)
+    assert fetched(marker, 10) == ([], 10)
+    taken, then = fetched(batch(record(b"1"), base=10) + batch(record(b"2"), base=3), 10)
+    assert then == 11
+
+
+@pytest.mark.parametrize("bit", [0x80, 0x10])
+def test_no_offset_of_a_damaged_batch_is_believed(bit: int) -> None:
+    """The last offset may be any: each offset is given up for itself until the next batch."""
+    data = bytearray(batch(record(b"1") + record(b"2", offset=1), 2, base=10))
+    data[ATTRIBUTES + 2] ^= bit
+    for wanted in (10, 11):
+        taken, then = fetched(bytes(data), wanted)
+        assert [one.offset for one in taken] == [wanted]
+        assert f"offsets {wanted} to {wanted}" in taken[0].checksum
+        assert then == wanted + 1
+
+
+def old(magic: int, messages: list[bytes], base: int, packed: bytes | None = None) -> bytes:
+    """A gzip batch of format 0 or 1 whose last message has the offset `base`."""
+    inner = b""
+    for place, value in enumerate(messages):
+        offset = place if magic else base - len(messages) + 1 + place
+        inner += message(magic, offset, value)
+    return message(magic, base, gzip.compress(inner) if packed is None else packed, GZIP)
+
+
+def message(magic: int, offset: int, value: bytes, attributes: int = 0) -> bytes:
+    time = b"" if magic == 0 else (5).to_bytes(8, "big")
+    body = bytes([magic, attributes]) + time + b"\xff" * 4 + len(value).to_bytes(4, "big") + value
+    body = zlib.crc32(body).to_bytes(4, "big") + body
+    return offset.to_bytes(8, "big", signed=True) + len(body).to_bytes(4, "big") + body
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_compressed_messages_of_old_formats_are_read_and_bounded(magic: int) -> None:
+    taken, then = fetched(old(magic, [b"a", b"b", b"c"], 12), 11)
+    time = 5 if magic else -1
+    assert [(one.offset, one.value, one.timestamp) for one in taken] == [
+        (11, b"b", time),
+        (12, b"c", time),
+    ]
+    assert then == 13
+    bomb = old(magic, [b"0" * 40 * ROOM], 12)
+    tracemalloc.start()
+    try:
+        taken, then = fetched(bomb, 12)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * ROOM
+    assert [(one.offset, then) for one in taken] == [(12, 13)]
+    assert "more than 1,048,576 bytes decompressed" in taken[0].checksum
+
+
+OLD_POISON = {
+    "longer than its batch": message(1, 0, b"a")[:-1],
+    "cut off": message(1, 0, b"a") + b"\0" * 5,
+    "is longer": (0).to_bytes(8, "big") + (-12).to_bytes(4, "big", signed=True) + b"\0" * 30,
+    "compressed twice": message(1, 0, gzip.compress(message(1, 0, b"a")), GZIP),
+    "shorter than its head": b"\0" * 12,
+    "claims offset": message(1, 7, b"a") + message(1, 3, b"a"),
+}
+
+
+@pytest.mark.parametrize("problem", OLD_POISON)
+def test_a_batch_of_an_old_format_that_cannot_be_read_is_passed_over(problem: str) -> None:
+    taken, then = fetched(old(1, [], 12, gzip.compress(OLD_POISON[problem])), 12)
+    assert [one.value for one in taken] == [None]
+    assert problem in taken[0].checksum
+    assert then == 13
+
+
+def test_gzip_of_many_members_is_refused() -> None:
+    """Each costs a copy of what follows it: a megabyte of empty ones took over a second."""
+    members = gzip.compress(b"") * 99 + gzip.compress(b"1")
+    assert decompressed(memoryview(members), GZIP, ROOM) == b"1"
+    with pytest.raises(BatchError, match="more than 100 members"):
+        decompressed(memoryview(members + gzip.compress(b"")), GZIP, ROOM)
 
 
 def xerial(*blocks: bytes) -> bytes:

@@ -253,3 +253,21 @@ def test_refused_readings_are_dead_letters_and_many_series_are_told(
         loop._report()
     told = [record.message for record in caplog.records if "an id?" in record.message]
     assert told == ["1,000 series, an id?", "2,000 series, an id?"]
+
+
+def test_a_turn_that_is_aborted_makes_the_next_poll_smaller() -> None:
+    loop = make_loop(DeafConsumer(0), threading.Event())
+    asked: list[int] = []
+
+    def poll(timeout_ms: float, max_records: int) -> dict[Any, list[Any]]:
+        asked.append(max_records)
+        raise AbortedError("too slow")
+
+    loop._topics = Subscription(("input",))
+    loop._consumer.poll = poll  # type: ignore[method-assign]
+    loop._signals.stop.wait = lambda seconds: False  # type: ignore[assignment]
+    for _ in range(4):
+        loop._turn()
+    assert asked == [2_000, 1_000, 500, 500]
+    loop._note_committed()
+    assert loop._size._limit == 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from titans_stream.stream import poll_size
-from titans_stream.stream.poll_size import LEAST, MOST, PollSize
+from titans_stream.stream.poll_size import FIRST, LEAST, MOST, PollSize
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def took(size: PollSize, messages: int, seconds: float) -> None:
 
 def test_a_backlog_is_read_in_larger_polls_until_turns_take_long() -> None:
     size = PollSize(None)
-    assert size.most == LEAST
+    assert size.most == FIRST
     for _ in range(10):
         took(size, size.most, 0.05)
     assert size.most == MOST
@@ -29,18 +29,39 @@ def test_a_backlog_is_read_in_larger_polls_until_turns_take_long() -> None:
     assert size.most == MOST // 2
     for _ in range(10):
         took(size, size.most, 5.0)
-    assert size.most == LEAST // 4
-    took(size, size.most, 0.4)
-    assert size.most == LEAST // 4
-    took(size, 10, 0.01)
     assert size.most == LEAST
+    took(size, size.most, 0.4)
+    assert size.most == LEAST
+    took(size, 10, 0.4)
+    assert size.most == LEAST, "a short poll does not say that long ones are quick"
+    took(size, size.most, 0.01)
+    assert size.most == 2 * LEAST
 
 
 def test_a_poll_that_is_not_full_asks_for_no_more() -> None:
     size = PollSize(None)
     for _ in range(10):
         took(size, size.most - 1, 0.01)
-    assert size.most == LEAST
+    assert size.most == FIRST
+
+
+def test_what_is_not_committed_is_tried_again_with_fewer_until_it_is() -> None:
+    size = PollSize(None)
+    for _ in range(5):
+        took(size, size.most, 0.05)
+    for expected in (10_000, 5_000, 2_500, 1_250, 625, 500, 500):
+        size.failed()
+        assert size.most == expected
+        took(size, size.most, 0.05)
+        assert size.most == expected, "a quick replay does not make it grow again"
+    size.committed()
+    for _ in range(5):
+        took(size, size.most, 0.05)
+    assert size.most == 2 * LEAST
+    for _ in range(9):
+        size.committed()
+        took(size, size.most, 0.05)
+    assert size.most == MOST
 
 
 def test_a_setting_is_kept() -> None:
@@ -48,3 +69,5 @@ def test_a_setting_is_kept() -> None:
     for seconds in (0.01, 5.0):
         took(size, 50, seconds)
         assert size.most == 50
+    size.failed()
+    assert size.most == 50

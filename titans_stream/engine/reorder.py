@@ -31,6 +31,8 @@ _MODES: dict[Duplicates, int] = {
     "spread": kernels.SPREAD,
 }
 _FIRST = 1_024
+_KEPT, _SPARE = 65_536, 8
+"""A pool of more nodes than this is given back where fewer than one in so many is in use."""
 
 
 class ReorderBuffer:
@@ -46,9 +48,8 @@ class ReorderBuffer:
         self._lists = Lists(*(np.empty(0, np.int64) for _ in Lists._fields))
         self._since = np.empty(0, np.int64)
         """By uid: the number of the call in which it was seen first, 0: it was not."""
-        self._calls = 0
-        whole = (np.empty(0, np.int64) for _ in range(5))
-        self._nodes = Nodes(np.empty(0, np.int64), np.empty(0), *whole)
+        self._calls = self._waiting = 0
+        self._nodes = _nodes(0)
 
     def push(self, columns: Columns) -> Columns:
         """Take readings in arrival order; return those released, in order of release."""
@@ -65,8 +66,9 @@ class ReorderBuffer:
             columns.offset, columns.group,
         )  # fmt: skip
         self._make_room(len(columns))
-        out = _released(len(columns) + self.waiting())
+        out = _released(len(columns) + self._waiting)
         kernels.push(given, self._lists, self._nodes, self._settings, out)
+        self._waiting += len(columns) - int(out.filled[0])
         return _columns(out)
 
     def flush(self) -> Columns:
@@ -86,11 +88,13 @@ class ReorderBuffer:
             return no_columns()  # without compiling anything
         out = _released(int(self._lists.held[uids].sum()))
         kernels.flush(uids, self._lists, self._nodes, self._settings, out)
+        self._waiting -= int(out.filled[0])
+        self._give_back(self._waiting)
         return _columns(out)
 
     def waiting(self) -> int:
         """Readings held back."""
-        return int(self._lists.held.sum())
+        return self._waiting
 
     def reach(self, uids: Int64) -> Int64:
         """The series whose waiting readings change where those of `uids` are pushed."""
@@ -159,6 +163,7 @@ class ReorderBuffer:
                 nodes.following[last] = node
             lists.tail[uid] = node
         lists.held[uid] = len(readings)
+        self._waiting += len(readings)
 
     def forget(self, uid: int) -> None:
         """Drop the state of one series."""
@@ -169,7 +174,9 @@ class ReorderBuffer:
             following[lists.tail[uid]] = free[0]
             free[0] = lists.head[uid]
         self._since[uid] = 0
+        self._waiting -= int(lists.held[uid])
         self._begin(np.array([uid]))
+        self._give_back(self._waiting)
 
     def _has(self, uid: int) -> bool:
         return uid < len(self._since) and bool(self._since[uid])
@@ -200,20 +207,41 @@ class ReorderBuffer:
         lists = self._lists
         lists.newest[uids] = lists.released[uids] = NEVER
         lists.width[uids] = lists.held[uids] = 0
-        lists.head[uids] = lists.tail[uids] = NONE
+        lists.head[uids] = lists.tail[uids] = lists.between[uids] = NONE
 
     def _make_room(self, readings: int) -> None:
         """Have so many free nodes."""
+        self._give_back(self._waiting + readings)
         have = len(self._nodes.time)
-        if have - self.waiting() >= readings:
+        if have - self._waiting >= readings:
             return
         more = max(readings, have, _FIRST)
         self._nodes = Nodes(
             *(np.concatenate([one, np.empty(more, one.dtype)]) for one in self._nodes)
         )
-        self._nodes.following[have:] = np.arange(have + 1, have + more + 1)
-        self._nodes.following[-1] = self._settings.free[0]
-        self._settings.free[0] = have
+        self._make_free(have, self._settings.free[0])
+
+    def _make_free(self, first: int, then: int) -> None:
+        """All nodes from the first on are free, and those from `then` on."""
+        following = self._nodes.following
+        following[first:] = np.arange(first + 1, len(following) + 1)
+        following[-1:] = then
+        self._settings.free[0] = first
+
+    def _give_back(self, needed: int) -> None:
+        """Go on with fewer nodes where there are many more than are needed."""
+        if len(self._nodes.time) <= max(_KEPT, _SPARE * needed):
+            return
+        old, most = self._nodes, max(2 * needed, _FIRST)
+        self._nodes = _nodes(most)
+        kernels.move(self._lists, old, self._nodes)
+        self._make_free(self._waiting, NONE)
+
+
+def _nodes(most: int) -> Nodes:
+    """Room for readings that wait."""
+    whole = (np.empty(most, np.int64) for _ in range(5))
+    return Nodes(np.empty(most, np.int64), np.empty(most), *whole)
 
 
 def _released(most: int) -> Released:

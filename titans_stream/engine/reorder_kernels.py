@@ -31,6 +31,8 @@ class Lists(NamedTuple):
     tail: Int64
     held: Int64
     """How many wait."""
+    between: Int64
+    """The node behind which the last late reading belonged, NONE: it went on, or none was late."""
 
 
 class Nodes(NamedTuple):
@@ -112,14 +114,40 @@ def _write(node: int, i: int, given: Given, nodes: Nodes) -> None:
 
 
 @njit(inner=True)
+def _last_until(uid: int, time: int, lists: Lists, nodes: Nodes) -> int:
+    """The last node that is not later than a time, NONE where all are.
+
+    It is looked for from whichever is nearest in time: the newest, the oldest, or the one that was
+    found last. So readings that come late in an order of their own cost no more.
+    """
+    head: int = lists.head[uid]
+    node: int = lists.tail[uid]
+    if node == NONE or nodes.time[node] <= time:
+        return node
+    if nodes.time[head] > time:
+        return NONE
+    nearest = float(nodes.time[node]) - float(time)
+    between = lists.between[uid]
+    if between != NONE and abs(float(nodes.time[between]) - float(time)) < nearest:
+        node, nearest = between, abs(float(nodes.time[between]) - float(time))
+    if float(time) - float(nodes.time[head]) < nearest:
+        node = head
+    while nodes.time[node] > time:
+        node = nodes.before[node]
+    following = nodes.following[node]
+    while following != NONE and nodes.time[following] <= time:
+        node, following = following, nodes.following[following]
+    lists.between[uid] = node
+    return node
+
+
+@njit(inner=True)
 def _insert(
     i: int, given: Given, lists: Lists, nodes: Nodes, settings: Settings, out: Released
 ) -> None:
     """Put reading i in its place, or let go on what is a duplicate now."""
     uid, time = given.uid[i], given.time[i]
-    after = lists.tail[uid]  # the last node that is not later
-    while after != NONE and nodes.time[after] > time:
-        after = nodes.before[after]
+    after = _last_until(uid, time, lists, nodes)
     shares = after != NONE and nodes.time[after] == time
     if shares and settings.duplicates == DROP:
         _pass_on(i, 1, given, out)
@@ -220,6 +248,8 @@ def _let_go(
             nodes.before[following] = NONE
         nodes.following[node] = settings.free[0]
         settings.free[0] = node
+        if node == lists.between[uid]:
+            lists.between[uid] = NONE
     lists.held[uid] -= count
     lists.released[uid] = max(lists.released[uid], last)
 
@@ -239,6 +269,27 @@ def push(given: Given, lists: Lists, nodes: Nodes, settings: Settings, out: Rele
         count = max(_due(uid, lists, nodes, settings), lists.held[uid] - BUFFER_LIMIT)
         if count > 0:
             _let_go(uid, count, lists, nodes, settings, out)
+
+
+@njit(nogil=True)
+def move(lists: Lists, nodes: Nodes, to: Nodes) -> None:
+    """Move all nodes in use to the first of others, whose rest is left as it is."""
+    used = 0
+    for uid in range(lists.head.shape[0]):
+        node, last = lists.head[uid], NONE
+        lists.head[uid] = lists.between[uid] = NONE
+        while node != NONE:
+            to.time[used], to.value[used] = nodes.time[node], nodes.value[node]
+            to.partition[used], to.offset[used] = nodes.partition[node], nodes.offset[node]
+            to.group[used] = nodes.group[node]
+            to.before[used], to.following[used] = last, NONE
+            if last == NONE:
+                lists.head[uid] = used
+            else:
+                to.following[last] = used
+            node, last = nodes.following[node], used
+            used += 1
+        lists.tail[uid] = last
 
 
 @njit(nogil=True)

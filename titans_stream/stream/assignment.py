@@ -334,21 +334,22 @@ class Assignment:
         return True
 
     def lost_range(self, partition: TopicPartition, wanted: int) -> None:
-        """The log no longer holds `wanted`: go on from what is there, and say so."""
+        """The log does not hold `wanted`: go on, never before the position, and say so."""
         with translated("recovery"):
             begin = self._consumer.beginning_offsets([partition], TURN_ANSWER_MS)[partition]
         progress = self.progress.get(partition)
-        if progress is None or begin <= wanted:
+        if progress is None or max(begin, progress.position) <= wanted:
             return
+        lost = max(0, begin - max(wanted, progress.position))
+        progress.position = max(begin, progress.position)
         log.error(
             "%s partition %d: %d messages were deleted before they were read; going on at %d",
             *partition,
-            begin - wanted,
-            begin,
+            lost,
+            progress.position,
         )
-        self._metrics.counts["lost_messages"] += begin - wanted
-        progress.position = begin
-        self._consumer.seek(partition, begin)
+        self._metrics.counts["lost_messages"] += lost
+        self._consumer.seek(partition, progress.position)
 
     def credible(self, partition: TopicPartition, messages: list[RawMessage]) -> list[RawMessage]:
         """The messages whose offsets can be theirs; see `credible.credible`."""

@@ -85,9 +85,8 @@ class Loop:
         self._begun, self._failed_aborts = 0.0, 0
         self._patience = Patience(delivery.give_up_after / SECOND)
         self._listener_error: Exception | None = None
-        self._open = True
+        self._open, self._subscribed = True, False
         self._topics: Subscription
-        self._subscribed = False
         self.joining_since: float | None = None
         """When the join began that has not given an assignment yet; an empty one counts."""
 
@@ -113,8 +112,7 @@ class Loop:
             with translated("leave group"):
                 self._consumer.unsubscribe()
             self._assignment.assign(())
-            self._subscribed = False
-            self.joining_since = None
+            self._subscribed, self.joining_since = False, None
             self._output.abort()
         if not self._subscribed:
             with translated("join group"):
@@ -331,6 +329,7 @@ class Loop:
     def _note_committed(self) -> None:
         self._assignment.note_committed()
         self._patience.succeeded()
+        self._size.committed()
         self._metrics.counts["commits"] += 1
 
     def _report(self) -> None:
@@ -357,6 +356,7 @@ class Loop:
         if isinstance(error, TooLargeError):
             self._outbox.shrink(error.topic)
         self._metrics.aborted(error.reason)
+        self._size.failed()
         log.warning("going back to the last commit: %s", error)
         self._patience.failed(error)
         if self._swap is not None:

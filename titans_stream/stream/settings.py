@@ -331,7 +331,8 @@ class DeliveryConfig(BaseModel):
         description="longest time between commits, which is how long an alert may wait",
     )
     max_poll_records: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        default=None, description="most messages taken at once; default: 2000, more in a backlog"
+        default=None,
+        description="most messages taken at once; default: 500 to 20000, by how long they take",
     )
     transactional_id: str = Field(
         default="",

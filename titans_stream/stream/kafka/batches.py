@@ -5,10 +5,12 @@ claims, and decompresses whatever it is given. Here a record that cannot be read
 that says so (`Record.checksum` holds the problem; the worker makes it a dead letter) and reading
 goes on behind it:
 
-- a batch is decompressed to at most `most_bytes` (decompression.py);
+- a batch is decompressed to at most `most_bytes` (decompression.py, old_formats.py);
 - header keys need not be UTF-8;
 - an offset must rise within its batch. A batch from which nothing was compacted away gives each
-  record the offset of its place, whatever the record claims: so the broker counts.
+  record the offset of its place, whatever the record claims: so the broker counts;
+- the position never goes back, and nothing is believed of a batch whose checksum is wrong. It ends
+  what is read of an answer: the broker tells what was aborted behind it with the next one.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from kafka.record.util import decode_varint
 
 from titans_stream.stream.kafka import spans
 from titans_stream.stream.kafka.decompression import BatchError, decompressed
+from titans_stream.stream.kafka.old_formats import Message, read_messages
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +97,12 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     ) -> Iterator[ConsumerRecord]:
         topic, partition = tp
         batch = records.next_batch()
-        last = None
+        last, reached = None, int(self.fetch_offset)
         while batch is not None:
             last = batch
+            batch.wanted = reached
             if batch.magic == 2 and self._is_passed_over(batch):
-                self.next_fetch_offset = batch.next_offset
+                self.next_fetch_offset = max(reached, batch.next_offset)
             else:
                 epoch = self.leader_epoch
                 for offset, time, kind, key, value, headers, _, problem in batch:
@@ -109,14 +113,18 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                             problem, -1, -1, -1,
                         )
                     )  # fmt: skip
+            reached = max(reached, self.next_fetch_offset)
             batch = records.next_batch()
-        if last is not None and last.magic == 2:
+        if last is not None and last.magic == 2 and not last.problem:
             # a batch keeps its last offset where the record of it was compacted away
-            self.next_fetch_offset = last.next_offset
+            reached = max(reached, last.next_offset)
+        self.next_fetch_offset = reached
         self.drain()
 
     def _is_passed_over(self, batch: Any) -> bool:
         """Whether a batch holds nothing to read: markers of brokers, or what was aborted."""
+        if batch.problem:
+            return False  # what it says of itself may be wrong, too
         self.leader_epoch = batch.leader_epoch
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
@@ -131,7 +139,7 @@ class _Batches:
     """The batches of one answer of the broker, as the fetcher walks through them.
 
     `failed`: the offset of a partition's batch whose checksum was wrong at the last reading, None
-    for no check. Such a batch is fetched once more before it is given up.
+    for no check. Such a batch is fetched once more before it is given up, and ends the answer.
     """
 
     def __init__(
@@ -141,14 +149,14 @@ class _Batches:
         most_bytes: int,
         failed: dict[TopicPartition, int] | None,
     ) -> None:
-        self._records = records
+        self._records: MemoryRecords | None = records
         self._partition = partition
         self._most_bytes = most_bytes
         self._failed = failed
 
     def next_batch(self) -> Any:
         """The next batch, None at the end."""
-        batch = self._records.next_batch()
+        batch = None if self._records is None else self._records.next_batch()
         if batch is None:
             return None
         problem = ""
@@ -162,11 +170,16 @@ class _Batches:
                 )
                 return None
             problem = "its checksum is wrong"
+            self._records = None
         return _Batch(batch, self._partition, self._most_bytes, problem)
 
 
 class _Batch:
-    """A batch of kafka-python's whose records are read here."""
+    """A batch of kafka-python's whose records are read here.
+
+    `problem`: why nothing of it can be believed, empty: it can. `wanted`: the first offset that was
+    not read yet.
+    """
 
     def __init__(
         self, batch: Any, partition: TopicPartition, most_bytes: int, problem: str
@@ -174,7 +187,8 @@ class _Batch:
         self._batch = batch
         self._partition = partition
         self._most_bytes = most_bytes
-        self._problem = problem
+        self.problem = problem
+        self.wanted = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -185,8 +199,9 @@ class _Batch:
     def __iter__(self) -> Iterator[Record]:
         last = self._batch.base_offset - 1
         try:
-            if self._problem:
-                raise BatchError(self._problem)
+            if self.problem:
+                last = max(last, self.wanted - 1)
+                raise BatchError(self.problem)
             for record in self._read():
                 last = record.offset
                 yield record
@@ -198,23 +213,26 @@ class _Batch:
     def _read(self) -> Iterator[Record]:
         if self._batch.magic >= 2:
             return read_records(self._batch, self._partition, self._most_bytes)
-        return map(_of_old_format, self._batch)
+        return map(_of_old_format, read_messages(self._batch, self._most_bytes))
 
     def _unreadable(self, first: int, error: Exception) -> Record:
-        """The message that stands for all offsets of the batch from `first` on."""
+        """The message that stands for all offsets of the batch from `first` on.
+
+        For one of them where its end is not to be believed: behind it the rest is read anew.
+        """
         batch = self._batch
         last = max(first, batch.last_offset if batch.magic >= 2 else batch.base_offset)
+        if self.problem and batch.magic >= 2 and batch.records_count != batch.last_offset_delta + 1:
+            last = first
         text = str(error) or type(error).__name__
         problem = f"offsets {first} to {last} of their batch cannot be read: {text}"
         log.error("%s partition %d: %s; passed over", *self._partition, problem)
         return Record(last, -1, 0, None, None, [], 0, problem)
 
 
-def _of_old_format(record: Any) -> Record:
-    """A record of a batch of format 0 or 1."""
-    time = -1 if record.timestamp is None else record.timestamp
-    kind = record.timestamp_type or 0
-    return Record(record.offset, time, kind, record.key, record.value, [], record.size_in_bytes)
+def _of_old_format(message: Message) -> Record:
+    """A message of a batch of format 0 or 1."""
+    return Record(*message[:5], [], message.size)
 
 
 def read_records(
