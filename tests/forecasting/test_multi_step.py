@@ -26,7 +26,9 @@ LEVELS = (0.1, 0.5, 0.9)
 HOUR = 3600 * 10**9
 MIDNIGHT = 19_723 * 86_400
 """Seconds since the epoch: 2024-01-01."""
-BARE = ForecastOptions(fallback=False, mal=False, longer=False, learn_bounds=False, period=24)
+BARE = ForecastOptions(
+    fallback=False, mal=False, longer=False, carry=False, learn_bounds=False, period=24
+)
 """The structured head alone, learning."""
 
 

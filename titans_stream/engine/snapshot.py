@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 
 LAYOUT_VERSION = 9
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
-FORECAST_VERSION = 3
+FORECAST_VERSION = 4
 """The same of the state of forecasts: it begins anew beside an older snapshot's memories."""
 
 

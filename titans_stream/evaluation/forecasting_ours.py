@@ -139,6 +139,7 @@ def ablations(data: ForecastSet, weights: Mapping[str, Float64]) -> dict[str, Ab
         "no memory": Ablation(ForecastOptions(memory=False)),
         "no per-series learning": Ablation(ForecastOptions(learning=False)),
         "no longer cycle": Ablation(ForecastOptions(longer=False)),
+        "no carried errors": Ablation(ForecastOptions(carry=False)),
         "no fallback": Ablation(ForecastOptions(fallback=False)),
     }
     with_mal = ForecastOptions(mal=True)

@@ -56,7 +56,7 @@ def examples(series: Sequence[Float64], weights: Mapping[str, Float64], seed: in
 
 def _of_series(values: Float64, weights: Mapping[str, Float64], ages: Int64) -> Examples:
     w, gram = (weights[name] for name in layout.weight_shapes())
-    shared = multi_series.Shared(w, gram, True, True, True, True, np.zeros(0, np.uint8))
+    shared = multi_series.Shared(w, gram, True, True, True, True, True, np.zeros(0, np.uint8))
     specs = multi_step.state_layout()
     state = multi_step.states_of({name: spec.rows(1)[0] for name, spec in specs.items()})
     count = max(0, (len(values) - FIRST) // residual.LENGTH)

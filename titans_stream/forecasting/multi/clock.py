@@ -235,6 +235,15 @@ def rebase(series: Series, unit: float) -> None:
         move(series.longer[copy], mean, ratio)
     move(series.ring, mean, ratio)
     series.values.usual *= ratio
+    carry = series.carry
+    carry.error *= ratio
+    carry.forecast = (carry.forecast - mean) * ratio
+    for k in range(layout.CARRY_SAMPLES):
+        carry.samples[k, 0] *= ratio
+        carry.samples[k, 1] = (carry.samples[k, 1] - mean) * ratio
+    for band in range(layout.CARRY_BANDS):
+        for k in range(3):
+            carry.bands[band, k] *= ratio * ratio
     move(series.lasts, mean, ratio)
     for band in range(layout.FINER_BANDS):
         sample = series.samples[band]

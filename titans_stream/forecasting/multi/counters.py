@@ -114,6 +114,7 @@ def forget(states: Any, k: int, blank: Any) -> None:
     s, b = states.series, blank.series
     s.meta[k] = b.meta[0]
     s.values[k] = b.values[0]
+    s.carry[k] = b.carry[0]
     _put_rows(s.memory[k], b.memory[0])
     _put_tables(s.twins[k], b.twins[0])
     _put(s.visits[k], b.visits[0])

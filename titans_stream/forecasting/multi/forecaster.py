@@ -81,6 +81,8 @@ class ForecastOptions:
     """Blend with seasonal naive or repeat-last where the forecasts have been worse."""
     longer: bool = True
     """The longer head: a week beside a day."""
+    carry: bool = True
+    """Errors of the last readings carried on over the steps."""
     mal: bool = False
     """The neural residual: memory, then attention, correct the steps of the next period."""
     counters: bool = True
@@ -118,7 +120,7 @@ class MultiStepForecaster:
         self.model = Model(
             Shared(
                 w, gram, options.memory, options.learning, options.fallback, options.longer,
-                special_days.astype(np.uint8),
+                options.carry, special_days.astype(np.uint8),
             ),
             slow._replace(active=slow.active and options.mal),
             level_table(levels),

@@ -17,6 +17,7 @@ from titans_stream.forecasting.intervals.widths import quantiles
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.carry import observe_carry
 from titans_stream.forecasting.multi.clock import (
     WEEK,
     Reading,
@@ -275,6 +276,9 @@ def follow(
         sample(series, view, meta.tick, meta.last_z if known else math.nan, model.shared.fallback)
     if ready and model.slow.active and residual.wants(own.meta, meta):
         advance_residual(series, own, model, view, work.x)
+    if ready and model.shared.learning and model.shared.carry:
+        known = ticks == 1.0 and not math.isnan(reading.value)
+        observe_carry(series, model.shared, view, work.x, known)
     if ticks > 1.0:
         skip(intervals, int(min(ticks - 1.0, 1e9)))
     calm(series, intervals)

@@ -82,6 +82,11 @@ CYCLE_SEEN = 4.0
 LONGER_MASS = 2.0
 """Origins, in periods or band ends, whose evidence holds the longer head's share at that of the
 band before, at first 0."""
+CARRY_ENDS = (3, 6, 12, 24, 48)
+"""Last steps, in 24ths of a period, of the bands over which late errors are carried on."""
+CARRY_BANDS, CARRY_SAMPLES = 5, 10
+CARRY_SHARE = 4
+"""Where a band's record has the share that is carried on."""
 DAY_MINIMUM = 4.0
 """Least readings a day for the time of day to be a phase."""
 
@@ -212,6 +217,22 @@ class Counter(Record):
     """Readings since the last reset."""
 
 
+class Carry(Record):
+    """Errors one step ahead and what they say of later steps; `carry.py` learns and uses it."""
+
+    error: Single
+    """Decaying mean of the errors."""
+    forecast: Single
+    """Of the next reading, where `ready` is 1."""
+    ready: Single
+    cell: Single
+    """Last complete coarse cell that was looked at."""
+    bands: Annotated[Float32, CARRY_BANDS, 5]
+    """Decaying sums of error x later error, their squares and their mass, and the weight."""
+    samples: Annotated[Float32, CARRY_SAMPLES, 3]
+    """The mean error at the origin, the forecast and the coarse cell it is of."""
+
+
 class LongerSums(Record):
     """The same for the longer head."""
 
@@ -288,6 +309,7 @@ def state_layout() -> dict[str, ArraySpec]:
         "forecast_spreads": ArraySpec((COARSE,), f),
         "forecast_floors": ArraySpec((COARSE,), f),
         "forecast_counter": ArraySpec.of(Counter),
+        "forecast_carry": ArraySpec.of(Carry),
     }
 
 

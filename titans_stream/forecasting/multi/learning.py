@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple
 
 from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.carry import begin_carry
 from titans_stream.forecasting.multi.fallback import (
     errors_of,
     merge,
@@ -119,6 +120,7 @@ def start(series: Series, shared: Shared, period: float, tick: float, keep: bool
         meta.due[band] = 0.0
     if not (begun and keep):
         begin_longer(series, shared)
+    begin_carry(series, begun and keep)
     meta.period = period
     meta.fine_sum = meta.fine_count = meta.coarse_sum = meta.coarse_count = 0.0
     if period > 0.0:

@@ -125,6 +125,18 @@ def longer_point(series: Series, view: View, band: int, p: int, tick: float) -> 
     return base + longer_weighted(series.longer_own[0, band - FINER_BANDS], view.longer_x)
 
 
+@njit(inline="always")
+def _carried(series: Series, ahead: float) -> float:
+    """What is added to the forecast of a step of `ahead` 24ths of a period, in the series' unit."""
+    band = 0
+    while band < layout.CARRY_BANDS - 1 and ahead > layout.CARRY_ENDS[band] + 1e-9:
+        band += 1
+    total: float = series.carry.bands[band, layout.CARRY_SHARE] * series.carry.error
+    if ahead > layout.CARRY_ENDS[layout.CARRY_BANDS - 1]:
+        total *= layout.CARRY_ENDS[layout.CARRY_BANDS - 1] / ahead
+    return total
+
+
 @njit(inner=True)
 def forecast(
     series: Series, own: Residual, model: Model, work: Work, ready: bool, steps: Int64,
@@ -155,5 +167,5 @@ def forecast(
             ahead = steps[k] * COARSE / period
             if active and ahead <= residual.REACH + 1e-9:
                 z += residual.correction(own, series, band_of(ahead), x)
-            z += special_effect(series, shared.special, target)
+            z += _carried(series, ahead) + special_effect(series, shared.special, target)
         out[k] = min(high, max(low, meta.offset + meta.unit * z))

@@ -65,6 +65,7 @@ class Series(NamedTuple):
     floors: Float32
     """[COARSE] share of a phase's readings that are the least of all."""
     counter: layout.Counter
+    carry: layout.Carry
 
 
 class Shared(NamedTuple):
@@ -76,6 +77,7 @@ class Shared(NamedTuple):
     learning: bool
     fallback: bool
     longer: bool
+    carry: bool
     special: UInt8
     """[days from 1970 on] 1: holidays and the like; empty: none are known."""
 

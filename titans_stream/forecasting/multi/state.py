@@ -109,6 +109,7 @@ def state_of(states: Any, k: int) -> State:
             s.meta[k], s.memory[k], s.twins[k], s.visits[k], s.ring[k], s.lasts[k], s.sums[k],
             s.own[k], s.kept[k], s.gate[k], s.samples[k], s.longer[k], s.longer_sums[k],
             s.longer_own[k], s.values[k], s.rest[k], s.spreads[k], s.floors[k], s.counter[k],
+            s.carry[k],
         ),
         Finder(f.fine[k], f.middle[k], f.coarse[k], f.meta[k]),
         Intervals(i.meta[k], i.histograms[k], i.pending[k]),

@@ -50,7 +50,7 @@ def _fresh() -> Series:
 def _shared() -> Shared:
     """No weights: the memory alone."""
     w, gram = (np.zeros(shape) for shape in layout.weight_shapes().values())
-    return Shared(w, gram, True, False, False, False, np.zeros(0, np.uint8))
+    return Shared(w, gram, True, False, False, False, False, np.zeros(0, np.uint8))
 
 
 def head_statistics(values: Float64, period: float) -> HeadStatistics:
