@@ -42,8 +42,8 @@ def recorder() -> Recorder:
         ("second_stage", 168, 64, 0),
         ("learn_again", 168, 64, 0),
         ("take_turns", 64, 0, 0),
-        # five minutes: what forecasts learn is one large kernel
-        pytest.param("learn", 255, FORECAST_STACK, 2_000, marks=pytest.mark.slow),
+        # two minutes and more: what forecasts learn is one large kernel
+        pytest.param("learn", 255, FORECAST_STACK, 2_500, marks=pytest.mark.slow),
         ("gather", 32, 0, 0),
         ("scatter", 32, 0, 0),
         ("fill", 32, 0, 0),
