@@ -19,6 +19,7 @@ BASE = {
     "durations",
     "times",
     "ids",
+    "kernel_cache",
     "jit",
     "log_output",
     "jit_cuda",

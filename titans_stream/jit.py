@@ -25,9 +25,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import logging
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +36,7 @@ import numpy.typing as npt
 from numba.core import caching, compiler, ir, typed_passes, types
 from numba.core.compiler_machinery import PassManager, register_pass
 
-log = logging.getLogger(__name__)
+from titans_stream.kernel_cache import is_ours, own_cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASSOCIATIVE = {"reassoc", "contract", "nsz"}
@@ -91,47 +89,16 @@ def cache_folder(source: Path) -> Path | None:
     """Where a source's compiled kernels are kept; None: there is no file, or no place."""
     if not source.is_file():
         return None
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cache = own_cache()
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_sources(source), key=_place):
         digest.update(str(_place(path)).encode())
         digest.update(path.read_bytes())
-    folder = Path(root) / "titans-stream" / _place(source).with_suffix("") / digest.hexdigest()[:16]
+    folder = cache / _place(source).with_suffix("") / digest.hexdigest()[:16]
     try:
-        return folder if _is_ours(Path(root), folder) and os.access(folder, os.W_OK) else None
+        return folder if is_ours(cache.parent, folder) and os.access(folder, os.W_OK) else None
     except OSError:
         return None
-
-
-def _is_ours(root: Path, folder: Path) -> bool:
-    """Make `folder` inside `root`; whether nobody else can have put anything there.
-
-    What is in a cache is run: its folders and files must be this user's own, its folders not for
-    others to write, and `root` not for all to rename things in.
-    """
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    mode = root.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        return _refused(root, "all users may write there")
-    path = root
-    for part in folder.relative_to(root).parts:
-        path = path / part
-        path.mkdir(exist_ok=True, mode=0o700)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            return _refused(path, "it is not this user's own folder")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            path.chmod(0o700)  # what is in it is looked at after that
-    if any(each.lstat().st_uid != os.geteuid() for each in folder.iterdir()):
-        return _refused(folder, "it holds files of other users")
-    return True
-
-
-@functools.cache
-def _refused(path: Path, why: str) -> bool:
-    """False, with a warning once a place."""
-    log.warning("compiled kernels are not kept in %s: %s", path, why)
-    return False
 
 
 def cache_is_empty(module: str) -> bool:

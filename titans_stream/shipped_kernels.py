@@ -20,18 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from titans_stream.kernel_cache import is_ours, own_cache
+
 log = logging.getLogger(__name__)
 
 VARIABLE = "TITANS_STREAM_KERNELS"
 SUMS = "SHA256SUMS"
-_NAME = "titans-stream"
 _LONGEST_COPY = 3600.0
 """Seconds after which a copy of one folder that is not whole has no writer any more."""
-
-
-def own_cache() -> Path:
-    """The folder of this user's compiled kernels, as jit.py has it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / _NAME
 
 
 def seal(root: Path) -> int:
@@ -79,9 +75,7 @@ def _take_folder(shipped: Path, own: Path, at: Path, sums: dict[str, str]) -> in
         contents[name] = _read(shipped, at / name)
         if _sum(contents[name]) != wanted:
             raise ValueError(f"{shipped / at / name}: its checksum is wrong")
-    from titans_stream.jit import _is_ours  # numba is needed only where something is missing
-
-    if not _is_ours(own.parent, folder):
+    if not is_ours(own.parent, folder):
         return 0
     _remove_left(folder)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

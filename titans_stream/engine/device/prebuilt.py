@@ -26,8 +26,9 @@ from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.model import Model, make_model, untrained_weights
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.forecasting.settings import ForecastConfig
+from titans_stream.kernel_cache import own_cache
 from titans_stream.records import ModelRef, Readings
-from titans_stream.shipped_kernels import own_cache, seal
+from titans_stream.shipped_kernels import seal
 
 log = logging.getLogger(__name__)
 
