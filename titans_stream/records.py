@@ -293,18 +293,21 @@ class Results:
     """Which readings of the call, by place, were refused: their partition is full of series."""
 
 
-Columns = TypeVar("Columns", Scores, GroupScores)
+Columns = TypeVar("Columns", Readings, Scores, GroupScores)
 
 
 def concatenate(kind: type[Columns], parts: list[Columns]) -> Columns:
-    """One record of columns from several; at least one."""
+    """One record of columns from several, at least one; a column is None in all or in none."""
     if len(parts) == 1:
         return parts[0]
     whole: dict[str, Any] = {}
     for item in fields(kind):
         columns = [getattr(part, item.name) for part in parts]
-        arrays = isinstance(columns[0], np.ndarray)
-        whole[item.name] = np.concatenate(columns) if arrays else joined(columns)
+        if columns[0] is None:
+            whole[item.name] = None
+        else:
+            arrays = isinstance(columns[0], np.ndarray)
+            whole[item.name] = np.concatenate(columns) if arrays else joined(columns)
     return kind(**whole)
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.fields import Reason
 from titans_stream.stream.codec.json_codec import JsonCodec
 from titans_stream.stream.messages import LOG_APPEND_TIME, RawMessage
@@ -97,6 +98,16 @@ def plain_decoder(config: dict[str, Any]) -> JsonCodec:
     return result
 
 
+def assert_same(mine: Decoded, plain: Decoded) -> None:
+    assert mine.dead == plain.dead
+    assert mine.readings.series == plain.readings.series
+    assert mine.readings.group == plain.readings.group
+    for column in ("timestamp", "value", "partition", "offset"):
+        left, right = getattr(mine.readings, column), getattr(plain.readings, column)
+        assert left.dtype == right.dtype
+        assert left.tobytes() == right.tobytes(), column
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 @settings(max_examples=150, deadline=None)
 @given(batch=st.lists(messages, max_size=5))
@@ -160,13 +171,7 @@ def test_arrays_are_decoded_alike_by_both_ways(config: dict[str, Any], data: st.
         batch.append(RawMessage("t", 1, offset, NOON_MS, b"k", value))
     config = {"topic": "t", **config}
     mine, plain = decoder(config).decode(batch), plain_decoder(config).decode(batch)
-    assert mine.dead == plain.dead
-    assert mine.readings.series == plain.readings.series
-    assert mine.readings.group == plain.readings.group
-    for column in ("timestamp", "value", "partition", "offset"):
-        left, right = getattr(mine.readings, column), getattr(plain.readings, column)
-        assert left.dtype == right.dtype
-        assert left.tobytes() == right.tobytes(), column
+    assert_same(mine, plain)
 
 
 SINGLE: list[dict[str, Any]] = [
@@ -210,12 +215,7 @@ def test_messages_are_decoded_together_as_they_are_one_by_one(
     ]
     batch[1:1] = odd
     together, plain = decoder(config).decode(batch), plain_decoder(config).decode(batch)
-    assert together.dead == plain.dead
-    assert together.readings.series == plain.readings.series
-    assert together.readings.group == plain.readings.group
-    for column in ("timestamp", "value", "partition", "offset"):
-        mine, theirs = getattr(together.readings, column), getattr(plain.readings, column)
-        assert mine.tobytes() == theirs.tobytes(), column
+    assert_same(together, plain)
 
 
 def test_usual_messages_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from titans_stream.durations import MILLISECOND
-from titans_stream.ids import IdTable, joined
-from titans_stream.records import DeadLetter, Readings
+from titans_stream.ids import IdTable
+from titans_stream.records import DeadLetter, Readings, concatenate
 from titans_stream.stream.codec.codec import Decoded
 from titans_stream.stream.codec.json_arrays import ArrayWay, array_way
 from titans_stream.stream.codec.json_plain import PlainDecoder, Problems, kafka_time, unwrapped
@@ -145,7 +144,7 @@ class JsonCodec:
             parts.append(
                 Readings(series, found.timestamp, found.value, partition, offset, found.group)
             )
-        return _joined(parts) if parts else _Columns(self._grouped, self._table).readings()
+        return self._whole(parts)
 
     def _decode_together(
         self, way: TypedWay, messages: Sequence[RawMessage], now: int, dead: list[DeadLetter]
@@ -163,7 +162,10 @@ class JsonCodec:
                 columns = _Columns(self._grouped, self._table)
                 self._decode_typed(way, some, now, columns, dead)
                 parts.append(columns.readings())
-        return _joined(parts) if parts else _Columns(self._grouped, self._table).readings()
+        return self._whole(parts)
+
+    def _whole(self, parts: list[Readings]) -> Readings:
+        return concatenate(Readings, parts or [_Columns(self._grouped, self._table).readings()])
 
     def _columns_of(self, way: TypedWay, messages: Sequence[RawMessage], now: int) -> Readings:
         """The readings of messages; ValueError or RecursionError where one has none."""
@@ -258,21 +260,6 @@ class JsonCodec:
                 columns.timestamp.append(timestamp)
                 columns.partition.append(message.partition)
                 columns.offset.append(message.offset)
-
-
-def _joined(parts: list[Readings]) -> Readings:
-    """The readings of several messages, at least one, one after another."""
-    if len(parts) == 1:
-        return parts[0]
-    grouped = parts[0].group is not None
-    return Readings(
-        series=joined([part.series for part in parts]),
-        timestamp=np.concatenate([part.timestamp for part in parts]),
-        value=np.concatenate([part.value for part in parts]),
-        partition=np.concatenate([part.partition for part in parts]),
-        offset=np.concatenate([part.offset for part in parts]),
-        group=list(chain.from_iterable(part.group or () for part in parts)) if grouped else None,
-    )
 
 
 def _dead_letter(message: RawMessage, problems: Problems) -> DeadLetter:
