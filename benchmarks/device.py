@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.device_anchors import section_anchors
-from benchmarks.device_forecasts import section_forecasts
+from benchmarks.device_forecasts import fill, section_forecasts
 from titans_stream.detection.detector import Detector
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
@@ -139,11 +139,7 @@ def warm(check: Check) -> HostCompute:
 def copied(check: Check, host: HostCompute, series: int) -> DeviceCompute:
     """The state of base series over and over in a device's rows."""
     made = DeviceCompute(check.device, check.model.weights)
-    made.store.reserve(series)
-    for name, array in host.store.arrays.items():
-        for first in range(0, series, 64 * check.base):
-            slots = np.arange(first, min(series, first + 64 * check.base))
-            made.store.write(name, slots, array[slots % check.base])
+    fill(made.store, host.store, check.base, series)
     return made
 
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from titans_stream.engine.device.api import Device
 from titans_stream.engine.device.forecasts import DeviceLearner
+from titans_stream.engine.device.store import DeviceStore
 from titans_stream.engine.forecasts import HostLearner, Learner, forecast_state
 from titans_stream.engine.model import Model
+from titans_stream.engine.store import HostStore
 from titans_stream.forecasting.multi.forecaster import Forecasts, MultiStepForecaster
 
 START = 1_700_000_000
@@ -50,12 +52,17 @@ def learn(learner: Learner, slots: np.ndarray, base: int, number: int, steps: in
 def copied(check: Check, host: HostLearner, series: int) -> DeviceLearner:
     """The state of the base series over and over in a device's rows."""
     made = DeviceLearner(check.device, MultiStepForecaster(check.model.weights, [0.1, 0.5, 0.9]))
-    made.store.reserve(series)
-    for name, array in host.store.arrays.items():
-        for first in range(0, series, 64 * check.base):
-            slots = np.arange(first, min(series, first + 64 * check.base))
-            made.store.write(name, slots, array[slots % check.base])
+    fill(made.store, host.store, check.base, series)
     return made
+
+
+def fill(store: DeviceStore, base: HostStore, count: int, series: int) -> None:
+    """The `count` rows of a host's store over and over in as many as there are series."""
+    store.reserve(series)
+    for name, array in base.arrays.items():
+        for first in range(0, series, 64 * count):
+            slots = np.arange(first, min(series, first + 64 * count))
+            store.write(name, slots, array[slots % count])
 
 
 def section_forecasts(check: Check, sizes: list[int]) -> None:
