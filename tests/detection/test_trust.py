@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,17 @@ def test_absurd_values_among_plain_ones_are_alerted(step: int, spike: float) -> 
     if spike > 45.0:
         assert alert.what == "implausible value"
         assert alert.figures == {"earlier": 1.0}
+
+
+@pytest.mark.parametrize(("off", "least"), [(0.0, 0.0), (-2.0, -math.inf)])
+def test_nothing_below_zero_is_normal_for_what_never_was_negative(off: float, least: float) -> None:
+    rng = np.random.default_rng(3)
+    values = np.where(rng.random(1500) < 0.1, 30.0, 0.5) * rng.exponential(size=1500) + off
+    values[1400] = 2_000.0
+    alert = first_within(score(values, 60), 1400, 1401)
+    assert alert.lower is not None
+    assert alert.lower >= least
+    assert (alert.lower < 0.0) == (off < 0.0)
 
 
 @pytest.mark.parametrize("at", [2520, 2610, 2700])

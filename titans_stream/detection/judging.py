@@ -70,7 +70,12 @@ class Events(NamedTuple):
 
 @njit(inner=True)
 def _normal(
-    found: watch_state.Found, series: watch_state.Series, time: float, interval: float, out: Float64
+    found: watch_state.Found,
+    series: watch_state.Series,
+    value: float,
+    time: float,
+    interval: float,
+    out: Float64,
 ) -> None:
     """What would be normal, in the value's units; of a counter, from its last value on."""
     reference = found.reference
@@ -83,6 +88,10 @@ def _normal(
             passed = interval
         for k in range(3):
             out[k] = series.watch.value + out[k] * passed / 1e9
+    elif series.normal.lowest >= 0.0 and value >= 0.0:
+        # of what never was negative nothing below zero is normal
+        out[0] = max(out[0], 0.0)
+        out[1] = max(out[1], 0.0)
 
 
 @njit(inner=True)
@@ -103,7 +112,7 @@ def step(
     found = watch.look(series, moment, value, time, interval, readings.band[i], was_open)
     beyond = found.big or found.leap
     normal = written.normal[i]
-    _normal(found, series, time, interval, normal)
+    _normal(found, series, value, time, interval, normal)
     reading = Reading(
         readings.time[i], value, readings.statistic[i], normal[0], normal[1], normal[2],
         readings.cause[i], interval, -math.inf,

@@ -52,6 +52,8 @@ class Normal(Record):
     last: float
     before: float
     """The last two readings."""
+    lowest: float
+    """The least reading so far."""
     sum: float
     offset_sum: float
     offset_count: float
@@ -295,6 +297,7 @@ def learn(
     if normal.seen == 0.0:
         normal.last = x
         normal.before = x
+        normal.lowest = x
         normal.level = x
         normal.offset = math.nan
         normal.guess = LEVEL
@@ -303,6 +306,7 @@ def learn(
     smooth = _middle(x, normal.last, normal.before)
     normal.before = normal.last
     normal.last = x
+    normal.lowest = min(normal.lowest, x)
     if moment.bin >= 0 and not (held and profile.known[moment.day, moment.bin, 1] >= LEARNED):
         deviation = abs(x - reference.expected) if normal.seen > 0.0 else 0.0
         if reference.scale > 0.0:

@@ -63,13 +63,47 @@ def standing_of(state: Episode, group: bool) -> Standing:
     )  # fmt: skip
 
 
+def band_words(value: float, expected: float, lower: float, upper: float) -> tuple[str, str]:
+    """A value, and what was expected with its band, to three digits of the band's half width.
+
+    The band is rounded inwards, so that a value outside of it is never quoted inside.
+    """
+    width = (upper - lower) / 2.0
+    if not (width > 0.0 and math.isfinite(width) and math.isfinite(expected)):
+        return f"{value:.6g}", f"{expected:.6g}"
+    decimals = 2 - math.floor(math.log10(width))
+    unit = 10.0**-decimals
+    low = math.ceil(lower / unit - 1e-6) * unit
+    high = math.floor(upper / unit + 1e-6) * unit
+    numbers = (round(expected, decimals), low, high)
+    middle, low_words, high_words = (_to_place(x, decimals) for x in numbers)
+    exact = f"{value:.6g}"
+    fine = _to_place(value, decimals + 1)
+    return max(exact, fine, key=_digits), f"{middle} ({low_words} to {high_words})"
+
+
+def _to_place(x: float, decimals: int) -> str:
+    """A number to a decimal place, without zeros at its end; in powers of ten where it is long."""
+    if x != 0.0 and not -4 <= math.floor(math.log10(abs(x))) < 9:
+        places = math.floor(math.log10(abs(x))) + decimals
+        return f"{x:.{min(max(places, 0) + 1, 15)}g}"
+    words = f"{x:.{max(decimals, 0)}f}"
+    words = words.rstrip("0").rstrip(".") if "." in words else words
+    return "0" if words == "-0" else words
+
+
+def _digits(words: str) -> int:
+    return sum(c.isdigit() for c in words.split("e")[0])
+
+
 def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     value = f"{state.peak_value:.6g}"
     first, second, third = float(state.first), float(state.second), float(state.third)
     if kind in (watch.VALUE, watch.BIG):
         return _of_value(kind, state)
     if kind in (watch.CHANGE, watch.LEAP):
-        words = f"{value} where {first:.6g} ({second:.6g} to {third:.6g}) was expected next"
+        value, band = band_words(state.peak_value, first, second, third)
+        words = f"{value} where {band} was expected next"
         if kind == watch.LEAP:
             words += ", a step beyond all that is plausible"
         return words, {"next": first, "next_lower": second, "next_upper": third}
@@ -98,13 +132,11 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
 
 def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     earlier = state.first if math.isfinite(state.first) else 0.0
-    value = f"{state.peak_value:.6g}"
-    words = value
+    words, band = band_words(
+        state.peak_value, state.peak_expected, state.peak_lower, state.peak_upper
+    )
     if math.isfinite(state.peak_expected):
-        words += f" where {state.peak_expected:.6g}"
-        if state.peak_lower < state.peak_upper:
-            words += f" ({state.peak_lower:.6g} to {state.peak_upper:.6g})"
-        words += " is normal"
+        words += f" where {band} is normal"
     if kind == watch.BIG:
         words += ", beyond all that is plausible"
         if earlier >= 1.0:

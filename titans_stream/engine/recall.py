@@ -95,6 +95,10 @@ def record(
             state = states[number[i]]
             course.what, course.rarity = float(state["what"]), float(state["peak_c"])
         normal, lower, upper = written.normal[i].tolist()
-        course.take(int(columns.timestamp[i]), float(values[i]) - normal, (upper - lower) / 2.0)
+        course.take(
+            int(columns.timestamp[i]),
+            float(values[i]) - normal,
+            max(upper - normal, normal - lower),
+        )
         if event in _OVER:
             known.open = None
