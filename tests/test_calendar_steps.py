@@ -100,6 +100,11 @@ def test_office_hours_are_local() -> None:
     assert after(past, 1, "Europe/Vienna") == ["2026-03-30T06:00"], "summer time begins on the 29th"
 
 
+def test_an_hour_that_clocks_leave_out_is_no_time_twice() -> None:
+    past = hours(26, set(range(24)), WORKDAYS | {6})  # all but Saturdays, until 27 March
+    assert after(past, 4, "Europe/Vienna") == [f"2026-03-29T0{hour}:00" for hour in range(4)]
+
+
 @pytest.mark.parametrize("kind", ["regular", "every 30 days", "gaps", "irregular", "few"])
 def test_no_calendar(kind: str) -> None:
     rng = np.random.default_rng(0)

@@ -81,6 +81,16 @@ def test_decimal_signs_and_thousands(text: str, expected: list[float], tmp_path:
     assert_values(found, t=expected)
 
 
+def test_decimals_that_come_late_have_the_sign_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flow that was 0 when the signs were looked for is no thousand times larger later."""
+    monkeypatch.setattr("titans_stream.files.numbers._SAMPLE", 3)
+    text = "a;flow;n\n21,5;0;7\n21,6;0;7\n21,7;0;7\n21,8;1,250;8.5\n"
+    found, _ = read(written(tmp_path, text))
+    assert_values(found, a=[21.5, 21.6, 21.7, 21.8], flow=[0, 0, 0, 1.25], n=[7, 7, 7, 8.5])
+
+
 def test_the_decimal_sign_can_be_said(tmp_path: Path) -> None:
     path = written(tmp_path, "a;b\n1,234;1.234\n")
     assert_values(read(path, Dialect(decimal="."))[0], a=[1234.0], b=[1.234])

@@ -44,7 +44,7 @@ def next_times(past: Int64, steps: int, zone: tzinfo = UTC) -> Int64 | None:
     local = _local(past, zone)
     found = _months(local, steps) if float(np.median(np.diff(past))) > _SHORTEST_MONTH else None
     if found is None:
-        found = _places(local, steps)
+        found = _places(local, steps, zone)
     return None if found is None else _to_utc(found, zone)
 
 
@@ -73,6 +73,14 @@ def _to_utc(local: Sequence[int], zone: tzinfo) -> Int64:
     return np.array(out, np.int64)
 
 
+def _exists(time: int, zone: tzinfo) -> bool:
+    """Whether clocks show a local time."""
+    if zone is UTC:
+        return True
+    moment = (EPOCH + timedelta(seconds=time // SECOND)).replace(tzinfo=zone)
+    return moment.astimezone(UTC).astimezone(zone).replace(tzinfo=zone) == moment
+
+
 def _months(local: Int64, steps: int) -> list[int] | None:
     """Local times a whole number of months apart."""
     moments = [EPOCH + timedelta(seconds=int(time) // SECOND) for time in local[-400:]]
@@ -98,8 +106,11 @@ def _months(local: Int64, steps: int) -> list[int] | None:
     return out
 
 
-def _places(local: Int64, steps: int) -> list[int] | None:
-    """Local times at those places of the week, or of the day, that usually have a reading."""
+def _places(local: Int64, steps: int, zone: tzinfo) -> list[int] | None:
+    """Local times at those places of the week, or of the day, that usually have a reading.
+
+    An hour that clocks leave out in spring has none.
+    """
     span = int(local[-1] - local[0])
     gaps, count = np.unique(np.diff(local), return_counts=True)
     interval = int(gaps[count.argmax()])
@@ -118,7 +129,8 @@ def _places(local: Int64, steps: int) -> list[int] | None:
     while len(out) < steps:
         for one in kept.tolist():
             time = turn * cycle + one
-            if time > since_monday[-1] and time // DAY % 7 in weekdays and len(out) < steps:
+            due = time > since_monday[-1] and time // DAY % 7 in weekdays and len(out) < steps
+            if due and _exists(time - 3 * DAY, zone):
                 out.append(time - 3 * DAY)
         turn += 1
     return out

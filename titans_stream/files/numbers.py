@@ -109,6 +109,8 @@ class NumberReader:
         said = [*self.dialect.missing_values, *(one for one in numbers if one is not None)]
         self._sentinels = np.array(said)
         self._learned = False
+        self._commas_to_come: set[str] = set()
+        """Columns of whole numbers so far, in a file whose decimal sign is the comma."""
 
     def learn(self, columns: Mapping[str, Sequence[str]]) -> None:
         """Find the decimal sign of each column, once, from the first rows of a file."""
@@ -136,6 +138,12 @@ class NumberReader:
                 default = "." if self.comma_separated or found.plain else ","
                 only = next(iter(elsewhere)) if len(elsewhere) == 1 else default
                 self.decimals[name] = found.sure or only
+        if elsewhere == {","}:
+            self._commas_to_come = {
+                name
+                for name, one in evidence.items()
+                if one.plain and not (one.sure or one.grouped)
+            } - with_commas
         if "," in elsewhere:
             for name in columns.keys() - with_commas:
                 found = evidence[name]
@@ -178,7 +186,8 @@ class NumberReader:
             if not cell.endswith(unit):
                 return None
             cell = cell.removesuffix(unit)
-        return read_number(cell, self.decimals.get(column, "."))
+        decimal = "," if column in self._commas_to_come and "," in cell else "."
+        return read_number(cell, self.decimals.get(column, decimal))
 
     def read(self, column: str, cells: list[str], strict: bool) -> tuple[Float64, int | None]:
         """[R] values, NaN where missing, and the place of the first cell that is not a number.

@@ -78,10 +78,12 @@ def _parts(
     if not ids:
         yield column, values
         return
-    names, of = np.unique(np.array(ids), return_inverse=True)
+    names = sorted(set(ids))
+    places = {name: place for place, name in enumerate(names)}
+    of = np.fromiter(map(places.__getitem__, ids), np.int64, len(ids))
     order = np.argsort(of, kind="stable")
     ends = np.cumsum(np.bincount(of))
-    yield from zip(names.tolist(), np.split(values[order], ends[:-1]), strict=True)
+    yield from zip(names, np.split(values[order], ends[:-1]), strict=True)
 
 
 def about_rows(file: CsvFile) -> list[str]:
@@ -146,20 +148,20 @@ def several_series(file: CsvFile, columns: CsvColumns, order: OrderOfTimes) -> s
     """
     if columns.series is not None or columns.timestamp is None or not (order.same or order.earlier):
         return None
-    times = np.array(file.first.texts(columns.timestamp))
-    distinct, count = np.unique(times, return_counts=True)
-    if len(times) < _REPEATED * len(distinct):
+    times = file.first.texts(columns.timestamp)
+    count = Counter(times)
+    if len(times) < _REPEATED * len(count):
         return None
-    often = int(np.median(count))
+    often = int(np.median(list(count.values())))
     for name in file.header:
         if name in time_parts(file, columns.timestamp):
             continue
-        cells = np.array(file.first.texts(name))
-        names, rows = np.unique(cells, return_counts=True)
-        if not len(names) >= 2 or rows.min() < _LEAST_ROWS or len(names) > len(distinct):
+        cells = file.first.texts(name)
+        rows = Counter(cells)
+        if len(rows) < 2 or min(rows.values()) < _LEAST_ROWS or len(rows) > len(count):
             continue
-        if len(np.unique(np.char.add(np.char.add(times, "\n"), cells))) == len(times):
-            listed = _listed(names.tolist(), 3)
+        if len(set(zip(times, cells, strict=True))) == len(times):
+            listed = _listed(sorted(rows), 3)
             return (
                 f"most times stand there {often} times, once for each {shown(name)} ({listed}): "
                 f"--series {shown(name)} tells these series apart"

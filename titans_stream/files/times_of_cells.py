@@ -27,6 +27,8 @@ _FIRST_MONTH = 31 * DAY
 _SPREADSHEET = (15_000.0, 80_000.0)
 """Spreadsheet days of 1941 to 2119; as seconds they would all be the first day of 1970."""
 _SPREADSHEET_EPOCH = 25_569
+_MOST_DAYS = 1e6
+"""Far beyond what times can be; what is larger, infinity for one, is none."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CLOCK = (
     r"(?:[T ,]+(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})"
@@ -139,7 +141,10 @@ def _with_end_of_day(standard: TimestampReader) -> Callable[[object], int]:
         match = _END_OF_DAY.fullmatch(value) if isinstance(value, str) else None
         if match is None:
             return standard(value)
-        next_day = date.fromisoformat(match[1]) + timedelta(days=1)
+        try:
+            next_day = date.fromisoformat(match[1]) + timedelta(days=1)
+        except OverflowError:
+            raise ValueError("a time after the year 9999") from None
         return standard(f"{next_day}T00:00{match[2] or ':00'}{match[3]}")
 
     return read
@@ -220,7 +225,7 @@ def _digits(ends: Sequence[int], standard: ReadValue) -> ReadTime:
 
 def _of_days(cell: str, standard: ReadValue) -> int:
     """Days since 1899-12-30, local time, to the millisecond: that is what their digits hold."""
-    if not is_number(cell):
+    if not is_number(cell) or abs(float(cell)) > _MOST_DAYS:
         raise ValueError
     milliseconds = round((float(cell) - _SPREADSHEET_EPOCH) * 86_400_000)
     return standard(format_timestamp(milliseconds * 1_000_000)[:-1])
