@@ -231,6 +231,38 @@ def test_snapshots_that_cannot_be_reached_are_waited_for(
     assert (world.consumer.position, other.new) == (300, set())
 
 
+def test_nothing_is_read_before_all_partitions_are_recovered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has to wait half way, for another snapshot than the one that did not fit, has the
+    others wait, too: the loop reads nothing while a partition is new."""
+    assignment, _ = world.recover()
+    world.commit(assignment, 800)
+    second = TopicPartition("in", 1)
+    world.store.save("in", 1, stored(300, 33, life=life_of(world)))
+    restore, resumed = ExactEngine.restore, []
+
+    def picky(engine: ExactEngine, partition: int, snapshot: Any) -> None:
+        monkeypatch.setattr(world.store, "load", away)
+        raise ValueError("shape")
+
+    def away(*_: object) -> None:
+        monkeypatch.undo()
+        raise UnreachableError("s3://b: no answer")
+
+    monkeypatch.setattr(ExactEngine, "restore", picky)
+    world.consumer.resume = lambda *names: resumed.extend(names)  # type: ignore[method-assign]
+    assignment.release([NAME])
+    assignment.assign([NAME, second])
+    with pytest.raises(UnansweredError, match="no answer"):
+        assignment.recover(world.consumer.commit)
+    assert (resumed, assignment.new) == ([], {NAME, second})
+    assert ExactEngine.restore is restore
+    assignment.recover(world.consumer.commit)
+    assert (resumed, assignment.new) == ([NAME, second], set())
+    assert assignment.progress.keys() == {NAME, second}
+
+
 def test_a_folder_that_cannot_be_written_stops_no_recovery(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.stream_harness import ExactEngine, Kafka, Message, Running, Setup, eventually
 from titans_stream.commands.reloading import Reloading
+from titans_stream.commands.swapping import Swapping
 from titans_stream.config import Connector, load_connector
+from titans_stream.detection.rules import AlertConfig
 from titans_stream.devbroker.broker import DevBroker
+from titans_stream.lifecycle.model_cache import ModelCache
 from titans_stream.records import Engine, ModelRef
 from titans_stream.stream.metrics import Metrics
 from titans_stream.stream.switch import Candidate, SwitchEngine
@@ -109,6 +114,50 @@ def test_a_wrong_file_changes_nothing(
     assert not taken.metrics.reloaded[1]
     assert "the old rules go on: " in caplog.text
     assert "c.yaml" in caplog.text
+
+
+def test_a_model_that_is_offered_meanwhile_has_the_new_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be built with the old ones while the file is read, or wait for the loop to take it."""
+    building, go_on = threading.Event(), threading.Event()
+
+    class Built:
+        def __init__(self, budget: float) -> None:
+            self.budget = budget
+
+        def change_alerts(self, alerts: AlertConfig) -> None:
+            self.budget = alerts.false_alarms_per_series_per_day
+
+    def slow_engine(connector: Connector, model: object) -> Built:
+        found = Built(connector.alerts.false_alarms_per_series_per_day)
+        building.set()
+        assert go_on.wait(10)
+        return found
+
+    monkeypatch.setattr("titans_stream.commands.swapping.connector_engine", slow_engine)
+    monkeypatch.setattr("titans_stream.commands.swapping.StreamEngine", Built)
+    path = tmp_path / "c.yaml"
+    path.write_text(CONNECTOR)
+    first = Candidate(ModelRef("m", "1"), Built(0.1))  # type: ignore[arg-type]
+    switch = Swapping(load_connector(path), first, ModelCache(tmp_path))
+    model = SimpleNamespace(ref=ModelRef("m", "2"))
+    offering = threading.Thread(target=switch._offer, args=(model,), daemon=True)
+    offering.start()
+    assert building.wait(10)
+    path.write_text(CONNECTOR.replace("0.1", "2"))
+    reloading = threading.Thread(target=switch.reload, args=(load_connector(path),), daemon=True)
+    reloading.start()
+    reloading.join(0.3)
+    if switch.engine.change_due:  # a turn of the loop that comes in between
+        switch.engine.make_change()
+    go_on.set()
+    offering.join(10)
+    reloading.join(10)
+    if switch.engine.change_due:
+        switch.engine.make_change()
+    assert switch.engine.accept()
+    assert first.engine.budget == switch.engine.target.engine.budget == 2.0  # type: ignore[attr-defined]
 
 
 def test_a_signal_or_a_changed_file_has_it_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from titans_stream.commands.memories import connector_engine
@@ -26,6 +27,8 @@ class Swapping:
     def __init__(self, connector: Connector, first: Candidate, cache: ModelCache) -> None:
         self._connector = connector
         self._cache = cache
+        self._lock = threading.Lock()
+        """Held while an engine is built and offered: a change of the rules is for it, too."""
         self.engine = SwitchEngine(first, self._resolve, self._steer)
         self._pin = ModelPin(
             connector.model, cache, self._insist, self.engine.stay, connector.swap.poll / SECOND
@@ -36,13 +39,14 @@ class Swapping:
 
     def reload(self, connector: Connector) -> None:
         """Go on with a connector's rules and budgets, from the next turn of the loop on."""
-        self._connector = self._connector.model_copy(update={"alerts": connector.alerts})
 
         def change(engine: Engine) -> None:
             assert isinstance(engine, StreamEngine)
             engine.change_alerts(connector.alerts)
 
-        self.engine.offer_change(change)
+        with self._lock:
+            self._connector = self._connector.model_copy(update={"alerts": connector.alerts})
+            self.engine.offer_change(change)
 
     def look(self) -> str:
         """Look at the registry now, as `ModelWatch.look`; the connector names an alias.
@@ -65,10 +69,12 @@ class Swapping:
 
     def _offer(self, model: Model) -> None:
         if self._pin.version is None:
-            self.engine.offer(self._candidate(model))
+            with self._lock:
+                self.engine.offer(self._candidate(model))
 
     def _insist(self, model: Model) -> None:
-        self.engine.offer(self._candidate(model), insist=True)
+        with self._lock:
+            self.engine.offer(self._candidate(model), insist=True)
 
     def _steer(self, order: Order) -> None:
         self._pin.wish(model_version(order))

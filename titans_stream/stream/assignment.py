@@ -138,8 +138,8 @@ class Assignment:
     def recover(self, pin: Callable[[Offsets], None]) -> None:
         """Rebuild the state of the new partitions and read on from there.
 
-        `pin` commits offsets at once. UnansweredError where Kafka does not answer for now; nothing
-        is changed then.
+        `pin` commits offsets at once. UnansweredError where Kafka does not answer for now; all of
+        them stay new then.
         """
         with self._metrics.timed("recover"), translated("recovery"), reachable():
             for partition in sorted(self.new):
@@ -153,6 +153,8 @@ class Assignment:
             for partition, plan in plans.items():
                 if plan is not None:
                     self._apply(partition, plan)
+            # none is read before all are in place: the loop takes no messages while one is new
+            for partition in plans:
                 progress = self.progress[partition]
                 if not progress.replaying:
                     self._metrics.recovery_ended(partition)

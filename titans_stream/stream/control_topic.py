@@ -16,7 +16,12 @@ from titans_stream.durations import DAY, MILLISECOND
 from titans_stream.records import Order
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.deadline import ANSWER_MS
-from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka.errors import (
+    UNREADABLE,
+    ConnectError,
+    FatalError,
+    StoppedError,
+)
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.settings import ControlConfig
@@ -87,7 +92,7 @@ class ControlTopic:
         while not self._stop.is_set():
             try:
                 self._read()
-            except (KafkaError, ConnectError, FatalError, OSError) as error:
+            except (KafkaError, FatalError, *UNREADABLE) as error:
                 if str(error) != told:
                     log.warning("control topic %s: %s; trying again", self.topic, error)
                 told = str(error)

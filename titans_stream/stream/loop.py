@@ -21,7 +21,6 @@ partition. On loss: abort and release; nothing is written for partitions that be
 from __future__ import annotations
 
 import logging
-import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +34,7 @@ from titans_stream.stream.commit import OutputState, TooLargeError
 from titans_stream.stream.dropped import DropWatch
 from titans_stream.stream.kafka.deadline import Deadline, Patience, call_within
 from titans_stream.stream.kafka.errors import (
+    UNREADABLE,
     AbortedError,
     ConnectError,
     FatalError,
@@ -203,7 +203,7 @@ class Loop:
         try:
             with translated("poll"):
                 polled = self._poll_once(wait)
-        except (ArithmeticError, LookupError, OSError, ValueError, struct.error) as error:
+        except UNREADABLE as error:
             if isinstance(error, ConnectError):
                 raise
             raise FatalError(f"poll: an answer of Kafka cannot be read: {error!r}") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka.errors import UNREADABLE, FatalError, StoppedError
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.recovery import StoredSnapshot
@@ -91,7 +91,7 @@ class History:
                     self._fetch(consumer)
             finally:
                 consumer.close(False, 1_000)
-        except (KafkaError, ConnectError, FatalError, StoppedError, OSError) as error:
+        except (KafkaError, FatalError, StoppedError, *UNREADABLE) as error:
             self.error = str(error) or type(error).__name__
         self._read.set()
 

@@ -104,12 +104,13 @@ class SwitchEngine:
         return self._change is not None
 
     def make_change(self) -> None:
-        """Change all engines."""
+        """Change all engines, that of an offer too."""
         with self._lock:
             change, self._change = self._change, None
-        if change is not None:
-            for one in self._engines.values():
-                change(one.engine)
+            offered = [] if self._offered is None else [self._offered]
+            if change is not None:
+                for one in {id(x): x for x in (*self._engines.values(), *offered)}.values():
+                    change(one.engine)
 
     def accept(self) -> bool:
         """Take what was offered last as the target; whether there was anything new."""

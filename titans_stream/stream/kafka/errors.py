@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
+UNREADABLE = (ArithmeticError, LookupError, OSError, ValueError, struct.error)
+"""What kafka-python raises, beside its own errors, where it cannot read an answer."""
+
 
 class ConnectError(ValueError):
     """Kafka cannot be used as configured; the message names what the user has to change."""
