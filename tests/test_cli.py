@@ -460,7 +460,8 @@ def test_alerts_end_where_nothing_is_to_be_read(
     assert capsys.readouterr() == ("", "")
     assert cli.main(["alerts", str(path), "--since", "yesterday"]) == 2
     assert capsys.readouterr().err == (
-        "titans-stream alerts: --since: earliest, latest or a time is needed, not 'yesterday'\n"
+        "titans-stream alerts: --since: earliest, latest, a time or a duration such as 2h is "
+        "needed, not 'yesterday'\n"
     )
 
 

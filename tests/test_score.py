@@ -469,7 +469,7 @@ ERRORS = {
     "budget": (
         "a,b\n1,2\n",
         ["--budget", "0"],
-        "false_alarms_per_series_per_day: Input should be greater than 0",
+        "--budget 0: Input should be greater than 0",
     ),
     "model": ("a,b\n1,2\n", ["--model", "./none"], "model './none': no such folder"),
 }  # fmt: skip

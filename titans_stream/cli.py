@@ -67,6 +67,26 @@ def _meant(message: str) -> str:
     return f"{found[1]}; did you mean {close[0]!r}?" if close else message
 
 
+def _refuse(parser: Parser, name: str, rest: Sequence[str]) -> NoReturn:
+    """End because of arguments that a command does not take; the option that is meant is named."""
+    command = next(one for one in parsers_of(parser) if one.prog == f"{parser.prog} {name}")
+    wrong = next((one.partition("=")[0] for one in rest if one.startswith("--")), "")
+    known = [text for one in parsers_of(command) for text in one._option_string_actions]
+    close = difflib.get_close_matches(wrong, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    command.error(f"unrecognized arguments: {' '.join(rest)}{meant}")
+
+
+def parsers_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser, and those of all commands below it."""
+    found = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                found += parsers_of(command)
+    return found
+
+
 def build_parser() -> Parser:
     """The parser of the whole command line."""
     parser = Parser(
@@ -106,7 +126,11 @@ def _common_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.command is None:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        _refuse(parser, args.command, rest)
     if args.version:
         return _print_version()
     if args.command is None:

@@ -172,7 +172,7 @@ def test_alerts_are_narrowed_down(
     ("arguments", "line"),
     [
         (["--status", "open"], "--status open: needs --episodes"),
-        (["--until", "noon"], "--until: a time is needed, not 'noon'"),
+        (["--until", "noon"], "--until: a time or a duration such as 2h is needed, not 'noon'"),
         (["--episodes", "--follow"], "--episodes: what will become of an episode is not known"),
     ],
 )

@@ -37,8 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--since",
         metavar="WHEN",
         default="earliest",
-        help="earliest, latest (from now on), or a time such as 2026-03-01T12:00:00Z: alerts "
-        "about readings from then on; default earliest",
+        help="earliest, latest (from now on), a time such as 2026-03-01T12:00:00Z, or 2h for two "
+        "hours ago: alerts about readings from then on; default earliest",
     )
     parser.add_argument("--until", metavar="WHEN", help="alerts about readings before this time")
     parser.add_argument("--series", metavar="GLOB", help="of these series, e.g. 'vienna/*'")
@@ -81,13 +81,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _filter(args: argparse.Namespace) -> Callable[[Alert], bool]:
     """Which alerts are shown."""
+    import time
+
+    from titans_stream.durations import parse_duration
     from titans_stream.times import parse_timestamp
 
     def time_of(option: str, text: str, more: str = "") -> int:
-        try:
-            return parse_timestamp(text)
-        except ValueError as error:
-            raise ValueError(f"--{option}: {more}a time is needed, not {text!r}") from error
+        for read in (parse_timestamp, lambda ago: time.time_ns() - parse_duration(ago)):
+            try:
+                return read(text)
+            except ValueError:
+                continue
+        raise ValueError(
+            f"--{option}: {more}a time or a duration such as 2h is needed, not {text!r}"
+        )
 
     if args.episodes and args.follow:
         raise ValueError("--episodes: what will become of an episode is not known; leave --follow")
@@ -95,7 +102,7 @@ def _filter(args: argparse.Namespace) -> Callable[[Alert], bool]:
         raise ValueError("--status open: needs --episodes")
     begin = 0
     if args.since not in ("earliest", "latest"):
-        begin = time_of("since", args.since, "earliest, latest or ")
+        begin = time_of("since", args.since, "earliest, latest, ")
     end = None if args.until is None else time_of("until", args.until)
 
     def wanted(alert: Alert) -> bool:
@@ -109,8 +116,8 @@ def _filter(args: argparse.Namespace) -> Callable[[Alert], bool]:
             return False
         if not begin and end is None:
             return True
-        time = parse_timestamp(alert.timestamp)
-        return time >= begin and (end is None or time < end)
+        at = parse_timestamp(alert.timestamp)
+        return at >= begin and (end is None or at < end)
 
     return wanted
 

@@ -19,21 +19,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    from titans_stream.cli import build_parser
+    from titans_stream.cli import build_parser, parsers_of
 
     parser = build_parser()
-    for command in _commands(parser):
+    for command in parsers_of(parser):
         for action in command._actions:
             if getattr(action.type, "__name__", "") == "Path" or action.dest in ("out", "plot"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     sys.stdout.write(shtab.complete(parser, shell=args.shell) + "\n")
     return 0
-
-
-def _commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    found = [parser]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                found += _commands(command)
-    return found

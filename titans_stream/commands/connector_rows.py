@@ -119,6 +119,19 @@ class ConnectorRows:
             self._check_names()
 
     @property
+    def remarks(self) -> list[str]:
+        """What a person may not have meant: a field of the id that one column's name is for."""
+        if self._series is not None or self._whole:
+            return []
+        if len(self._open) != 1 or len(self._values) != 1:
+            return []
+        name, value = self._open[0], next(iter(self._values))
+        return [
+            f"the file has no column {name}: it is {value!r} everywhere, the name of the value "
+            f"column; --set {name}=... says otherwise"
+        ]
+
+    @property
     def timed(self) -> bool:
         """Whether the file has times."""
         return self._time is not None

@@ -131,6 +131,8 @@ def output_file(path: str) -> Iterator[TextIO]:
         sys.stdout.flush()
         return
     target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"--out {path}: is a folder")
     try:
         out, part = _part(target)
     except OSError as error:

@@ -82,7 +82,7 @@ def connector_source(
     if group is not None:
         config = config.model_copy(update={"group": None})
     rows = ConnectorRows(file, config, FileColumns.of(args))
-    said = about_columns(file, rows.left_out, file.header)
+    said = [*rows.remarks, *about_columns(file, rows.left_out, file.header)]
     said += about_sentinels(file, rows.columns, "input.missing_values: [{}]")
     if not rows.timed:
         return FileSource(file, _Again(rows, group), False, said=said)

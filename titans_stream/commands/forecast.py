@@ -21,7 +21,7 @@ from titans_stream.commands.csv_arguments import (
     add_duplicates,
     chosen_duplicates,
 )
-from titans_stream.commands.outputs import note, refuse_overwriting
+from titans_stream.commands.outputs import note, refuse_overwriting, refuse_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -203,8 +203,7 @@ def _levels(text: str) -> list[float]:
 def _plot(path: Path | None, timed: bool) -> ForecastPlot | None:
     if path is None:
         return None
-    if not path.parent.is_dir():
-        raise ValueError(f"--plot {path}: there is no folder {path.parent}")
+    refuse_picture(path)
     from titans_stream.commands.forecast_plot import ForecastPlot
 
     return ForecastPlot(timed)

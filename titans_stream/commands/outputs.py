@@ -50,6 +50,14 @@ def refuse_overwriting(
         taken[identity] = f"what {option} writes"
 
 
+def refuse_picture(path: Path | None) -> None:
+    """ValueError where no picture can be written to a path, as far as its folder tells."""
+    if path is not None and path.is_dir():
+        raise ValueError(f"--plot {path}: is a folder")
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"--plot {path}: there is no folder {path.parent}")
+
+
 def _identity(path: str | Path) -> Hashable:
     """What two names of one regular file have in common; None for what is no regular file."""
     is_output = str(path) == "-"

@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
         f"{published.readings:,} readings in {published.messages:,} messages to topic "
         f"{connector.input.topic}, {published.seconds:.1f} s"
     )
-    for line in [*about_columns(file, source.left_out, file.header), *about_rows(file)]:
+    columns = about_columns(file, source.left_out, file.header)
+    for line in [*source.remarks, *columns, *about_rows(file)]:
         note(f"note: {line}")
     return account.end(
         args.allow_dropped,

@@ -24,7 +24,7 @@ from titans_stream.commands.csv_arguments import (
     add_duplicates,
     chosen_duplicates,
 )
-from titans_stream.commands.outputs import note, refuse_overwriting
+from titans_stream.commands.outputs import note, refuse_overwriting, refuse_picture
 from titans_stream.commands.replay import add_constants
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.monotonic()
     refuse_overwriting({"--out": args.out, "--plot": args.plot}, [args.data, args.connector])
+    refuse_picture(args.plot)
     if args.group == "":
         raise ValueError("--group: a name is needed")
     connector = None if args.connector is None else load_connector(args.connector)
@@ -129,6 +130,8 @@ def _source(args: argparse.Namespace, connector: Connector | None) -> FileSource
 
 def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -> EngineSetup:
     """What the arguments and the connector say about the engine."""
+    from pydantic import ValidationError
+
     from titans_stream.detection.rules import AlertConfig
     from titans_stream.engine.build import EngineSetup
     from titans_stream.engine.settings import EngineConfig
@@ -143,7 +146,11 @@ def _setup(args: argparse.Namespace, connector: Connector | None, timed: bool) -
     engine = engine.model_copy(update=chosen_duplicates(args))
     if args.budget is not None:
         changed = {"false_alarms_per_series_per_day": args.budget}
-        alerts = AlertConfig.model_validate({**alerts.model_dump(), **changed})
+        try:
+            alerts = AlertConfig.model_validate({**alerts.model_dump(), **changed})
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise ValueError(f"--budget {args.budget:g}: {problem}") from error
     return EngineSetup(engine, alerts, calendar=timed)
 
 

@@ -160,6 +160,19 @@ def build_service(args: argparse.Namespace, connector: Connector) -> Service:
     )
 
 
+def _token(path: Path) -> str:
+    """The token in a file. ValueError where there is none: without one the page would be open."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"--token-file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--token-file {path}: not text in UTF-8") from error
+    if not token:
+        raise ValueError(f"--token-file {path}: it holds no token")
+    return token
+
+
 def _access(args: argparse.Namespace) -> Access:
     from dataclasses import replace
 
@@ -167,7 +180,7 @@ def _access(args: argparse.Namespace) -> Access:
 
     token = os.environ.get(TOKEN_VARIABLE)
     if args.token_file is not None:
-        token = args.token_file.read_text(encoding="utf-8").strip()
+        token = _token(args.token_file)
     if args.proxy and args.user_header is None:
         raise ValueError("--proxy: needs --user-header")
     access = Access(

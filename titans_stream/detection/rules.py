@@ -42,6 +42,8 @@ class SeriesRule(BaseModel):
     def _ordered(self) -> SeriesRule:
         if self.valid_range is not None:
             low, high = self.valid_range
+            if low != low or high != high:
+                raise ValueError("valid_range: numbers are needed, or null for no limit")
             if low is None and high is None:
                 raise ValueError("valid_range: at least one of [low, high] must be a number")
             if low is not None and high is not None and low >= high:

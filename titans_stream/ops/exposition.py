@@ -38,7 +38,7 @@ _BY_LABEL = frozenset(
 )
 """Counts that are shown by status or reason."""
 _DURATIONS = {
-    "engine": "seconds of single calls of the engine, of up to 500 messages each",
+    "engine": "seconds of single calls of the engine: what a poll gave of a topic, or 2 MiB",
     "commit": "seconds that commits took",
     "snapshot_stall": "seconds for which copying a part of a snapshot held up the loop",
     "snapshot": "seconds from the begin of a partition's snapshot until it was stored",

@@ -226,6 +226,8 @@ def publish(
                 readings += len(row.values)
                 if messages % _MOST_UNSENT == 0:
                     producer.flush(_FLUSH_SECONDS)
+                if failures:
+                    break
             producer.flush(_FLUSH_SECONDS)
             if failures:
                 raise failures[0]
