@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 from typing import NamedTuple
 
 import numba
@@ -174,3 +175,13 @@ def test_kernels_that_borrow_arrays_do_not_count_references() -> None:
         for kernel in (_reads, _makes, _longer)
     }
     assert counted == {_reads: False, _makes: True, _longer: True}
+
+
+def test_a_kernel_has_all_that_it_calls_as_parts_of_its_own() -> None:
+    """Callees that other modules may hold, too, are called with all their arguments: a series'
+    state is 150 numbers."""
+    code = _outer.py_func.__code__.replace(co_filename="nowhere")  # so it is not cached
+    outer = njit()(FunctionType(code, globals()))
+    assert outer(np.array([3.0])) == 6.0
+    (compiled,) = outer.overloads.values()
+    assert "linkonce_odr" not in compiled.library.get_llvm_str()

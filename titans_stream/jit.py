@@ -13,7 +13,7 @@ series' state one by one. An inner kernel that only reads and writes what it was
 its callers hold them.
 
 A division by zero gives infinity or NaN, as on a GPU. A kernel that raises where a divisor is zero
-has a branch at each division, and no loop with one in it runs in vectors (but see `_RAISING`).
+has a branch at each division, and no loop with one in it runs in vectors.
 
 Most of the time to compile a kernel goes into what only a call from Python needs. So a kernel that
 only kernels call is marked `inner`: it has neither wrappers nor machine code nor a cache file of
@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite.binding import Linkage  # type: ignore[import-untyped]
 from numba.core import caching, compiler, ir, typed_passes, types
 from numba.core.compiler_machinery import PassManager, register_pass
 
@@ -42,10 +43,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 ASSOCIATIVE = {"reassoc", "contract", "nsz"}
 """Float liberties that let sums run in vectors; NaN and infinity keep their meaning."""
 PACKAGE = Path(__file__).parent
-
-
-_RAISING = (PACKAGE / "forecasting" / "multi", PACKAGE / "forecasting" / "mal")
-"""Whose kernels raise at a division by zero: without that branch 720 steps take twice as long."""
 
 
 @functools.cache
@@ -194,14 +191,47 @@ class _InnerLowering(typed_passes.NativeLowering):  # type: ignore[misc]
         return True
 
 
-class _InnerCompiler(compiler.CompilerBase):  # type: ignore[misc]
+def _optimise_whole(library: Any) -> None:
+    """Optimise a kernel's module with all it calls as parts of its own.
+
+    numba links callees so that other modules may hold them too; then LLVM can neither take one that
+    is called once into its caller nor leave out arguments that it does not use, and each call
+    copies the descriptions of all arrays of a series' state.
+    """
+    for function in library._final_module.functions:
+        if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+            function.linkage = "internal"
+    type(library)._optimize_final_module(library)
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class _OuterLowering(typed_passes.NativeLowering):  # type: ignore[misc]
+    """Lowering of a kernel that is called from Python."""
+
+    _name = "outer_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        if state.library is None:
+            state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+            state.library.enable_object_caching()
+        state.library._optimize_final_module = functools.partial(_optimise_whole, state.library)
+        return bool(super().run_pass(state))
+
+
+class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
+    lowering: Any = _OuterLowering
+
     def define_pipelines(self) -> list[PassManager]:
         whole = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager = PassManager("inner")
+        manager = PassManager("kernel")
         for step, what in whole.passes:
-            manager.add_pass(_InnerLowering if step is typed_passes.NativeLowering else step, what)
+            manager.add_pass(self.lowering if step is typed_passes.NativeLowering else step, what)
         manager.finalize()
         return [manager]
+
+
+class _InnerCompiler(_Compiler):
+    lowering = _InnerLowering
 
 
 def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
@@ -210,13 +240,12 @@ def njit(*, inner: bool = False, **options: Any) -> Callable[[F], F]:
     `inner`: only kernels call it.
     """
     options.setdefault("no_cfunc_wrapper", True)
+    options.setdefault("pipeline_class", _Compiler)
     if inner:
         options.update(no_cpython_wrapper=True, pipeline_class=_InnerCompiler)
 
     def decorate(function: F) -> F:
-        file = Path(function.__code__.co_filename)
-        raises = any(file.is_relative_to(folder) for folder in _RAISING)
-        options.setdefault("error_model", "python" if raises else "numpy")
+        options.setdefault("error_model", "numpy")
         dispatcher = numba.njit(**options)(function)
         if not inner and cache_folder(Path(function.__code__.co_filename)) is not None:
             dispatcher._cache = _Cache(function)

@@ -15,6 +15,8 @@ from titans_stream.detection import kernels, layout
 from titans_stream.detection.arrays import State, Weights
 from titans_stream.records import Float64, Int64
 
+_NAMES = tuple(layout.state_layout())
+
 
 class Scored(NamedTuple):
     """What a detector says of N readings, NaN while warming up."""
@@ -66,4 +68,4 @@ class Detector:
 
 def state_of(arrays: Mapping[str, Any]) -> State:
     """The detector's arrays out of an engine's."""
-    return State(*(arrays[name] for name in layout.state_layout()))
+    return State(*(arrays[name] for name in _NAMES))

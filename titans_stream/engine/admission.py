@@ -68,17 +68,17 @@ class Admission:
 
     def has_room(self, partitions: Int32) -> bool:
         """Whether N readings cannot fill a partition, whatever series they are of."""
-        found, counts = np.unique(partitions, return_counts=True)
+        counts = np.bincount(partitions)
         return all(
-            self._table.count(int(partition)) + int(count) <= self._limit
-            for partition, count in zip(found, counts, strict=True)
+            self._table.count(partition) + int(counts[partition]) <= self._limit
+            for partition in counts.nonzero()[0].tolist()
         )
 
     def note(self, uids: Int64, partitions: Int32) -> None:
         """Count N readings, all of them admitted."""
         self._rows.reserve(int(uids.max(initial=-1)) + 1)
         arrivals = self._rows.arrays["arrivals"]
-        for partition in np.unique(partitions).tolist():
+        for partition in np.bincount(partitions).nonzero()[0].tolist():
             mine = uids[partitions == partition]
             before = self._taken.get(partition, 0)
             arrivals["seen"][mine] = before + 1 + np.arange(len(mine))

@@ -11,15 +11,13 @@ from titans_stream.records import Float64, Int8, Scores
 
 VALUE_LIMIT = 1e100
 """Larger values are taken as this; squares of it are still finite."""
+_NUMBERS = ("surprise", "score", "p_value", "rarity", "expected", "lower", "upper")
 
 
 def blank(columns: Columns, names: Sequence[str], status: Int8, gap: Int8) -> Scores:
     """Scores of readings whose status alone is known; numbers are NaN."""
     n = len(columns)
-    empty = {
-        name: np.full(n, np.nan)
-        for name in ("surprise", "score", "p_value", "rarity", "expected", "lower", "upper")
-    }
+    empty = dict(zip(_NUMBERS, np.full((len(_NUMBERS), n), np.nan), strict=True))
     return Scores(
         series=names,
         timestamp=columns.timestamp,
@@ -41,4 +39,5 @@ def blank_scores() -> Scores:
 
 def bounded(values: Float64) -> Float64:
     """Values within `VALUE_LIMIT`."""
-    return np.clip(values, -VALUE_LIMIT, VALUE_LIMIT)
+    # np.clip takes five times as long for a few
+    return np.minimum(np.maximum(values, -VALUE_LIMIT), VALUE_LIMIT)

@@ -18,7 +18,7 @@ from titans_stream.detection.rules import AlertConfig, resolve_rules
 from titans_stream.engine.admission import Admission, series_warning
 from titans_stream.engine.blank import blank_scores, bounded
 from titans_stream.engine.capture import Touched
-from titans_stream.engine.columns import Columns
+from titans_stream.engine.columns import MISSING, Columns
 from titans_stream.engine.control import Control
 from titans_stream.engine.device.api import Device
 from titans_stream.engine.device.choice import Choice, choose
@@ -47,7 +47,6 @@ from titans_stream.records import (
     Results,
     Scores,
     Snapshot,
-    Status,
     concatenate,
 )
 
@@ -297,7 +296,7 @@ class StreamEngine:
         scores, judged = batch.scores, batch.judged
         frames = []
         if columns.group.max(initial=-1) >= 0:
-            missing = judged.status == Status.MISSING
+            missing = judged.status == MISSING
             values = np.where(missing, np.nan, bounded(columns.value))
             rules = self._scoring.rules.arrays["rule"]
             frame, more = self._groups.run(

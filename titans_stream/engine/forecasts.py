@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from titans_stream.engine import rhythm
 from titans_stream.engine.blank import bounded
-from titans_stream.engine.columns import Columns
+from titans_stream.engine.columns import MISSING, SCORED, Columns
 from titans_stream.engine.model import Model
 from titans_stream.engine.store import HostStore, Store
 from titans_stream.forecasting.multi import forecaster as multi_step
@@ -25,13 +25,13 @@ from titans_stream.forecasting.multi.forecaster import (
 )
 from titans_stream.forecasting.settings import ForecastConfig
 from titans_stream.memory.rows import ArraySpec
-from titans_stream.records import Float64, Forecast, Int8, Int64, Source, Status
+from titans_stream.records import Float64, Forecast, Int8, Int64, Source
 from titans_stream.times import format_timestamp, format_timestamps
 
 
 def is_taken(status: Int8) -> npt.NDArray[np.bool_]:
     """Which readings a series' forecasts take in: those with a value, and missing ones."""
-    taken: npt.NDArray[np.bool_] = (status == Status.SCORED) | (status == Status.MISSING)
+    taken: npt.NDArray[np.bool_] = (status == SCORED) | (status == MISSING)
     return taken
 
 
@@ -158,7 +158,7 @@ class SeriesForecasts:
         timestamp, which follow one another by such an interval; seconds [N] local time, NaN where
         there is none. The state is updated in place.
         """
-        values = np.where(status == Status.MISSING, np.nan, bounded(columns.value))
+        values = np.where(status == MISSING, np.nan, bounded(columns.value))
         interval, steps = self._learner.take_turns(
             slots, columns.timestamp, values, paces, self._schedule
         )

@@ -39,10 +39,12 @@ MOVING = {
 
 def rounds(uids: Int64) -> Iterator[Int64]:
     """The places of `uids` [N], in parts that hold each uid once at most and keep its order."""
+    if len(uids) == 0:
+        return
     order = np.argsort(uids, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(uids[order]) != 0]) if len(uids) else order
+    first = np.flatnonzero(np.r_[True, np.diff(uids[order]) != 0])
     number = np.arange(len(uids)) - np.repeat(first, np.diff(np.r_[first, len(uids)]))
-    for k in range(int(number.max(initial=-1)) + 1):
+    for k in range(int(number.max()) + 1):
         yield np.sort(order[number == k])
 
 

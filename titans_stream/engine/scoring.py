@@ -19,7 +19,7 @@ from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig, ResolvedRule, resolve_rules
 from titans_stream.engine.blank import blank, bounded
 from titans_stream.engine.clock import LocalTime
-from titans_stream.engine.columns import Columns
+from titans_stream.engine.columns import MISSING, SCORED, WARMING_UP, Columns
 from titans_stream.engine.compute import Compute, HostCompute, Taken
 from titans_stream.engine.familiar import Familiar
 from titans_stream.engine.forecasts import SeriesForecasts, forecast_state, is_taken
@@ -62,7 +62,6 @@ from titans_stream.records import (
     Records,
     Scores,
     Source,
-    Status,
 )
 from titans_stream.special_days import NO_SPECIAL_DAYS, as_sundays
 
@@ -183,7 +182,7 @@ class Scoring:
         arrivals = Arrivals(slots, columns.timestamp, columns.value, columns.duplicate)
         judged = self.compute.judge(arrivals, self.limits)
         batch = self._batch(columns, slots, judged)
-        batch.scores.score[judged.status == Status.WARMING_UP] = 0.0
+        batch.scores.score[judged.status == WARMING_UP] = 0.0
         alerts: list[tuple[int, Alert]] = []
         for first, last, starting in segments(columns.uid, judged.expired):
             if starting:
@@ -256,17 +255,19 @@ class Scoring:
         if self.forecasts is not None:
             columns = batch.columns.take(at)
             # to a forecast, a reading that may not be learned is missing
-            known = np.where(frozen, np.int8(Status.MISSING), batch.judged.status[at])
+            known = np.where(frozen, np.int8(MISSING), batch.judged.status[at])
             forecasts.extend(
                 self.forecasts.run(
                     columns, batch.slots[at], known, batch.judged.interval[at],
                     batch.judged.rank[at], self.seconds(columns.timestamp),
                 )
             )  # fmt: skip
-        scored = batch.judged.status[at] == Status.SCORED
+        scored = batch.judged.status[at] == SCORED
         at, frozen = at[scored], frozen[scored]
         uids = batch.columns.uid[at]
-        apart = np.isin(uids, uids[frozen]) | self.familiar.marked(uids)
+        apart = self.familiar.marked(uids)
+        if frozen.any():
+            apart |= np.isin(uids, uids[frozen])
         alerts = self._step(batch, at[~apart]) if not apart.all() else []
         at, frozen = at[apart], frozen[apart]
         for part in rounds(uids[apart]):
@@ -279,14 +280,14 @@ class Scoring:
         """Which of the readings at `at` are not to be learned."""
         if batch.held is None or not batch.held.frozen[at].any():
             return np.zeros(len(at), bool)
-        scored = batch.judged.status[at] == Status.SCORED
+        scored = batch.judged.status[at] == SCORED
         seen = self.slots.store.field("core", "t", batch.slots[at]).astype(np.int64)
         return settled(batch.columns.uid[at], seen, batch.held.frozen[at], scored)
 
     def _keep(self, batch: Batch, at: Int64) -> None:
         """Keep the readings at `at` of young series."""
         columns, judged = batch.columns, batch.judged
-        value = np.where(judged.status[at] == Status.MISSING, np.nan, columns.value[at])
+        value = np.where(judged.status[at] == MISSING, np.nan, columns.value[at])
         kept = Kept(at, columns.timestamp[at], value, judged.interval[at], judged.rank[at])
         self.young.keep(columns.uid[at], kept)
 
@@ -321,7 +322,7 @@ class Scoring:
         batch.normal[take] = written.normal
         judged = (columns.group < 0) & ~np.isnan(statistic)
         self.due += due(rules[judged], taken.interval[judged])
-        scores.status[take[np.isnan(statistic)]] = Status.WARMING_UP
+        scores.status[take[np.isnan(statistic)]] = WARMING_UP
         scores.surprise[take] = statistic
         scores.expected[take], scores.lower[take], scores.upper[take] = band.T
         scores.rarity[take] = written.judgement["rarity"]
@@ -385,7 +386,7 @@ class Scoring:
         held = batch.columns.take(at)
         held.timestamp, held.value = judged.held_time[at], judged.held_value[at]
         first = Judgements.empty(len(at))
-        first.status[:] = np.where(np.isfinite(held.value), Status.SCORED, Status.MISSING)
+        first.status[:] = np.where(np.isfinite(held.value), SCORED, MISSING)
         default = self.limits.expected_interval or DEFAULT_INTERVAL
         first.interval[:] = np.where(anew, default, judged.interval[at])
         for nothing in (first.gap, first.rank, first.expired):

@@ -89,19 +89,23 @@ def fresh_series() -> dict[str, Array]:
     return {"core": fresh_core(), "clock": clock, "jump": jump}
 
 
+_JUDGED, _WATCHED, _CLOCKS = tuple(judged_state()), tuple(watch_state()), tuple(clock_state())
+"""Names of arrays; the layouts are not made anew for each call."""
+
+
 def judged_tables(arrays: Mapping[str, Array]) -> Tables:
     """The second stage's arrays out of a state's."""
-    return Tables(*(arrays[name] for name in judged_state()))
+    return Tables(*(arrays[name] for name in _JUDGED))
 
 
 def watches_of(arrays: Mapping[str, Array]) -> Watches:
     """What is normal for series, out of a state's arrays."""
-    return Watches(*(arrays[name] for name in watch_state()))
+    return Watches(*(arrays[name] for name in _WATCHED))
 
 
 def clocks_of(arrays: Mapping[str, Array]) -> Clocks:
     """The clocks out of a state's arrays."""
-    return Clocks(*(arrays[name] for name in clock_state()))
+    return Clocks(*(arrays[name] for name in _CLOCKS))
 
 
 def rule_of(config: AlertConfig, series_id: str) -> Records:

@@ -17,6 +17,7 @@ from titans_stream.forecasting.intervals.widths import quantiles
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.ahead import bring
 from titans_stream.forecasting.multi.carry import observe_carry
 from titans_stream.forecasting.multi.clock import (
     WEEK,
@@ -340,6 +341,7 @@ def run(
     work = new_work()
     made, filled = 0, 0
     for i in range(batch.slots.shape[0]):
+        bring(states, batch.slots, i)
         if take_one(batch, i, states, blank, model, space, work, written, made, filled):
             made += 1
             filled += batch.steps[i]

@@ -32,11 +32,13 @@ from titans_stream.forecasting.multi.layout import COARSE, FEATURES, FINER_BANDS
 from titans_stream.forecasting.multi.levels import believe, believe_longer, take_deviation
 from titans_stream.forecasting.multi.longer import (
     DELAYS,
+    NO_ROW,
     begin_longer,
-    cycle_ago,
+    first_row,
     learn_longer,
-    longer_features,
+    longer_inputs,
     longer_weighted,
+    next_row,
     read_longer,
     write_longer,
 )
@@ -305,8 +307,12 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
         width = last_step - k
         n = 0
         longer = series.longer_own[2, band - FINER_BANDS]
+        row = first_row(view, at + k + 1) if has_longer else NO_ROW
         while k < last_step:
             k += 1
+            here = row
+            if has_longer:
+                row = next_row(view, row)
             place = place + 1 if place < RING - 1 else 0
             p = p + 1 if p < cells - 1 else 0
             value = series.ring[place]
@@ -325,10 +331,10 @@ def _mature(series: Series, shared: Shared, view: View, origin: Origin, cells: i
             # the steps below a coarse cell have no part in it, as they have none in forecasts
             pairs.longer[n] = model
             if has_longer:
-                ago = cycle_ago(series, view, at + k)
+                ago = series.ring[here.week]
                 pairs.cycle[n] = latest if math.isnan(ago) else ago
             if has_longer and not (split and k == 1):
-                base = longer_features(series, view, at + k, 0.0)
+                base = longer_inputs(series, view, here)
                 pairs.longer[n] = base + longer_weighted(longer, view.longer_x)
             n += 1
         if n > 0:

@@ -51,6 +51,8 @@ def believe(memory: Float32, cells: int, usual: float) -> float:
         if math.isnan(off):
             return 0.0
         low, high = min(low, off), max(high, off)
+        if low <= 0.0 <= high:
+            return 0.0  # not all to one side
         total += off
     mean = total / cells
     if not _is_new(low, high, mean, usual):
@@ -64,17 +66,23 @@ def believe(memory: Float32, cells: int, usual: float) -> float:
 def believe_longer(series: Series, copy: int, origin: int, cells: int) -> None:
     """The same for a copy of the longer cycle's memory after the coarse cell `origin`."""
     length = cells * int(series.meta.cycle)
-    seen = (origin - series.meta.started) // max(length, 1) + 1.0
-    if cells < LEAST_CELLS or length == 0 or seen < 3.0:
+    since = origin - int(series.meta.started)
+    if cells < LEAST_CELLS or length == 0 or since < 2 * length:
         return
+    seen = since // length + 1.0
     memory = series.longer[copy]
     low, high, total = math.inf, -math.inf, 0.0
-    for back in range(cells):
-        off = series.ring[(origin - back) % RING] - memory[(origin - back) % length]
+    late, p = origin % RING, origin % length
+    for _ in range(cells):
+        off = series.ring[late] - memory[p]
         if math.isnan(off):
             return
         low, high = min(low, off), max(high, off)
+        if low <= 0.0 <= high:
+            return  # not all to one side
         total += off
+        late = late - 1 if late > 0 else RING - 1
+        p = p - 1 if p > 0 else length - 1
     mean = total / cells
     if not _is_new(low, high, mean, series.values.usual):
         return

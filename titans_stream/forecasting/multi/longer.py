@@ -18,12 +18,13 @@ second, the others from the last; all other inputs come from the ring of coarse 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.heads import ENDS, band_of, solve
 from titans_stream.forecasting.multi.layout import FINER_BANDS, LONGER_FEATURES, RING, LongerSums
-from titans_stream.forecasting.multi.series import Series, Shared, View
-from titans_stream.jit import njit, scratch
+from titans_stream.forecasting.multi.series import Inputs, InputSums, Series, Shared, View
+from titans_stream.jit import ASSOCIATIVE, njit, scratch
 from titans_stream.records import Float64
 
 DELAYS = (0, 2, layout.NEAR_PERIODS, layout.PERIODS)
@@ -31,6 +32,9 @@ DELAYS = (0, 2, layout.NEAR_PERIODS, layout.PERIODS)
 
 _system = scratch((LONGER_FEATURES, LONGER_FEATURES))
 _right = scratch(LONGER_FEATURES)
+
+VARIES = (0, 1, -1, 2, 3, -1, -1, -1)
+"""Which of the inputs that differ between the targets of an origin (`Inputs`) each one is."""
 
 
 @njit(inner=True)
@@ -46,7 +50,7 @@ def write_longer(series: Series, copy: int, coarse_cell: int, cells: int, value:
     if math.isnan(before):
         memory[p] = value
         return
-    seen = (coarse_cell - meta.started) // length + 1.0
+    seen = (coarse_cell - int(meta.started)) // length + 1.0
     memory[p] += max(layout.LONGER_RATE, 1.0 / seen) * (value - before)
 
 
@@ -101,34 +105,81 @@ def read_longer(
     return True
 
 
+class Row(NamedTuple):
+    """Where what is known of a target lies."""
+
+    day: int
+    """In the ring, the last known coarse cells that lie whole periods, whole periods and one more,
+    and whole cycles before it."""
+    days: int
+    week: int
+    place: int
+    """In the ring, and in the memory of the cycle, the target itself."""
+    p: int
+
+
+NO_ROW = Row(0, 0, 0, 0, 0)
+
+
 @njit(inline="always")
-def _ago(series: Series, coarse_cell: int, origin: int, length: int) -> float:
-    """The mean of the last known coarse cell that lies whole `length`s before one that is not."""
+def _ago(coarse_cell: int, origin: int, length: int) -> int:
     back = max(1, (coarse_cell - origin + length - 1) // length)
-    value: float = series.ring[(coarse_cell - back * length) % RING]
-    return value
+    return (coarse_cell - back * length) % RING
+
+
+@njit(inner=True)
+def first_row(view: View, coarse_cell: int) -> Row:
+    """The row of a target's coarse cell."""
+    found = view.longer[0]
+    length, origin, cells = int(found.length), int(found.origin), int(found.cells)
+    return Row(
+        _ago(coarse_cell, origin, cells),
+        _ago(coarse_cell - cells, origin - cells, cells),
+        _ago(coarse_cell, origin, length),
+        coarse_cell % RING,
+        coarse_cell % length,
+    )
+
+
+@njit(inline="always")
+def _next(place: int, last: int, length: int) -> int:
+    """The place after one in the ring, where the last `length` ones up to `last` come in turn."""
+    after = place + 1 if place != last else last - length + 1
+    if after < 0:
+        return after + RING
+    return after if after < RING else 0
+
+
+@njit(inline="always")
+def next_row(view: View, row: Row) -> Row:
+    """The row of the coarse cell after a target's."""
+    found = view.longer[0]
+    length, origin, cells = int(found.length), int(found.origin) % RING, int(found.cells)
+    before = origin - cells if origin >= cells else origin - cells + RING
+    return Row(
+        _next(row.day, origin, cells),
+        _next(row.days, before, cells),
+        _next(row.week, origin, length),
+        row.place + 1 if row.place < RING - 1 else 0,
+        row.p + 1 if row.p < length - 1 else 0,
+    )
 
 
 @njit(inner=True)
 def cycle_ago(series: Series, view: View, coarse_cell: int) -> float:
     """The mean of a target's coarse cell whole cycles ago, NaN where that is missing."""
     found = view.longer[0]
-    return _ago(series, coarse_cell, int(found.origin), int(found.length))
+    value: float = series.ring[_ago(coarse_cell, int(found.origin), int(found.length))]
+    return value
 
 
-@njit(inner=True)
-def longer_features(series: Series, view: View, coarse_cell: int, detail: float) -> float:
-    """Inputs of the longer head for a target -> view.longer_x; returns its anchor.
-
-    `detail`: what the slot memory says of the target's fine cell beside its coarse one.
-    """
+@njit(inline="always")
+def longer_inputs(series: Series, view: View, row: Row) -> float:
+    """Inputs of the longer head for a target's coarse cell -> view.longer_x; returns its anchor."""
     found, x = view.longer[0], view.longer_x
-    length, origin, cells = int(found.length), int(found.origin), int(found.cells)
+    day, days, week = series.ring[row.day], series.ring[row.days], series.ring[row.week]
     level = found.level
-    day = _ago(series, coarse_cell, origin, cells)
-    days = _ago(series, coarse_cell - cells, origin - cells, cells)
-    week = _ago(series, coarse_cell, origin, length)
-    anchor: float = series.longer[int(found.copy), coarse_cell % length]
+    anchor: float = series.longer[int(found.copy), row.p]
     anchor = level if math.isnan(anchor) else anchor + found.shift
     x[0] = 0.0 if math.isnan(day) else day - anchor
     x[1] = 0.0 if math.isnan(days) else days - anchor
@@ -138,7 +189,14 @@ def longer_features(series: Series, view: View, coarse_cell: int, detail: float)
     x[5] = found.change
     x[6] = found.since
     x[7] = found.today
-    return anchor + detail
+    return anchor
+
+
+@njit(inner=True)
+def longer_features(series: Series, view: View, coarse_cell: int, detail: float) -> float:
+    """`longer_inputs` of any coarse cell; returns the anchor of a fine cell in it, of which the
+    slot memory says `detail` beside the coarse one."""
+    return longer_inputs(series, view, first_row(view, coarse_cell)) + detail
 
 
 @njit(inline="always")
@@ -157,35 +215,97 @@ def learn_longer(
     that an earlier copy has learned from. The origin counts `weight`."""
     if not read_longer(series, copy, origin, cells, math.nan, last, origin, 0.0, view):
         return
-    x = view.longer_x
     split = series.meta.period > layout.COARSE
     k, end = DELAYS[copy - 1] * cells, DELAYS[copy] * cells
     while k < end:
         band = band_of((k + 1.0) * layout.COARSE / cells) - FINER_BANDS
-        sums = series.longer_sums[band]
         reach = min(end, int(math.floor((ENDS[band] + 1e-9) * cells / layout.COARSE)))
         share = weight / (reach - k)
-        while k < reach:
-            k += 1
-            value = series.ring[(origin + k) % RING]
-            # the steps below a coarse cell have no part in it, as they have none in forecasts
-            if math.isnan(value) or (split and k == 1):
-                continue
-            residual = value - longer_features(series, view, origin + k, 0.0)
-            _add(sums, x, residual, share)
+        # the steps below a coarse cell have no part in it, as they have none in forecasts
+        first = k + 2 if split and k == 0 else k + 1
+        n = _gather(series, view, origin + first, reach + 1 - first)
+        if n > 0:
+            _add(series.longer_sums[band], view, n, share)
+        k = reach
 
 
 @njit(inner=True)
-def _add(sums: LongerSums, x: Float64, residual: float, weight: float) -> None:
-    """Learn one pair of inputs x and target less anchor, which counts `weight`."""
+def _gather(series: Series, view: View, target: int, count: int) -> int:
+    """Inputs of `count` coarse cells from `target` on, but for missing ones, -> view.inputs; how
+    many there are."""
+    inputs, x = view.inputs, view.longer_x
+    row = first_row(view, target)
+    n = 0
+    for _ in range(count):
+        value = series.ring[row.place]
+        if not math.isnan(value):
+            anchor = longer_inputs(series, view, row)
+            inputs.day[n], inputs.days[n], inputs.level[n], inputs.cycle[n] = x[0], x[1], x[3], x[4]
+            inputs.residual[n] = value - anchor
+            n += 1
+        row = next_row(view, row)
+    return n
+
+
+@njit(inner=True, fastmath=ASSOCIATIVE)
+def _sum_inputs(inputs: Inputs, n: int, out: InputSums) -> None:
+    """The sums of n targets -> out."""
+    a, b, c, d, e = 0.0, 0.0, 0.0, 0.0, 0.0
+    aa, ab, ac, ad, ae, bb, bc, bd, be = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    cc, cd, ce, dd, de = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        one, two, three, four = inputs.day[i], inputs.days[i], inputs.level[i], inputs.cycle[i]
+        residual = inputs.residual[i]
+        a += one
+        b += two
+        c += three
+        d += four
+        e += residual
+        aa += one * one
+        ab += one * two
+        ac += one * three
+        ad += one * four
+        ae += one * residual
+        bb += two * two
+        bc += two * three
+        bd += two * four
+        be += two * residual
+        cc += three * three
+        cd += three * four
+        ce += three * residual
+        dd += four * four
+        de += four * residual
+    sums, squares, cross = out
+    sums[0], sums[1], sums[2], sums[3], sums[4] = a, b, c, d, e
+    cross[0], cross[1], cross[2], cross[3] = ae, be, ce, de
+    squares[0, 0], squares[0, 1], squares[0, 2], squares[0, 3] = aa, ab, ac, ad
+    squares[1, 1], squares[1, 2], squares[1, 3] = bb, bc, bd
+    squares[2, 2], squares[2, 3], squares[3, 3] = cc, cd, dd
+
+
+@njit(inner=True)
+def _add(target: LongerSums, view: View, n: int, weight: float) -> None:
+    """Learn the n targets of view.inputs, each of which counts `weight`."""
+    _sum_inputs(view.inputs, n, view.input_sums)
+    sums, squares, cross = view.input_sums
+    x = view.longer_x  # of the last target: what does not vary is the same for all
     k = 0
     for i in range(LONGER_FEATURES):
-        weighted = weight * x[i]
+        one = VARIES[i]
         for j in range(i, LONGER_FEATURES):
-            sums.products[k] += weighted * x[j]
+            two = VARIES[j]
+            if one >= 0 and two >= 0:
+                product = squares[one, two]
+            elif one >= 0:
+                product = sums[one] * x[j]
+            elif two >= 0:
+                product = sums[two] * x[i]
+            else:
+                product = n * x[i] * x[j]
+            target.products[k] += weight * product
             k += 1
-        sums.cross[i] += weighted * residual
-    sums.mass += weight
+        target.cross[i] += weight * (cross[one] if one >= 0 else sums[4] * x[i])
+    target.mass += weight * n
 
 
 @njit(inner=True)

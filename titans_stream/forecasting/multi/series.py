@@ -144,6 +144,29 @@ class PairSums(NamedTuple):
     cross: Float64
 
 
+class Inputs(NamedTuple):
+    """Of matured targets of one band, what of the longer head's inputs differs between them, and
+    what there is to learn; each [WIDEST], in the space of `Pairs`."""
+
+    day: Float64
+    days: Float64
+    level: Float64
+    cycle: Float64
+    residual: Float64
+    """Target less anchor."""
+
+
+class InputSums(NamedTuple):
+    """Sums over targets."""
+
+    sums: Float64
+    """[5] of `Inputs`."""
+    squares: Float64
+    """[4, 4] of products of inputs, upper triangle."""
+    cross: Float64
+    """[4] of inputs times the residual."""
+
+
 class View(NamedTuple):
     """The slot memory read out for one origin: cells without a value are filled, in float64."""
 
@@ -161,6 +184,8 @@ class View(NamedTuple):
     """[FEATURES]; this and the rest is scratch space of what learns."""
     pairs: Pairs
     sums: PairSums
+    inputs: Inputs
+    input_sums: InputSums
 
 
 _memory = scratch(FINE)
@@ -172,6 +197,7 @@ _x = scratch(layout.FEATURES)
 _values, _anchors, _memories = (scratch(layout.WIDEST) for _ in range(3))
 _latests, _heads, _longers, _cycles = (scratch(layout.WIDEST) for _ in range(4))
 _products, _cross = scratch(layout.PRODUCTS), scratch(layout.FEATURES)
+_input_sums, _input_squares, _input_cross = scratch(5), scratch((4, 4)), scratch(4)
 
 
 @njit(inline="always")
@@ -179,7 +205,12 @@ def new_view() -> View:
     """Scratch space for the read-out of any series."""
     pairs = Pairs(_values(), _anchors(), _memories(), _latests(), _heads(), _longers(), _cycles())
     sums = PairSums(_products(), _cross())
-    view = View(_memory(), _latest(), _levels(), _longer(), _longer_x(), _x(), pairs, sums)
+    inputs = Inputs(pairs.latest, pairs.memory, pairs.anchor, pairs.cycle, pairs.value)
+    input_sums = InputSums(_input_sums(), _input_squares(), _input_cross())
+    view = View(
+        _memory(), _latest(), _levels(), _longer(), _longer_x(), _x(), pairs, sums, inputs,
+        input_sums,
+    )  # fmt: skip
     view.longer[0].ready = 0.0
     return view
 

@@ -11,6 +11,8 @@ from titans_stream.forecasting.one_step import kernels
 from titans_stream.forecasting.one_step.layout import state_layout, weight_shapes
 from titans_stream.records import Float64, Int64
 
+_NAMES = tuple(state_layout())
+
 
 class OneStepForecaster:
     """Forecasts each reading from the past with the slow weights `forecast.*` of a model."""
@@ -28,6 +30,6 @@ class OneStepForecaster:
         `arrays` are those of `layout.state_layout`; slots [N] names each reading's slot in them.
         """
         out: Float64 = np.empty((len(slots), 3))
-        states = kernels.State(*(arrays[name] for name in state_layout()))
+        states = kernels.State(*(arrays[name] for name in _NAMES))
         kernels.run(slots, values, calendar, states, self.weights, out)
         return out
