@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.test_storage import first_format
+from titans_stream.ops import snapshot_files
 from titans_stream.ops.places import Place, place_of
 from titans_stream.ops.storage import Snapshots
 from titans_stream.records import Snapshot
@@ -181,6 +182,51 @@ def test_a_read_that_fails_for_now_costs_no_snapshot(
         assert load(store) is None
     write(store, 4, a=4)
     assert store.offsets("in", 0) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("fails", ["fetch", "open"])
+def test_a_read_that_fails_for_now_costs_no_snapshot_of_a_damaged_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    store = Snapshots(tmp_path, "g")
+    write(store, 1, a=1)
+    write(store, 2, a=2)
+    next(tmp_path.rglob("manifest.json")).write_bytes(b"{")
+
+    def failing(name: object) -> Path:
+        raise OSError(errno.EMFILE, "too many open files", str(name))
+
+    later = Snapshots(tmp_path, "g")
+    with monkeypatch.context() as patch:
+        if fails == "fetch":
+            patch.setattr(later._place, "fetch", failing)
+        else:
+            patch.setattr(snapshot_files, "read_header", failing)
+        with pytest.raises(UnreachableError, match="too many open files"):
+            later.claim("in", 0)
+        with pytest.raises(UnreachableError, match="too many open files"):
+            load(later)
+    assert len(list(tmp_path.rglob("*.snapshot"))) == 2
+    later.claim("in", 0)
+    assert later.offsets("in", 0) == [1, 2]
+    assert rows(load(later)) == {"a": 2}
+
+
+def test_what_the_engine_refuses_counts_as_damaged(tmp_path: Path) -> None:
+    store = Snapshots(tmp_path, "g", keep=2)
+    for offset in (1, 2):
+        write(store, offset, a=offset)
+    for offset in (3, 4):
+        store.refuse("in", 0, write(store, offset, a=offset))
+    delta = write(store, 5, a=5)
+    store.refuse("in", 0, delta)
+    assert store.offsets("in", 0) == [2, 5], "the last one that fits stays"
+    with pytest.raises(NoBaseError, match="on which it stands, is damaged"):
+        write(store, 6, delta, a=6)
+    assert rows(load(store, 2)) == {"a": 2}, "the newest that fits is there"
+    write(store, 6, a=6)
+    write(store, 7, a=7)
+    assert store.offsets("in", 0) == [6, 7]
 
 
 def test_a_delta_on_what_a_load_found_damaged_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from titans_stream.durations import SECOND
+from titans_stream.evaluation.forecasting_contest import ContestSeries
 from titans_stream.evaluation.forecasting_data import ForecastSet
 from titans_stream.evaluation.forecasting_metrics import ForecastModel
 from titans_stream.records import Float64
@@ -34,6 +35,14 @@ def waves(rows: int = 900, series: int = 2, seed: int = 0) -> ForecastSet:
 def one_block(model: ForecastModel, data: ForecastSet, origin: int, steps: int) -> Float64:
     (block,) = model.blocks(data, np.array([origin]), steps)
     return block.median[0]
+
+
+def write_series(path: Path, series: ContestSeries, column: str, offset: str = "Z") -> Path:
+    """One series as a CSV file, its times with `offset` behind them."""
+    stamps = np.datetime_as_string(series.times.astype("datetime64[ns]"), unit="s")
+    lines = [f"{t}{offset},{v:.3f}" for t, v in zip(stamps, series.values, strict=True)]
+    path.write_text(f"ts,{column}\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def write_csv(path: Path, data: ForecastSet) -> Path:

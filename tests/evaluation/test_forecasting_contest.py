@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.evaluation.forecast_sets import waves, write_csv
+from tests.evaluation.forecast_sets import HOUR, waves, write_csv, write_series
 from titans_stream.cli import main
 from titans_stream.evaluation.forecasting_contest import (
     FORECAST_LEVELS,
@@ -24,7 +24,6 @@ from titans_stream.evaluation.forecasting_scores import make_task
 from titans_stream.forecasting.multi.forecaster import plain_weights
 
 pytestmark = pytest.mark.timeout(1_200)
-HOUR = 3_600 * 10**9
 
 
 def hours(n: int, seed: int = 0) -> ContestSeries:
@@ -95,10 +94,7 @@ def test_a_file_without_times_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = hours(24 * 7 * 6)
-    times = np.datetime_as_string(one.times.astype("datetime64[ns]"), unit="s")
-    lines = [f"{time},{value:.3f}" for time, value in zip(times, one.values, strict=True)]
-    (tmp_path / "load.csv").write_text("timestamp,load\n" + "\n".join(lines) + "\n")
+    write_series(tmp_path / "load.csv", hours(24 * 7 * 6), "load")
     arguments = ["evaluate", "forecasting", "--protocol", "gift-eval", "--horizons", "48"]
     assert main([*arguments, "--data", str(tmp_path / "load.csv")]) == 0
     printed = capsys.readouterr().out

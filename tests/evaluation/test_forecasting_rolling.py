@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.evaluation.forecast_sets import HOUR, write_series
 from titans_stream.cli import main
 from titans_stream.evaluation.forecasting_contest import (
     FORECAST_LEVELS,
@@ -30,7 +31,6 @@ from titans_stream.special_days import CalendarConfig
 from titans_stream.times import load_zone
 
 pytestmark = pytest.mark.timeout(1_200)
-HOUR = 3_600 * 10**9
 MONDAY = 1_672_617_600 * 10**9
 """2023-01-02 00:00 UTC."""
 ROLLING = ["evaluate", "forecasting", "--protocol", "rolling"]
@@ -134,17 +134,10 @@ def test_the_clocks_of_a_zone_are_followed() -> None:
     assert scored[0] != scored[1]
 
 
-def write(path: Path, series: ContestSeries, offset: str = "Z") -> Path:
-    stamps = np.datetime_as_string(series.times.astype("datetime64[ns]"), unit="s")
-    lines = [f"{t}{offset},{v:.3f}" for t, v in zip(stamps, series.values, strict=True)]
-    path.write_text("ts,office\n" + "\n".join(lines) + "\n")
-    return path
-
-
 def test_the_command_writes_table_and_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, out = write(tmp_path / "load.csv", office(6)), tmp_path / "out.json"
+    path, out = write_series(tmp_path / "load.csv", office(6), "office"), tmp_path / "out.json"
     arguments = ["--data", str(path), "--horizons", "24", "--last", "0.2", "--every", "9"]
     more = ["--timezone", "Europe/Vienna", "--holidays", "AT", "--json", str(out)]
     assert main([*ROLLING, *arguments, *more]) == 0
@@ -158,7 +151,7 @@ def test_the_command_writes_table_and_numbers(
 
 
 def test_times_without_offset_are_those_of_the_zone(tmp_path: Path) -> None:
-    path = write(tmp_path / "load.csv", office(3), offset="")
+    path = write_series(tmp_path / "load.csv", office(3), "office", offset="")
     there = load_contest_csv(path, (24,), zone=load_zone("Europe/Vienna"))
     here = load_contest_csv(path, (24,))
     assert (here.series[0].times - there.series[0].times == HOUR).all()
@@ -182,6 +175,6 @@ def test_times_without_offset_are_those_of_the_zone(tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_named(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path / "load.csv", office(2))
+    path = write_series(tmp_path / "load.csv", office(2), "office")
     assert main(["evaluate", "forecasting", "--data", str(path), *arguments]) == 2
     assert said in capsys.readouterr().err

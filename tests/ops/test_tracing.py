@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.connectors import SETTINGS
 from tests.stream_harness import ExactEngine, Kafka, Running, Setup, stream
 from titans_stream.commands.serving import worker_metrics
 from titans_stream.config import Connector, load_connector
@@ -22,13 +23,6 @@ from titans_stream.ops.tracing import TracedMetrics, traced_metrics, tracer_prov
 from titans_stream.service_settings import TracesConfig
 from titans_stream.stream.kafka.errors import AbortedError
 from titans_stream.stream.metrics import Metrics
-
-SETTINGS = """
-name: plant
-kafka: {bootstrap_servers: "127.0.0.1:1"}
-input: {topic: in, series: "{s}", value: v}
-output: {alerts: alerts}
-"""
 
 
 @pytest.fixture

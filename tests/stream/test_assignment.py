@@ -17,7 +17,7 @@ from titans_stream.stream.kafka.deadline import Deadline
 from titans_stream.stream.kafka.errors import UnansweredError
 from titans_stream.stream.messages import RawMessage
 from titans_stream.stream.metrics import Metrics
-from titans_stream.stream.recovery import Origin, StoredSnapshot, UnreachableError
+from titans_stream.stream.recovery import Origin, Saved, StoredSnapshot, UnreachableError
 from titans_stream.stream.settings import InputConfig
 
 NAME = TopicPartition("in", 0)
@@ -165,10 +165,13 @@ def test_a_snapshot_that_does_not_fit_gives_way_to_an_older_one(
         if engine.states[partition]["a"].count > 33:
             raise error
 
+    refused: list[Saved] = []
+    monkeypatch.setattr(world.store, "refuse", lambda *named: refused.append(named[-1]))
     monkeypatch.setattr(ExactEngine, "restore", picky)
     assignment, engine = world.recover()
     assert engine.states[0]["a"].count == 33
     assert world.consumer.position == assignment.progress[NAME].position == 300
+    assert [saved.name.partition(".")[0] for saved in refused] == ["700", "500"]
     assert [text.partition(" does not fit")[0] for text in caplog.messages if "fit" in text] == [
         "in partition 0: the snapshot at 700",
         "in partition 0: the snapshot at 500",
@@ -295,3 +298,17 @@ def test_a_range_that_is_not_there_moves_nothing_back(
     assignment.lost_range(NAME, wanted)
     assert assignment.progress[NAME].position == world.consumer.position == position
     assert assignment._metrics.counts["lost_messages"] == lost
+
+
+def test_a_log_that_ends_before_the_position_is_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assignment, _ = world.recover()
+    world.commit(assignment, 800)
+    monkeypatch.setattr(world.consumer, "beginning_offsets", lambda names, _: {NAME: 100})
+    for _ in range(3):
+        assignment.lost_range(NAME, 800)
+    said = "in partition 0: the log ends before offset 800, where this worker goes on"
+    assert [said in text for text in caplog.messages].count(True) == 1
+    assert assignment.progress[NAME].position == 800
+    assert assignment._metrics.counts["lost_messages"] == 0

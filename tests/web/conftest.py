@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SETTINGS = """
-name: plant
-kafka: {bootstrap_servers: "127.0.0.1:1"}
-input: {topic: in, series: "{s}", value: v}
-output: {alerts: alerts}
-"""
+from tests.connectors import SETTINGS
 
 
 @pytest.fixture

@@ -126,6 +126,11 @@ class Snapshots:
         name = f"{stored.offset}.{life}-{uuid.uuid4().hex[:12]}{_LEFT}"
         self._write(topic, partition, stored, name, lambda manifest: manifest)
 
+    def refuse(self, topic: str, partition: int, saved: Saved) -> None:
+        """As `SnapshotStore.refuse`."""
+        with self._lock:
+            self._damaged.setdefault((topic, partition), set()).add(saved.name)
+
     def discard(self, topic: str, partition: int, after: int) -> None:
         """As `SnapshotStore.discard`."""
 
@@ -147,8 +152,7 @@ class Snapshots:
         folder, header = self._folder(topic, partition), self._header(topic, partition)
         path = f"{folder}/{name}"
         with self._lock:
-            if (topic, partition) not in self._claims:
-                self.claim(topic, partition)
+            self._claimed(topic, partition)
             self._writing.add(path)
         try:
             aside = self._place.aside(path)
@@ -175,15 +179,19 @@ class Snapshots:
         finally:
             self._writing.discard(path)
 
+    def _claimed(self, topic: str, partition: int) -> _Claim:
+        """The claim of a partition, made where there is none; under the lock."""
+        if (topic, partition) not in self._claims:
+            self.claim(topic, partition)
+        return self._claims[topic, partition]
+
     def _update(
         self, topic: str, partition: int, change: Callable[[Manifest], Manifest]
     ) -> Manifest:
         """Change a manifest that is claimed; what it names no longer is removed."""
         folder, key = self._folder(topic, partition), (topic, partition)
         with self._lock:
-            if key not in self._claims:
-                self.claim(topic, partition)
-            claim = self._claims[key]
+            claim = self._claimed(topic, partition)
             manifest = change(claim.manifest)
             del self._claims[key]  # where it fails, whether it is there is not known
             tag = self._swap(folder, manifest, claim.tag)
@@ -339,6 +347,11 @@ class Snapshots:
             header = snapshot_files.read_header(path)
             schema, onto = header.get("schema", ""), header.get("onto", "")
             size = path.stat().st_size
+        except UnreachableError:
+            raise
+        except OSError as error:
+            # without it the manifest would be made anew, and the object removed
+            raise UnreachableError(f"{self._told(f'{folder}/{name}')}: {error}") from error
         except DAMAGE as error:
             why = error or type(error).__name__
             log.warning("snapshot %s is passed over: %s", self._told(f"{folder}/{name}"), why)

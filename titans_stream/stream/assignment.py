@@ -256,6 +256,8 @@ class Assignment:
         self._drop_state(partition)
         while plan.stored is not None and not self._restored(partition, plan.stored):
             self._unfit[partition] = plan.stored.offset
+            if plan.stored.saved is not None:
+                self._snapshots.refuse(partition.topic, partition.partition, plan.stored.saved)
             again = self._plans([partition])[partition]
             assert again is not None, "a state that was dropped is not held"
             plan = again
@@ -340,7 +342,17 @@ class Assignment:
         with translated("recovery"):
             begin = self._consumer.beginning_offsets([partition], TURN_ANSWER_MS)[partition]
         progress = self.progress.get(partition)
-        if progress is None or max(begin, progress.position) <= wanted:
+        if progress is None:
+            return
+        if max(begin, progress.position) <= wanted:
+            if progress.beyond != wanted:
+                progress.beyond = wanted
+                log.error(
+                    "%s partition %d: the log ends before offset %d, where this worker goes on; it "
+                    "waits for that offset",
+                    *partition,
+                    wanted,
+                )
             return
         lost = max(0, begin - max(wanted, progress.position))
         progress.position = max(begin, progress.position)

@@ -123,6 +123,9 @@ class SnapshotStore(Protocol):
         `UnreachableError` where that cannot be known.
         """
 
+    def refuse(self, topic: str, partition: int, saved: Saved) -> None:
+        """Count a snapshot that `load` gave as damaged: it does not fit the engine."""
+
     def keep(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
         """Keep a state that was left for another model's, whatever is saved after it.
 
@@ -291,6 +294,8 @@ class Progress:
 
     open: dict[str, Alert] = field(default_factory=dict)
     """The last message of each open episode, where a change of the model may have to end it."""
+    beyond: int = -1
+    """An offset that the log was found to end before."""
     moved: bool = False
     """Whether its origin has to be committed though no message was taken since."""
 

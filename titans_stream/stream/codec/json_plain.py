@@ -114,9 +114,13 @@ class PlainDecoder:
         does where the timestamp is missing or absurd.
         """
         sent = message.timestamp_ms * MILLISECOND
-        brokers = message.timestamp_type == LOG_APPEND_TIME
-        known = self._earliest_sent <= sent <= (MAX_TIMESTAMP if brokers else now)
+        known = self._is_known(sent, message.timestamp_type == LOG_APPEND_TIME, now)
         return (sent if known else now) + self._max_future
+
+    def _is_known(self, sent: Any, brokers: Any, now: int) -> Any:
+        """Whether Kafka timestamps decide: of a message, or arrays of several."""
+        known = (sent <= now) | (brokers & (sent <= MAX_TIMESTAMP))
+        return known & (sent >= self._earliest_sent)
 
     def latest_of(self, messages: Sequence[RawMessage], now: int) -> Int64:
         """`latest` of each of N messages. ValueError where one has an absurd time."""
@@ -126,7 +130,7 @@ class PlainDecoder:
             raise ValueError("absurd")
         sent = times * MILLISECOND
         kinds = np.fromiter((one.timestamp_type for one in messages), np.int64, len(messages))
-        known = (sent >= self._earliest_sent) & ((sent <= now) | (kinds == LOG_APPEND_TIME))
+        known = self._is_known(sent, kinds == LOG_APPEND_TIME, now)
         latest: Int64 = np.where(known, sent, now) + self._max_future
         return latest
 
