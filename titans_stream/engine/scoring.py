@@ -331,6 +331,8 @@ class Scoring:
         scores.alert[take] = written.alert
         scores.onset[take] = written.event == episodes.OPENED
         at = np.flatnonzero(written.event)
+        if len(at) == 0:
+            return []
         found = self.alerts_of(columns.take(at), written.event[at], states, times)
         return list(zip(take[at].tolist(), found, strict=True))
 
