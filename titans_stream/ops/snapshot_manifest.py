@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from titans_stream.stream.recovery import Saved
 
 NAME = "manifest.json"
+SUFFIX, LEFT = ".snapshot", ".left"
+"""Ends of the names of objects: snapshots, and states that were left for another model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +109,14 @@ class Manifest:
 
     def _base(self, entry: Entry) -> str:
         return self._stands_on(entry)[-1]
+
+
+def is_of_first_format(name: str) -> bool:
+    """Whether an object has a name that only earlier releases gave."""
+    return name.count(".") == 1 or (name.endswith(LEFT) and "-" not in name)
+
+
+def age_of(name: str) -> Any:
+    """What objects are sorted by, the oldest first, when nothing else tells."""
+    number = name.partition(".")[0]
+    return (int(number) if number.isdecimal() else -1, name)

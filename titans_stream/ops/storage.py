@@ -20,13 +20,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from titans_stream.ops import snapshot_files
 from titans_stream.ops.places import FolderPlace, Place, folder_name
 from titans_stream.ops.snapshot_files import DAMAGE
-from titans_stream.ops.snapshot_manifest import NAME, Entry, Manifest
+from titans_stream.ops.snapshot_manifest import (
+    LEFT,
+    NAME,
+    SUFFIX,
+    Entry,
+    Manifest,
+    age_of,
+    is_of_first_format,
+)
 from titans_stream.records import Snapshot, restorable
 from titans_stream.stream.recovery import (
     FencedError,
@@ -38,8 +45,6 @@ from titans_stream.stream.recovery import (
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = ".snapshot"
-_LEFT = ".left"
 _CLAIMS = 5
 """How often a claim is tried where others claim at the same time."""
 
@@ -103,7 +108,7 @@ class Snapshots:
 
     def save(self, topic: str, partition: int, stored: StoredSnapshot) -> Saved:
         """As `SnapshotStore.save`."""
-        name = f"{stored.offset}.{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        name = f"{stored.offset}.{uuid.uuid4().hex[:12]}{SUFFIX}"
 
         def change(manifest: Manifest) -> Manifest:
             damaged = set(self._damaged.get((topic, partition), ()))
@@ -123,7 +128,7 @@ class Snapshots:
     def keep(self, topic: str, partition: int, stored: StoredSnapshot) -> None:
         """As `SnapshotStore.keep`; the one before goes with the next snapshot."""
         life = hashlib.sha256(stored.life.encode()).hexdigest()[:16]
-        name = f"{stored.offset}.{life}-{uuid.uuid4().hex[:12]}{_LEFT}"
+        name = f"{stored.offset}.{life}-{uuid.uuid4().hex[:12]}{LEFT}"
         self._write(topic, partition, stored, name, lambda manifest: manifest)
 
     def refuse(self, topic: str, partition: int, saved: Saved) -> None:
@@ -165,7 +170,7 @@ class Snapshots:
                 raise
             entry = Entry(
                 name, stored.offset, stored.snapshot.schema, size, checksum, stored.onto,
-                name.endswith(_LEFT), about,
+                name.endswith(LEFT), about,
             )  # fmt: skip
 
             def add(manifest: Manifest) -> Manifest:
@@ -227,7 +232,7 @@ class Snapshots:
         wanted = {entry.name for entry in manifest.entries}
         wanted |= {name.rpartition("/")[2] for name in self._writing}
         try:
-            found = {n for n in self._place.names(folder) if n.endswith((_SUFFIX, _LEFT))}
+            found = {n for n in self._place.names(folder) if n.endswith((SUFFIX, LEFT))}
             self._place.tidy(folder, wanted)
         except OSError as error:
             log.warning("%s is not tidied: %s", folder, error)
@@ -325,9 +330,9 @@ class Snapshots:
         if self._place.remote and not gone:
             return manifest
         more: list[Entry] = []
-        for name in sorted(self._names(folder), key=_age_of):
+        for name in sorted(self._names(folder), key=age_of):
             known = manifest.find(name) is not None
-            if not known and (gone or _is_of_first_format(name)):
+            if not known and (gone or is_of_first_format(name)):
                 more += self._described(folder, name)
         return replace(manifest, entries=(*more, *manifest.entries))
 
@@ -340,7 +345,7 @@ class Snapshots:
     def _described(self, folder: str, name: str) -> Iterator[Entry]:
         """The entry of an object that no manifest names."""
         number = name.partition(".")[0]
-        if not name.endswith((_SUFFIX, _LEFT)) or not number.isdecimal():
+        if not name.endswith((SUFFIX, LEFT)) or not number.isdecimal():
             return
         try:
             path = self._fetched(f"{folder}/{name}")
@@ -356,7 +361,7 @@ class Snapshots:
             why = error or type(error).__name__
             log.warning("snapshot %s is passed over: %s", self._told(f"{folder}/{name}"), why)
             return
-        yield Entry(name, int(number), schema, size, 0, onto, name.endswith(_LEFT), header)
+        yield Entry(name, int(number), schema, size, 0, onto, name.endswith(LEFT), header)
 
     def offsets(self, topic: str, partition: int) -> list[int]:
         """The offsets at which there are snapshots, in order."""
@@ -412,13 +417,3 @@ def _joined(stack: list[StoredSnapshot]) -> Iterator[Snapshot]:
     for stored in stack:
         parts = stored.snapshot.parts
         yield from [stored.snapshot] if parts is None else parts
-
-
-def _is_of_first_format(name: str) -> bool:
-    """Whether an object has a name that only earlier releases gave."""
-    return name.count(".") == 1 or (name.endswith(_LEFT) and "-" not in name)
-
-
-def _age_of(name: str) -> Any:
-    number = name.partition(".")[0]
-    return (int(number) if number.isdecimal() else -1, name)

@@ -15,7 +15,7 @@ from kafka.structs import OffsetAndMetadata
 from titans_stream.durations import MILLISECOND
 from titans_stream.records import Alert, Engine
 from titans_stream.stream.control import Controller, with_journal
-from titans_stream.stream.credible import credible
+from titans_stream.stream.credible import credible, go_on
 from titans_stream.stream.kafka.deadline import TURN_ANSWER_MS, Deadline
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
@@ -342,28 +342,8 @@ class Assignment:
         with translated("recovery"):
             begin = self._consumer.beginning_offsets([partition], TURN_ANSWER_MS)[partition]
         progress = self.progress.get(partition)
-        if progress is None:
-            return
-        if max(begin, progress.position) <= wanted:
-            if progress.beyond != wanted:
-                progress.beyond = wanted
-                log.error(
-                    "%s partition %d: the log ends before offset %d, where this worker goes on; it "
-                    "waits for that offset",
-                    *partition,
-                    wanted,
-                )
-            return
-        lost = max(0, begin - max(wanted, progress.position))
-        progress.position = max(begin, progress.position)
-        log.error(
-            "%s partition %d: %d messages were deleted before they were read; going on at %d",
-            *partition,
-            lost,
-            progress.position,
-        )
-        self._metrics.counts["lost_messages"] += lost
-        self._consumer.seek(partition, progress.position)
+        if progress is not None:
+            go_on(self._consumer, progress, begin, wanted, self._metrics)
 
     def credible(self, partition: TopicPartition, messages: list[RawMessage]) -> list[RawMessage]:
         """The messages whose offsets can be theirs; see `credible.credible`."""

@@ -1,4 +1,4 @@
-"""Which of the messages that Kafka hands out can be what they say."""
+"""Which of the messages that Kafka hands out can be what they say, and what it has no more."""
 
 from __future__ import annotations
 
@@ -51,3 +51,30 @@ def credible(
             end,
         )
     return kept
+
+
+def go_on(
+    consumer: Consumer, progress: Progress, begin: int, wanted: int, metrics: Metrics
+) -> None:
+    """A log that begins at `begin` does not hold `wanted`: read on where it does, never before the
+    position, and say so; once, where it ends before that."""
+    if max(begin, progress.position) <= wanted:
+        if progress.beyond != wanted:
+            progress.beyond = wanted
+            log.error(
+                "%s partition %d: the log ends before offset %d, where this worker goes on; it "
+                "waits for that offset",
+                *progress.partition,
+                wanted,
+            )
+        return
+    lost = max(0, begin - max(wanted, progress.position))
+    progress.position = max(begin, progress.position)
+    log.error(
+        "%s partition %d: %d messages were deleted before they were read; going on at %d",
+        *progress.partition,
+        lost,
+        progress.position,
+    )
+    metrics.counts["lost_messages"] += lost
+    consumer.seek(progress.partition, progress.position)

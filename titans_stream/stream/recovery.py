@@ -93,9 +93,7 @@ class StoredSnapshot:
         told = [msgspec.convert(each, Alert) for each in self.notes.get("open", ())]
         open_episodes = {alert.alert_id: alert for alert in told}
         muted = set(self.notes.get("muted", ()))
-        if left:
-            return muted | set(open_episodes), {}
-        return muted, open_episodes
+        return (muted | set(open_episodes), {}) if left else (muted, open_episodes)
 
 
 class SnapshotStore(Protocol):
@@ -409,11 +407,7 @@ def stored_state(progress: Progress, snapshot: Snapshot) -> StoredSnapshot:
 def with_birth(plan: Plan, told: Origin) -> Plan:
     """A plan that goes on telling what is no part of the state: the group's birth, for instance."""
     origin = replace(
-        plan.origin,
-        partitions=told.partitions,
-        born=told.born,
-        silent=told.silent,
-        left=told.left,
+        plan.origin, partitions=told.partitions, born=told.born, silent=told.silent, left=told.left
     )
     return replace(plan, origin=origin)
 
