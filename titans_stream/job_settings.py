@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -9,12 +10,39 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from titans_stream.durations import DAY, SECOND, Duration, format_duration
 from titans_stream.times import ZoneName
 
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+"""As crontab(5) numbers them, Sunday twice: 0 and 7."""
+_NUMBERED = re.compile(r"(?P<first>\*|[0-7])(?:-(?P<last>[0-7]))?(?:/(?P<step>[1-9][0-9]?))?")
+
+
+def named_weekdays(line: str) -> str:
+    """A crontab line whose days of the week are names: APScheduler's numbers begin with Monday."""
+    fields = line.split()
+    if len(fields) == 5 and fields[4] != "*":
+        fields[4] = ",".join(_names(part) for part in fields[4].split(","))
+    return " ".join(fields)
+
+
+def _names(part: str) -> str:
+    """`1-5` as `mon,tue,wed,thu,fri`; what has no number stays as it is."""
+    found = _NUMBERED.fullmatch(part)
+    if found is None or (found["first"] == "*" and found["last"]):
+        return part
+    step = int(found["step"] or 1)
+    if found["first"] == "*":
+        days = range(0, 7, step)
+    else:
+        first = int(found["first"])
+        last = int(found["last"] or (6 if found["step"] else first))
+        days = range(first, last + 1, step)
+    return ",".join(dict.fromkeys(_WEEKDAYS[day] for day in days)) or part
+
 
 def _cron(value: str) -> str:
     from apscheduler.triggers.cron import CronTrigger  # only where a job has one
 
     try:
-        CronTrigger.from_crontab(value)
+        CronTrigger.from_crontab(named_weekdays(value))
     except ValueError as error:
         raise ValueError(f"{value!r} is no crontab line of five fields: {error}") from error
     return value
@@ -35,7 +63,7 @@ class JobConfig(BaseModel):
         "partitions; poll: the worker looks at the registry, beside swap.poll"
     )
     cron: Annotated[str, AfterValidator(_cron)] | None = Field(
-        default=None, description="minute, hour, day, month, day of the week"
+        default=None, description="minute, hour, day, month, day of the week (0 and 7: Sunday)"
     )
     interval: Duration | None = Field(default=None, ge=SECOND, description="time between two runs")
     timezone: ZoneName | None = Field(

@@ -82,6 +82,14 @@ def test_runs_are_recorded_and_one_can_be_asked_for(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.run"))
 
 
+def test_what_a_crash_of_the_worker_left_running_is_stopped(tmp_path: Path) -> None:
+    records = JobRecords(tmp_path)
+    records.started("save")
+    with WorkerJobs({"save": HOURLY}, "UTC", records, {"save": lambda: ""}):
+        record = records.get("save")
+        assert (record.outcome, record.runs, record.failures) == ("stopped", 1, 0)
+
+
 def test_a_disk_that_is_full_keeps_no_job_from_running(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,8 +19,10 @@ from kafka import KafkaProducer
 from tests.lifecycle.conftest import mlflow_server  # noqa: F401
 from tests.stream_harness import Kafka, eventually
 from titans_stream.cli import main
+from titans_stream.detection.rules import AlertConfig
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.job_settings import JobConfig
+from titans_stream.jobs.drift import Held
 from titans_stream.jobs.records import JobRecords
 from titans_stream.jobs.schedule import next_run, trigger_of
 from titans_stream.jobs.service import SKIPPED, JobService
@@ -47,6 +49,24 @@ def test_cron_is_in_the_jobs_zone() -> None:
     assert found.astimezone(UTC) == datetime(2026, 7, 1, 3, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("field", "days"),
+    [
+        ("0", "Su"), ("7", "Su"), ("1", "Mo"), ("sun", "Su"), ("1-5", "Mo Tu We Th Fr"),
+        ("5-7", "Fr Sa Su"), ("*/2", "Su Tu Th Sa"), ("1-5/2", "Mo We Fr"),
+        ("0,mon-tue", "Su Mo Tu"),
+    ],
+)  # fmt: skip
+def test_days_of_the_week_are_those_of_crontab(field: str, days: str) -> None:
+    sunday = datetime(2026, 11, 29, 0, 0, tzinfo=UTC)
+    trigger = trigger_of(job(cron=f"0 3 * * {field}"), "UTC")
+    found, at = [], trigger.get_next_fire_time(None, sunday)
+    while at < sunday + timedelta(days=7):
+        found.append(f"{at:%a}"[:2])
+        at = trigger.get_next_fire_time(at, at + timedelta(seconds=1))
+    assert sorted(found) == sorted(days.split())
+
+
 def test_an_interval_counts_from_the_last_start() -> None:
     last = datetime.now(UTC) - timedelta(minutes=10)
     due = next_run(job(interval="1h"), "UTC", last)
@@ -60,6 +80,8 @@ def test_an_interval_counts_from_the_last_start() -> None:
         ({"kind": "drift", "cron": "0 3 * * *", "interval": "1h"}, "exactly one of cron"),
         ({"kind": "drift", "cron": "0 25 * * *"}, "no crontab line"),
         ({"kind": "drift", "cron": "daily"}, "no crontab line"),
+        ({"kind": "drift", "cron": "0 3 * * 8"}, "no crontab line"),
+        ({"kind": "drift", "cron": "0 3 * * 5-1"}, "no crontab line"),
         ({"kind": "retrain", "interval": "1h"}, "retrain needs both"),
         ({"kind": "drift", "interval": "1h", "promote": True}, "belong to retrain"),
         ({"kind": "snapshot", "interval": "1h", "recipe": "r.yaml"}, "belong to retrain"),
@@ -152,6 +174,23 @@ def test_the_end_of_the_service_interrupts_a_run_and_waits_for_it(tmp_path: Path
     assert service.last == ("stopped", "put away")
 
 
+def test_no_run_begins_behind_the_end_of_the_service(tmp_path: Path) -> None:
+    """One that is due in that very moment would be waited for, and interrupted by nobody."""
+    mark = tmp_path / "ran"
+    service = Service(tmp_path, f"open({str(mark)!r}, 'w')")
+    plain = service.records.started
+
+    def late(name: str) -> None:
+        plain(name)
+        service.stop.set()
+        service.serve().join(20)
+
+    service.records.started = late  # type: ignore[method-assign]
+    service.service.run_once("one")
+    assert not mark.exists()
+    assert service.last == ("stopped", "")
+
+
 def test_a_missed_run_is_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     service = Service(tmp_path, "")
     event = SimpleNamespace(
@@ -215,6 +254,23 @@ def frame(series: str, count: int, inside: int, p_value: float, onsets: int) -> 
         column(float, 1.0), onset, onset, column(np.int8, 0), column(np.int32, 0),
         np.arange(count),
     )  # fmt: skip
+
+
+def test_what_is_due_goes_by_the_rules_of_each_series() -> None:
+    held = Held()
+    for name in ("vienna/a", "vienna/b", "graz/c"):
+        held.take(frame(name, 241, 241, 0.5, 0), range(241))
+    alerts = AlertConfig.model_validate(
+        {
+            "false_alarms_per_series_per_day": 0.1,
+            "rules": [
+                {"series": "vienna/*", "false_alarms_per_series_per_day": 2.0},
+                {"series": "vienna/b", "enabled": False},
+            ],
+        }
+    )
+    days = 240 / 24
+    assert held.measures(alerts)["alerts_due"] == pytest.approx((2.0 + 0.1) * days)
 
 
 def test_drift_counts_what_was_published(

@@ -18,6 +18,7 @@ from kafka import TopicPartition
 from matplotlib.figure import Figure
 
 from titans_stream.config import Connector, load_connector
+from titans_stream.detection.rules import AlertConfig, resolve_rules
 from titans_stream.durations import DAY, format_duration
 from titans_stream.forecasting.one_step.layout import BAND_LEVEL
 from titans_stream.job_settings import JobConfig
@@ -70,16 +71,20 @@ class Held:
             first, last = self.spans.get(name, (when, when))
             self.spans[name] = (min(first, when), max(last, when))
 
-    @property
-    def series_days(self) -> float:
-        """Time that was watched, over all series, in days."""
-        return sum(last - first for first, last in self.spans.values()) / DAY
+    def due(self, alerts: AlertConfig) -> float:
+        """False alarms that the budgets of the series accept for the time that was watched."""
+        rules = resolve_rules(alerts, list(self.spans))
+        return sum(
+            rule.false_alarms_per_day * (last - first) / DAY
+            for rule, (first, last) in zip(rules, self.spans.values(), strict=True)
+            if rule.enabled
+        )
 
-    def measures(self, budget: float) -> dict[str, float]:
-        """The numbers by name; `budget` in false alarms per series and day. None of no readings."""
+    def measures(self, alerts: AlertConfig) -> dict[str, float]:
+        """The numbers by name. None of no readings."""
         found = {"readings": float(self.readings), "series": float(len(self.spans)),
                  "alerts_opened": float(self.opened),
-                 "alerts_due": budget * self.series_days}  # fmt: skip
+                 "alerts_due": self.due(alerts)}  # fmt: skip
         if self.banded:
             found["band_coverage"] = self.inside / self.banded
         if self.scored:
@@ -107,8 +112,8 @@ def drift(connector_path: Path, name: str, job: JobConfig) -> list[str]:
     if not groups:
         raise ValueError(f"topic {topic}: no scores of the last {format_duration(job.history)}")
     total = _total(groups.values())
-    budget = connector.alerts.false_alarms_per_series_per_day
-    measures = total.measures(budget)
+    alerts = connector.alerts
+    measures = total.measures(alerts)
     server = connect(None)
     recorder = RunRecorder(
         server, EXPERIMENT, f"{connector.name} {name}", {"kind": "drift", "job": name}
@@ -116,10 +121,10 @@ def drift(connector_path: Path, name: str, job: JobConfig) -> list[str]:
     with recorder:
         recorder.parameters(
             {"connector": connector.name, "topic": topic, "since": format_duration(job.history),
-             "budget": budget}
+             "budget": alerts.false_alarms_per_series_per_day}
         )  # fmt: skip
         recorder.metrics(measures, 0)
-        by_group_measures = {g: groups[g].measures(budget) for g in sorted(groups)}
+        by_group_measures = {g: groups[g].measures(alerts) for g in sorted(groups)}
         recorder.document("groups.json", by_group_measures)
         recorder.figure("drift.png", _figure(total, by_group_measures))
     covered = measures.get("band_coverage", float("nan"))

@@ -47,6 +47,8 @@ class WorkerJobs:
     def __enter__(self) -> WorkerJobs:
         for name in self._work:
             self._records.request(name).unlink(missing_ok=True)
+            if self._records.get(name).outcome == "running":
+                self._records.ended(name, "stopped", "the worker ended in it")
         self._schedule.start()
         self._thread.start()
         return self

@@ -14,7 +14,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from titans_stream.durations import SECOND
-from titans_stream.job_settings import JobConfig
+from titans_stream.job_settings import JobConfig, named_weekdays
 from titans_stream.jobs.records import JobRecords
 from titans_stream.times import load_zone
 
@@ -27,7 +27,7 @@ def trigger_of(job: JobConfig, timezone: str) -> CronTrigger | IntervalTrigger:
     """APScheduler's trigger of a job; `timezone` where the job names none."""
     zone = load_zone(job.timezone or timezone)
     if job.cron is not None:
-        return CronTrigger.from_crontab(job.cron, timezone=zone)
+        return CronTrigger.from_crontab(named_weekdays(job.cron), timezone=zone)
     assert job.interval is not None
     return IntervalTrigger(seconds=max(1, job.interval // SECOND), timezone=zone)
 

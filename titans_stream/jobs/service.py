@@ -69,6 +69,9 @@ class JobService:
         self._records.started(name)
         log.info("job %s begins", name)
         with self._lock:
+            if self._stopping.is_set():  # meanwhile: nobody would interrupt it
+                self._records.ended(name, "stopped", "")
+                return
             process = subprocess.Popen(  # noqa: S603 - the program itself, with the job's name
                 [*self._command, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
