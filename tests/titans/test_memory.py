@@ -218,6 +218,19 @@ def test_outputs_depend_on_the_past_alone() -> None:
         assert (other[:, t] - y[:, t]).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_broken_token_harms_no_other_whatever_is_said_to_count(chunk: int) -> None:
+    memory = random_memory(chunk=chunk)
+    x = tokens(2, 9, 6)
+    x[0, 3, 1] = float("nan")
+    everyone = torch.ones(2, 9, dtype=torch.bool)
+    expected, state = memory(x)
+    for counts in (everyone, torch.isfinite(x).all(-1)):
+        y, after = memory(x, counts=counts)
+        assert torch.equal(y, expected)
+        assert all(torch.equal(a, b) for a, b in zip(after.weights, state.weights, strict=True))
+
+
 def test_step_is_forward_of_one_token() -> None:
     memory = random_memory()
     x = tokens(2, 3, 6)

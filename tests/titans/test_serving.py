@@ -95,6 +95,16 @@ def test_sizes_that_do_not_fill_vectors_are_served_by_torch(settings: dict[str, 
         agree(memory, "numba")
 
 
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_no_rows_are_served_too(backend: Any, chunk: int) -> None:
+    memory = random_memory(chunk=chunk).float()
+    state = serving_state(memory.initial_state(3), backend)
+    none = torch.zeros(0, dtype=torch.int64)
+    y, surprise = serve(memory, tokens(2, 5, 6)[:0].float(), state, none, backend)
+    assert y.shape[:2] == surprise.loss.shape == (0, 5)
+
+
 def test_kernels_ask_for_their_layout() -> None:
     memory = random_memory(dtype=torch.float32, **EXACT)
     state = memory.initial_state(2).detach()

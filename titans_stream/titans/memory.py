@@ -139,12 +139,13 @@ class NeuralMemory(nn.Module):
         """Read x [B, T, D] and learn from it; y [B, T, D] and the state after it.
 
         With `return_surprise` also the `Surprise` of every token. `counts` bool [B, T] says which
-        tokens count; without it those that are finite. ValueError for another shape.
+        tokens count, of those that are finite; without it all of these. ValueError for another
+        shape.
         """
         fresh = state is None
         state = self._checked(x, state)
-        if counts is None:
-            x, counts = finite(x)
+        x, known = finite(x)
+        counts = known if counts is None else counts & known
         projected = self.qkv(x).to(self.dtype)
         with torch.autocast(x.device.type, enabled=False):
             tokens, tail = self.tokens(x.to(self.dtype), projected, state.tail, counts)

@@ -62,6 +62,9 @@ def serve(
     of `memory(x, state.gather(rows))`. ValueError for a backend that does not fit.
     """
     chosen = _backend(memory, state, backend)
+    if not len(rows):
+        none = x.new_zeros(x.shape[:2], dtype=memory.dtype)
+        return x, Surprise(none, none, none)
     if chosen == "numba" and bool((rows.diff() < 0).any()):  # in the order of the table: faster
         rows, order = rows.sort()
         y, surprise = serve(memory, x[order], state, rows, backend)
