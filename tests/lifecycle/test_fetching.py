@@ -30,6 +30,7 @@ class Server(http.server.ThreadingHTTPServer):
     listing = json.dumps(LISTING).encode()
     sent = 0
     silent = False
+    breaks = ""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,12 +42,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.server.silent:
             time.sleep(60)
+        if self.server.breaks == "503" and "/artifacts/" in self.path:
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(200)
         if "/artifacts/" not in self.path:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(self.server.listing)))
             self.end_headers()
             self.wfile.write(self.server.listing)
+            return
+        if self.server.breaks == "off":
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 10)
+            self.close_connection = True
             return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -95,6 +107,34 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
     with pytest.raises(OSError, match="mlflow-artifacts:/x: not fetched within 2 s"):
         attempt(server, tmp_path)
     assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    ("breaks", "told"),
+    [("503", "503 error"), pytest.param("off", "Connection broken", marks=pytest.mark.slow)],
+)
+def test_a_store_that_fails_says_nothing_of_the_model(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str, told: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server.breaks = breaks
+    with pytest.raises(OSError, match=told) as caught:
+        attempt(server, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_an_object_store_that_does_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("boto3")
+    for name, value in {
+        "MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1", "AWS_DEFAULT_REGION": "x",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
+        fetch("s3://bucket/model", tmp_path, "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "sftp", "hdfs", "data", "models"])

@@ -16,9 +16,10 @@ from tests.lifecycle.conftest import quick_recipe
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
 from titans_stream.engine.settings import EngineConfig
-from titans_stream.lifecycle.artifacts import CARD_FILE, WEIGHTS_FILE
+from titans_stream.lifecycle.artifacts import CARD_FILE, WEIGHTS_FILE, base_model
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.lifecycle.mlflow_library import MlflowClient
+from titans_stream.lifecycle.pyfunc import PyfuncModel
 from titans_stream.lifecycle.runs import TrainingReport, run_training
 from titans_stream.records import Readings, Scores
 
@@ -207,3 +208,18 @@ def test_a_history_without_times_or_with_wrong_ones_is_refused() -> None:
         model.predict(rows.assign(timestamp=rows["timestamp"].astype("int64")))
     with pytest.raises(ValueError, match="timestamp: row 3 has none"):
         model.predict(holed)
+
+
+def test_times_of_iso_8601_may_differ_in_form() -> None:
+    texts = [
+        "2026-03-01",
+        "2026-03-01 00:05",
+        "2026-03-01T00:10:00.5Z",
+        "2026-03-01T01:15:00+01:00",
+    ]
+    model = PyfuncModel(base_model())
+    found = model.predict(pd.DataFrame({"timestamp": texts, "value": [1.0, 2.0, 3.0, 4.0]}))
+    seconds = (found["timestamp"] - pd.Timestamp("2026-03-01")).dt.total_seconds()
+    assert seconds.tolist() == [0.0, 300.0, 600.5, 900.0]
+    other = pd.DataFrame({"timestamp": ["Mar 1, 2026 12:00", "Mar 1, 2026 12:05"], "value": [1, 2]})
+    assert str(model.predict(other)["timestamp"][1]) == "2026-03-01 12:05:00"

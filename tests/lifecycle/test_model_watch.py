@@ -144,6 +144,27 @@ def test_a_kept_model_that_changed_is_not_used(
     assert "its checksum is wrong" in caplog.text
 
 
+@pytest.mark.parametrize("name", [CARD_FILE, WEIGHTS_FILE, "sha256.json"])
+def test_what_is_had_again_mends_a_damaged_cache(tmp_path: Path, name: str) -> None:
+    cache = ModelCache(tmp_path)
+    cache.keep(a_model("1"), "champion")
+    (tmp_path / "pumps" / "1" / name).write_bytes(b"{")
+    assert cache.get("pumps", "1") is None
+    cache.keep(a_model("1"), "champion")
+    assert cache.get("pumps", "1") is not None
+
+
+def test_a_registry_that_was_made_anew_has_other_models_under_old_numbers(tmp_path: Path) -> None:
+    cache = ModelCache(tmp_path)
+    cache.keep(a_model("1"), "champion")
+    other = make_model(ModelRef("pumps", "1"), untrained_weights(1), {"of": "another"})
+    cache.keep(other, "champion")
+    kept = cache.latest("pumps", "champion")
+    assert kept is not None and kept.card == {"of": "another"}
+    name = "forecast.key_bias"
+    assert np.array_equal(kept.weights[name], other.weights[name])
+
+
 def test_names_do_not_lead_out_of_the_cache(tmp_path: Path) -> None:
     cache = ModelCache(tmp_path / "models")
     for name, version in (("../x", "1"), ("x", "../1"), ("x", ""), ("/etc", "1")):

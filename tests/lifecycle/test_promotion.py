@@ -20,7 +20,14 @@ from titans_stream.lifecycle.comparison import compare
 from titans_stream.lifecycle.data import csv_series
 from titans_stream.lifecycle.loading import load_model
 from titans_stream.lifecycle.mlflow_library import MlflowClient
-from titans_stream.lifecycle.promotion import Gate, PromotionPolicy, judge
+from titans_stream.lifecycle.promotion import (
+    Decision,
+    Gate,
+    PromotionPolicy,
+    champion_of,
+    judge,
+    promote,
+)
 from titans_stream.lifecycle.recording import RunRecorder
 from titans_stream.lifecycle.registry import Source, register
 from titans_stream.lifecycle.series import Series
@@ -73,6 +80,14 @@ def test_the_interval_is_that_of_the_mean() -> None:
     error = change.std(ddof=1) / 20
     assert loss.low == pytest.approx(change.mean() - 1.96 * error, abs=0.15 * error)
     assert loss.high == pytest.approx(change.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_the_numbers_of_a_comparison_are_json_where_some_were_not_measured() -> None:
+    one = made(4, 0.3)
+    short = replace(one, long=np.full(4, np.nan))
+    told = json.dumps(compare(short, short).to_json(), allow_nan=False)
+    measure = json.loads(told)["measures"]["long_mae_ratio"]
+    assert measure["a"] is None and measure["interval"] == [None, None]
 
 
 def test_alerts_are_told_apart_by_series_and_time() -> None:
@@ -250,6 +265,14 @@ def test_from_challenger_to_champion_and_back(
     assert main(["models", "promote", "pumps", "3", *data]) == 1
     assert load_model("models:/pumps@champion").ref.version == "2"
 
+    # a refusal says nothing of the way back, nor does a run that was deleted keep one from it
+    refused = Decision("pumps", "2", "7", False, None, [])
+    promote(connect(mlflow_server), refused, None, "other data")
+    tags = client.get_model_version("pumps", "2").tags
+    assert tags["promotion.decision"] == "refused"
+    assert tags["promotion.champion_before"] == "1"
+    assert tags["promotion.held_against"] == "7"
+
     assert main(["models", "rollback", "pumps", "--reason", "too quiet"]) == 0
     assert load_model("models:/pumps@champion").ref.version == "1"
     assert client.get_model_version("pumps", "2").tags["promotion.rolled_back_because"] == (
@@ -263,6 +286,18 @@ def test_from_challenger_to_champion_and_back(
     assert "(refused)" in listed
     assert main(["models", "show", "models:/pumps@champion"]) == 0
     assert "promotion.forced = a trial" in capsys.readouterr().out
+
+
+def test_a_version_whose_run_was_deleted_can_be_promoted(
+    mlflow_server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = connect(mlflow_server)
+    version = put(mlflow_server, "kept", base_model())
+    server.client.delete_run(server.client.get_model_version("kept", version).run_id)
+    same = compare(made(4, 0.3), made(4, 0.3))
+    promote(server, Decision("kept", version, None, True, None, []), same, "data")
+    assert champion_of(server, "kept") == version
+    assert "measures of the backtest are not kept" in caplog.text
 
 
 def test_what_cannot_be_compared_is_said_in_a_line(

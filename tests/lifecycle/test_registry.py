@@ -242,6 +242,12 @@ def test_a_missing_database_is_not_made_by_reading(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_settings_of_a_database_are_no_part_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "m.db").touch()
+    uri = f"sqlite:///{tmp_path}/m.db?timeout=30"
+    assert connect(uri, must_exist=True).uri == uri
+
+
 def test_without_a_server_a_database_file_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,14 @@ class _Header:
 
 
 def write_model(folder: Path, model: Model) -> None:
-    """Write a model's two files; `folder` is made if need be, files of these names are replaced.
+    """Write a model's two files; `folder` is made if need be, files of these names are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in model_files(model).items():
+        (folder / name).write_bytes(content)
+
+
+def model_files(model: Model) -> dict[str, bytes]:
+    """The contents of a model's two files by name.
 
     Equal models give equal bytes. The model's version is not written: a registry gives it.
     """
@@ -65,9 +72,7 @@ def write_model(folder: Path, model: Model) -> None:
         "card": model.card,
     }
     text = json.dumps(header, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS_FILE).write_bytes(weights)
-    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    return {WEIGHTS_FILE: weights, CARD_FILE: text.encode()}
 
 
 def read_model(folder: Path | Traversable, ref: ModelRef | None = None) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,12 +62,12 @@ class Comparison:
         return {one.measure: getattr(one, which) for one in self.differences}
 
     def to_json(self) -> dict[str, object]:
-        """All of it as plain data."""
+        """All of it as plain data; what was not measured is None."""
         return {
             "measures": {
                 one.measure: {
-                    "a": one.a, "b": one.b, "delta": one.delta,
-                    "interval": [one.low, one.high], "verdict": one.verdict,
+                    "a": _told(one.a), "b": _told(one.b), "delta": _told(one.delta),
+                    "interval": [_told(one.low), _told(one.high)], "verdict": one.verdict,
                 }
                 for one in self.differences
             },
@@ -78,6 +79,10 @@ class Comparison:
                 )
             },
         }  # fmt: skip
+
+
+def _told(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def compare(a: Backtest, b: Backtest, seed: int = 0) -> Comparison:

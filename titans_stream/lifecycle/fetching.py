@@ -37,7 +37,8 @@ def fetch(source: str, folder: Path, tracking_uri: str) -> None:
     """Download the two files of a model at `source`, and nothing else, into `folder`.
 
     ValueError for a source of a kind that is not fetched, that is no model, or whose files are too
-    large; OSError where no answer comes in time; FetchError for what MLflow says.
+    large; OSError where they cannot be had now: the store does not answer, or breaks off;
+    FetchError for what MLflow says of the source.
     """
     scheme = urlsplit(source).scheme
     if scheme and scheme not in SCHEMES:
@@ -85,13 +86,21 @@ def _download(source: str, folder: str, tracking_uri: str) -> None:
         except Exception as error:
             if _TOO_LARGE in str(error):
                 raise ValueError(f"{source}/{name}: larger than {limit:,} bytes") from error
-            raise
+            # it is listed: whatever keeps it back now says nothing of the model
+            raise OSError(f"{source}/{name}: {_last_line(error)}") from error
+
+
+def _last_line(error: BaseException) -> str:
+    """The end of an error's text, where MLflow tells the reason behind its lists of files."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _kind(error: BaseException) -> str:
+    """As which error it is told; clients of object stores have exceptions of their own kinds."""
     if type(error).__name__ == "MlflowException":
         return "FetchError"
-    return "OSError" if isinstance(error, OSError | ImportError) else "ValueError"
+    refused = isinstance(error, ValueError | MemoryError | RecursionError)
+    return "ValueError" if refused else "OSError"
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from titans_stream.durations import MILLISECOND
 from titans_stream.engine.model import Model
@@ -18,7 +19,7 @@ _REGISTERED = re.compile(r"models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?
 def list_models(server: TrackingServer) -> Iterator[str]:
     """A line per model and one per version, newest first."""
     with server.errors("models"):
-        models = list(server.client.search_registered_models())
+        models = _all(server.client.search_registered_models)
         if not models:
             yield f"no registered models in MLflow at {server.shown}"
         for model in models:
@@ -26,13 +27,24 @@ def list_models(server: TrackingServer) -> Iterator[str]:
             by_version: dict[str, list[str]] = {}
             for alias, version in sorted(model.aliases.items()):
                 by_version.setdefault(str(version), []).append(alias)
-            versions = server.client.search_model_versions(f"name = '{model.name}'")
+            versions = _all(server.client.search_model_versions, f"name = '{model.name}'")
             for one in sorted(versions, key=lambda v: int(v.version), reverse=True):
                 aliases = ", ".join(by_version.get(str(one.version), []))
                 decision = one.tags.get("promotion.decision", "")
                 made = format_timestamp(one.creation_timestamp * MILLISECOND)
                 told = [one.tags.get("kind", ""), aliases, decision and f"({decision})"]
                 yield f"  {one.version:>4s}  {made}  {'  '.join(filter(None, told))}".rstrip()
+
+
+def _all(search: Callable[..., Any], *what: str) -> list[Any]:
+    """Every page of a search."""
+    found, token = [], None
+    while True:
+        page = search(*what, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
 
 
 def describe_model(uri: str, tracking_uri: str | None) -> Iterator[str]:

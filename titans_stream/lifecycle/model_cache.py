@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from titans_stream.engine.model import Model
@@ -18,6 +19,7 @@ from titans_stream.lifecycle.artifacts import (
     CARD_FILE,
     WEIGHTS_FILE,
     is_model_name,
+    model_files,
     read_model,
     write_model,
 )
@@ -42,7 +44,8 @@ class ModelCache:
         if folder is None:
             return
         try:
-            if not (folder / _SUMS).is_file():
+            if not _holds(folder, model):  # nothing yet, a damaged one, or one of another registry
+                (folder / _SUMS).unlink(missing_ok=True)
                 write_model(folder, model)
                 _write(folder / _SUMS, _sums(folder))
             if alias is not None:
@@ -86,11 +89,21 @@ class ModelCache:
         return {str(alias): str(version) for alias, version in found.items()}
 
 
+def _holds(folder: Path, model: Model) -> bool:
+    """Whether this very model lies in a folder, with its checksums."""
+    try:
+        known = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        return bool(known == _sums(folder) == _digests(model_files(model)))
+    except (OSError, ValueError):
+        return False
+
+
 def _sums(folder: Path) -> dict[str, str]:
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (CARD_FILE, WEIGHTS_FILE)
-    }
+    return _digests({name: (folder / name).read_bytes() for name in (CARD_FILE, WEIGHTS_FILE)})
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def _write(path: Path, content: dict[str, str]) -> None:

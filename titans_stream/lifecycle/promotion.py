@@ -6,6 +6,7 @@ logged model. A gate whose metric was not measured does not hold.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from titans_stream.lifecycle.mlflow_library import Metric, MlflowException
 from titans_stream.lifecycle.registry import CHALLENGER, CHAMPION, find_version
 from titans_stream.lifecycle.tracking import TrackingServer
 from titans_stream.times import format_timestamp
+
+log = logging.getLogger(__name__)
 
 _TAG = "promotion."
 _LONGEST_TAG = 4_000
@@ -149,13 +152,15 @@ def promote(
     `data` names what the backtest ran on.
     """
     client = server.client
+    moved = decision.promoted or decision.forced is not None
     with server.errors("promote"):
         found = find_version(server, decision.name, version=decision.version)
         tags = {
             "decision": "forced" if decision.forced is not None
             else "promoted" if decision.promoted else "refused",
             "at": _now(),
-            "champion_before": decision.before or "none",
+            # what `rollback` goes by says only of which version this one took the place
+            "champion_before" if moved else "held_against": decision.before or "none",
             "data": data,
             "gates": "; ".join(
                 f"{'ok' if v.passed else 'FAILED'}: {v.text}" for v in decision.verdicts
@@ -164,10 +169,10 @@ def promote(
         if decision.forced is not None:
             tags["forced"] = decision.forced
         _tag(client, decision.name, decision.version, tags)
+        if moved:
+            client.set_registered_model_alias(decision.name, CHAMPION, decision.version)
         if comparison is not None:
             _log_measures(client, found, comparison)
-        if decision.promoted or decision.forced is not None:
-            client.set_registered_model_alias(decision.name, CHAMPION, decision.version)
 
 
 def rollback(server: TrackingServer, name: str, reason: str) -> tuple[str, str]:
@@ -211,8 +216,12 @@ def _log_measures(client: Any, found: Any, comparison: Comparison) -> None:
         for name, value in comparison.measures("b").items()
         if math.isfinite(value)
     ]
-    if found.run_id and entries:
+    if not found.run_id or not entries:
+        return
+    try:
         client.log_batch(found.run_id, metrics=entries)
+    except MlflowException as error:  # its run was deleted; the version serves all the same
+        log.warning("the measures of the backtest are not kept: %s", str(error).partition("\n")[0])
 
 
 def _tag(client: Any, name: str, version: str, tags: Mapping[str, str]) -> None:

@@ -76,12 +76,20 @@ def _readings(data: pd.DataFrame) -> Readings:
     )
     if pd.api.types.is_numeric_dtype(data["timestamp"]):
         raise ValueError("timestamp: datetimes or texts such as 2026-03-01T12:00:00Z, no numbers")
-    times = pd.to_datetime(data["timestamp"], utc=True)
+    times = _times(data["timestamp"])
     if times.isna().any():
         raise ValueError(f"timestamp: row {int(np.argmax(times.isna()))} has none")
     timestamp: Int64 = np.asarray(times.dt.as_unit("ns").astype("int64"), np.int64)
     value = pd.to_numeric(data["value"]).to_numpy(np.float64, na_value=np.nan)
     return Readings(names, timestamp, value, np.zeros(n, np.int32), np.arange(n))
+
+
+def _times(column: pd.Series[Any]) -> pd.Series[Any]:
+    """UTC; texts of ISO 8601 may differ in form from row to row, others have that of the first."""
+    try:
+        return pd.to_datetime(column, utc=True, format="ISO8601")
+    except ValueError:
+        return pd.to_datetime(column, utc=True)
 
 
 def _frame(scores: Scores) -> pd.DataFrame:

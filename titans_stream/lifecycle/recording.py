@@ -178,13 +178,12 @@ class RunRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """End the run as FINISHED, FAILED or, where nothing foreseen went wrong, KILLED."""
+        """End the run as FINISHED, FAILED or, where it was interrupted, KILLED."""
         if self._monitor is not None:
             self._monitor.finish()
         status = "FINISHED"
         if kind is not None:
-            foreseen = issubclass(kind, ValueError | ArithmeticError | OSError)
-            status = "FAILED" if foreseen else "KILLED"
+            status = "FAILED" if issubclass(kind, Exception) else "KILLED"
         with self._server.errors("tracking"):
             for model in self._models:
                 if not model.ready:

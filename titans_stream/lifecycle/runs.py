@@ -122,11 +122,11 @@ def run_training(
         recorder.describe(run_text(recipe, datasets, made.metrics, measured, made.chosen))
         text = model_text(recipe, datasets, made.metrics, made.chosen)
         recorder.model(logged, model, model_tags | {NOTE: text}, made.step)
-    checkpoint.done()
     registered = None
     if name is not None:
         source = Source(logged.location, recorder.run_id, logged.model_id)
         registered = register(server, name, source, text, model_tags)
+    checkpoint.done()  # only now: where the registry fails, the same command need not train again
     return TrainingReport(
         run_id=recorder.run_id,
         tracking_uri=server.shown,

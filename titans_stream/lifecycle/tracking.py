@@ -79,7 +79,7 @@ def connect(given: str | None = None, *, must_exist: bool = False) -> TrackingSe
     With `must_exist`, a database file that is not there is a ValueError; without, it is made.
     """
     uri = tracking_uri(given)
-    file = uri.removeprefix(_SQLITE)
+    file = uri.removeprefix(_SQLITE).partition("?")[0]
     if must_exist and uri.startswith(_SQLITE) and not Path(file).exists():
         raise ValueError(
             f"there is no MLflow database {file}; set MLFLOW_TRACKING_URI to the server's address"
