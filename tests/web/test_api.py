@@ -17,10 +17,11 @@ from tests.web.samples import MODEL, START, alert, connector, later, scores, ser
 from tests.web.served import Site, served
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.records import Alert, Readings
+from titans_stream.stream.kafka.errors import FatalError
 from titans_stream.times import format_timestamp
 from titans_stream.web import models
 from titans_stream.web.control import NoControl
-from titans_stream.web.models import VerdictRequest
+from titans_stream.web.models import ScoreRequest, VerdictRequest
 from titans_stream.yaml_loading import load_yaml
 
 N = 400
@@ -276,3 +277,45 @@ def test_the_page_is_served_at_its_addresses(site: Site) -> None:
     for path in ("/static/none.js", "/static/../../pyproject.toml", "/static/%2e%2e/base", "/none"):
         assert site.get(path).code == 404
     assert site.get("/static/vendor/uPlot.LICENSE").body.startswith(b"The MIT License")
+
+
+def test_what_does_not_answer_is_told_as_such(tmp_path: Path) -> None:
+    class Deaf(Told):
+        def send(self, alert: Alert, verdict: VerdictRequest, author: str) -> None:
+            raise FatalError("Kafka did not answer within 10 s")
+
+    one = service(connector(tmp_path), control=Deaf())
+
+    def load() -> Any:
+        raise ConnectionError("no MLflow server answers")
+
+    one.trials._load = load
+    one.store.take_scores(scores(["a"] * 9, range(9), range(9)), MODEL)
+    one.store.take_alert(alert("1", "a", 5))
+    reading = {"series": "a", "timestamp": "2026-03-01T00:00:00Z", "value": 1.0}
+    with served(one) as site:
+        asked = (
+            (site.get("/v1/channels", series="a"), 503, "no MLflow server answers"),
+            (site.post("/v1/score", {"readings": [reading]}), 503, "no MLflow server answers"),
+            (site.post("/v1/alerts/1/verdict", {"verdict": "true_alarm"}), 503, "did not answer"),
+            (site.get("/v1/nothing"), 404, "Not Found"),
+        )
+        for answer, code, told in asked:
+            assert answer.code == code and told in answer.json["error"]
+            assert "content-security-policy" in answer.headers
+
+
+def test_the_series_of_a_request_are_bounded(tmp_path: Path) -> None:
+    one = service(connector(tmp_path, engine={"max_series": 2}), ENGINE_MODEL)
+
+    def asked(count: int) -> ScoreRequest:
+        given = {"timestamp": "2026-03-01T00:00:00Z", "value": 1.0}
+        return ScoreRequest.model_validate(
+            {"readings": [{"series": f"s{i}", **given} for i in range(count)]}
+        )
+
+    assert one.trials.score(asked(2))["series"] == ["s0", "s1"]
+    with pytest.raises(ValueError, match="more than 2 series"):
+        one.trials.score(asked(3))
+    with pytest.raises(ValueError, match="of 1,001 series, more than 1,000"):
+        one.trials.score(asked(1_001))

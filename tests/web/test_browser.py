@@ -249,17 +249,32 @@ def test_a_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
         context = browser.new_context(base_url=site.address)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.goto("/login?back=/health")
+        page.goto("/health")
         page.get_by_label("Token").fill("wrong-wrong-wrong")
         page.get_by_role("button", name="Log in").click()
         page.wait_for_selector("text=not the token")
         page.get_by_label("Token").fill("correct-horse-battery")
         page.get_by_role("button", name="Log in").click()
         page.wait_for_selector("h1:has-text('Health')")
-        page.goto("/login?back=//evil.example/")
-        page.get_by_label("Token").fill("correct-horse-battery")
-        page.get_by_role("button", name="Log in").click()
-        page.wait_for_selector("h1:has-text('Nothing is open')")
+        for evil in ("//evil.example/", "/%09/evil.example/", "/.//evil.example/", "http://["):
+            page.goto(f"/login?back={evil}")
+            page.get_by_label("Token").fill("correct-horse-battery")
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_url(lambda url: "/login" not in url)
+            assert page.url.startswith(site.address + "/"), evil
+        context.close()
+
+
+def test_an_answer_of_a_proxy_does_not_end_the_news(browser: Any, tmp_path: Path) -> None:
+    with served(service(connector(tmp_path))) as site:
+        context = browser.new_context(base_url=site.address)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.route("**/v1/events", lambda route: route.fulfill(status=502, body="starting"))
+        page.goto("/")
+        page.wait_for_selector("p.live:has-text('does not answer')")
+        page.unroute("**/v1/events")
+        page.wait_for_selector("p.live:not(:has-text('does not answer'))")
         context.close()
 
 

@@ -55,13 +55,15 @@ def test_what_workers_publish_is_read_whenever_it_comes(tmp_path: Path) -> None:
             broker,
             ("alerts", b"a", encode_alert(first).value),
             ("alerts", b"a", b"{no alert"),
+            ("scores", b"0", frame.value.replace(b'"alert":[0,0]', b'"alert":[0,300]')),
+            ("scores", b"0", frame.value.replace(b'"series":["a","b"]', b'"series":["x",7]')),
             ("scores", b"0", frame.value),
         )
         one = made(tmp_path, broker)
         one.start()
         try:
             until(lambda: one.reader.progress.caught_up)
-            assert one.views.status()["unreadable"] == 1
+            assert one.views.status()["unreadable"] == 3
             assert [e["alert_id"] for e in one.views.open_alerts()] == ["1"]
             assert one.views.readings("b")["value"] == [2.0]
             made_forecast = Forecast(

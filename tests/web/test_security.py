@@ -53,6 +53,7 @@ def test_writing_takes_json_from_this_very_page(site: Site) -> None:
     for headers, code in (
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"content-type": "text/plain"}, 415),
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
@@ -79,6 +80,11 @@ def test_a_token_opens_the_page_and_the_api(tmp_path: Path) -> None:
     with served(service(connector(tmp_path)), Access(token=TOKEN)) as site:
         for path in ("/", "/v1/status", "/openapi.json", "/v1/events"):
             assert site.get(path).code == 401, path
+        browser = {"accept": "text/html,*/*;q=0.8"}
+        led = site.ask("GET", "/series?q=a&q=%2F", headers=browser)
+        assert led.code == 303
+        assert led.headers["location"] == "/login?back=%2Fseries%3Fq%3Da%26q%3D%252F"
+        assert site.ask("GET", "/v1/status", headers=browser).code == 401
         for path in ("/login", "/healthz", "/static/login.js"):
             assert site.get(path).code == 200, path
         for given, code in ((TOKEN, 200), ("wrong", 401), ("", 401)):
@@ -104,6 +110,7 @@ def test_a_proxy_says_who_asks(tmp_path: Path) -> None:
     access = Access(user_header="x-forwarded-user")
     with served(service(connector(tmp_path)), access) as site:
         assert site.get("/v1/status").code == 401
+        assert site.ask("GET", "/", headers={"accept": "text/html"}).code == 401, "no way to log in"
         assert site.ask("GET", "/v1/status", headers={"X-Forwarded-User": "ada"}).code == 200
     elsewhere = Access(user_header="x-forwarded-user", proxies=("192.0.2.1",))
     with served(service(connector(tmp_path)), elsewhere) as site:

@@ -12,7 +12,7 @@ from titans_stream.records import Alert, Status
 from titans_stream.stream.settings import InputConfig
 from titans_stream.web.episodes import MOST_MESSAGES, Episodes
 from titans_stream.web.membership import Membership
-from titans_stream.web.store import Store
+from titans_stream.web.store import Limits, Store
 from titans_stream.web.trials import pairs
 from titans_stream.web.views import NotFoundError
 
@@ -212,6 +212,30 @@ def test_a_groups_page_names_channels_and_their_alerts(tmp_path: Path) -> None:
     assert one.views.inbox()["incidents"][0]["asset"] == "p1"
 
 
+@pytest.mark.parametrize("alerts_first", [True, False])
+def test_a_group_that_fell_silent_is_no_series(tmp_path: Path, alerts_first: bool) -> None:
+    grouped = {"topic": "in", "series": "{site}/{pump}/{value_name}", "group": "{site}/{pump}",
+               "values": ["flow", "pressure"], "timestamp": "ts"}  # fmt: skip
+    one = service(connector(tmp_path, input=grouped))
+    names = ["v/p1/flow", "v/p1/pressure", "v/p2/flow"]
+
+    def tell_alerts() -> None:
+        one.store.take_alert(alert("1", "v/p1", 1, reason="no_data", rate_per_day=None))
+        one.views.inbox()
+
+    if alerts_first:
+        tell_alerts()
+    one.store.take_scores(scores(names, [0, 0, 0], [1, 2, 3]), MODEL)
+    if not alerts_first:
+        tell_alerts()
+    states = {row["series_id"]: row["state"] for row in one.views.series()["series"]}
+    assert states == {"v/p1/flow": "silent", "v/p1/pressure": "silent", "v/p2/flow": "normal"}
+    assert one.views.readings("v/p1")["members"] == names[:2]
+    assert one.views.inbox()["incidents"][0]["asset"] == "v/p1"
+    one.store.take_alert(alert("2", "v/p3/flow", 2, reason="no_data", rate_per_day=None))
+    assert one.views.readings("v/p3/flow")["state"] == "silent"
+
+
 def test_over_is_in_times_of_the_budget(tmp_path: Path) -> None:
     rule = {"series": "b", "false_alarms_per_series_per_day": 2.0}
     one = service(
@@ -252,6 +276,15 @@ def test_the_budget_counts_what_it_accepts_and_what_opened(tmp_path: Path) -> No
     one.store.take_alert(alert("1", "a", 500))
     one.store.take_alert(alert("silence", "b", 500, reason="no_data", rate_per_day=None))
     assert one.views.budget() == {"period_days": 2.0, "alerts_due": 2.0, "alerts_opened": 1}
+
+
+def test_the_budget_of_many_series_over_weeks_is_no_overflow(tmp_path: Path) -> None:
+    one = service(connector(tmp_path), limits=Limits(readings=300_000, readings_of_series=32))
+    names = [f"s{i}" for i in range(3_000)]
+    for day in (0, 40):
+        minutes = np.full(len(names), 1440.0 * day)
+        one.store.take_scores(scores(names, minutes, np.full(len(names), day)), MODEL)
+    assert one.views.budget()["alerts_due"] == pytest.approx(0.5 * 40 * len(names))
 
 
 def test_episodes_of_two_runs_are_paired_once_and_by_what_they_are() -> None:

@@ -138,6 +138,8 @@ def decode_scores(value: bytes) -> ScoreFrame:
         if frame["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {frame['schema_version']} is not {SCHEMA_VERSION}")
         count = len(frame["series"])
+        if not set(map(type, frame["series"])) <= {str}:
+            raise ValueError("series: an id is no text")
         columns: dict[str, Any] = {
             name: np.array(frame[name], dtype=np.float64) for name in _NUMBERS
         }
@@ -153,7 +155,7 @@ def decode_scores(value: bytes) -> ScoreFrame:
             raise ValueError(f"{uneven[0]}: not as long as series")
         model = ModelRef(frame["model"]["name"], frame["model"]["version"])
         topic = frame["source"]["topic"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not a frame of scores: {error!r}") from error
     return ScoreFrame(model, topic, Scores(series=frame["series"], **columns))
 

@@ -9,8 +9,11 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 import titans_stream
+from titans_stream.printable import redacted
+from titans_stream.stream.kafka.errors import FatalError
 from titans_stream.web import models
 from titans_stream.web.catalogue import STATES, Sort
 from titans_stream.web.control import NoControlTopicError
@@ -34,6 +37,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
         (401, "nobody who may"),
         (404, "nothing of this name"),
         (422, "not as described here"),
+        (503, "what it takes does not answer now"),
     )
 }
 
@@ -183,6 +187,21 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ValueError)
     async def wrong(_: Request, error: ValueError) -> Response:
         return Answer({"error": str(error)}, 422)
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(FatalError)
+    async def away(_: Request, error: Exception) -> Response:
+        """The registry of the model, or Kafka."""
+        return Answer({"error": redacted(str(error))}, 503)
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return Answer({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        """What the server then logs, with its traceback."""
+        return Answer({"error": "an error of the page's program: its log tells more"}, 500)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

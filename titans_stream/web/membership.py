@@ -22,6 +22,8 @@ class Membership:
         self._pattern = None if group is None else _pattern(config.series_template)
         self._group = group
         self._told: dict[str, str] = {}
+        self._heard: dict[str, dict[str, None]] = {}
+        """Channels by group, as far as they were heard of."""
 
     @property
     def any(self) -> bool:
@@ -31,6 +33,21 @@ class Membership:
     def tell(self, series_id: str, group_id: str) -> None:
         """An alert says of which group a series is a channel."""
         self._told[series_id] = group_id
+        self._heard.setdefault(group_id, {})[series_id] = None
+
+    def hear(self, names: Iterable[str]) -> bool:
+        """Learn of groups from the ids of new series; whether any of them has one."""
+        found = False
+        for name in names if self._group is not None else ():
+            group = self.group_of(name)
+            if group is not None:
+                self._heard.setdefault(group, {})[name] = None
+                found = True
+        return found
+
+    def heard(self, group_id: str) -> list[str]:
+        """The channels of a group that were heard of; empty for what is none, or not yet."""
+        return list(self._heard.get(group_id, ()))
 
     def group_of(self, series_id: str) -> str | None:
         """The group of a series; None where it has none, or none that is known."""

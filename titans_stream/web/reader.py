@@ -180,10 +180,10 @@ class Reader:
                 self._store.take_scores(frame.scores, frame.model)
             else:
                 self._store.take_forecast((record.key or b"").decode(), value)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 no message may end the reading of all others
             self.progress.refused += 1
             if self.progress.refused <= 10:
                 log.warning(
                     "%s partition %d offset %d cannot be read: %s",
-                    topic, record.partition, record.offset, error,
+                    topic, record.partition, record.offset, str(error) or type(error).__name__,
                 )  # fmt: skip

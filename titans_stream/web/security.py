@@ -16,16 +16,18 @@ import ipaddress
 import secrets
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "titans_stream_page"
 MOST_BODY = 8_000_000
 """Bytes of a request."""
 SHORTEST_TOKEN = 16
+PAGES = ("/", "/series", "/series/view", "/alert", "/health")
+"""Addresses that the page itself understands."""
 OPEN_PATHS = ("/login", "/healthz", "/static/")
 """What is needed to log in."""
 
@@ -131,13 +133,13 @@ class Guard:
             return
         await self._app(scope, _bounded(receive), _with_headers(send))
 
-    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = _host_name(headers.get("host", ""))
         if not self._access.knows_host(host):
             return _error(421, f"this server does not go by the name {host!r} (--allow-host)")
         if scope["method"] not in ("GET", "HEAD"):
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            if origin is not None and _netloc(origin) != headers.get("host"):
                 return _error(403, "a request of another site")
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return _error(403, "a request of another site")
@@ -151,14 +153,30 @@ class Guard:
         if user is None:
             path = scope["path"]
             if not any(path == p or (p.endswith("/") and path.startswith(p)) for p in OPEN_PATHS):
+                if path in PAGES and self._shows(scope, headers):
+                    query = scope["query_string"].decode("latin-1")
+                    back = quote(f"{path}?{query}" if query else path, safe="")
+                    return RedirectResponse(f"/login?back={back}", 303)
                 return _error(401, "log in, or send the token as Authorization: Bearer")
         scope.setdefault("state", {})["user"] = user or ""
         return None
+
+    def _shows(self, scope: Scope, headers: Headers) -> bool:
+        """Whether it is a browser that opens a page, which a person can log in to."""
+        asked = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+        return asked and self._access.token is not None
 
 
 def _host_name(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 

@@ -11,10 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from titans_stream.web.security import COOKIE, Access
+from titans_stream.web.security import COOKIE, PAGES, Access
 
-PAGES = ("/", "/series", "/series/view", "/alert", "/health")
-"""Addresses that the page itself understands."""
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 

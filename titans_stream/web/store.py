@@ -115,7 +115,7 @@ class Store:
     def asset_of(self, alert: Alert) -> str:
         """What an alert is about: a group, else the series' id up to its last `/`."""
         name = alert.series_id
-        if alert.channels:
+        if alert.channels or self.membership.heard(name):
             return name
         return self.membership.group_of(name) or name.rpartition("/")[0] or name
 
@@ -145,8 +145,12 @@ class Store:
             self.rate.count(len(scores))
             if not len(at):
                 return
+            known = len(self.catalogue)
             series = self.catalogue.numbers([scores.series[i] for i in at.tolist()])
             self.history.reserve(len(self.catalogue))
+            if self.membership.hear(self.catalogue.names[known:]):
+                self._alerts += 1  # an alert that came before may be of a group
+                self._stale = True
             order = np.argsort(series, kind="stable")
             series, rows = series[order], _rows(scores, at[order])
             kept = self._in_order(series, rows)
@@ -181,14 +185,26 @@ class Store:
             alert = one.alert
             state = CRITICAL if alert.severity == "critical" else WARNING
             state = SILENT if alert.reason == "no_data" else state
-            names = [channel.series_id for channel in alert.channels] or [alert.series_id]
             if alert.series_id == "*":
                 continue
+            names = self._shown_on(alert)
             for number in self.catalogue.numbers(names).tolist():
                 states[number] = max(state, states.get(number, 0))
         self.history.reserve(len(self.catalogue))
         self.catalogue.set_open(states)
         self._stale = False
+
+    def _shown_on(self, alert: Alert) -> list[str]:
+        """The series whose state an alert is: of a group that fell silent all channels."""
+        if alert.channels:
+            return [channel.series_id for channel in alert.channels]
+        name = alert.series_id
+        found = self.membership.heard(name)
+        if found or alert.reason != "no_data" or not self.membership.any:
+            return found or [name]
+        # alerts are read before scores: it may be a group whose channels will be heard of
+        known = self.catalogue.number(name) is not None or self.membership.group_of(name)
+        return [name] if known else []
 
 
 def _rows(scores: Scores, at: Int64) -> Records:

@@ -17,6 +17,8 @@ from titans_stream.times import parse_timestamp
 
 MOST_READINGS = 50_000
 """Readings of one run; more are refused."""
+MOST_SERIES = 1_000
+"""Series of readings that are given; a memory takes some 64 KB."""
 _CHUNK = 1_000
 """Readings of one call of the engine: between two of them other requests have their turn."""
 
@@ -72,13 +74,18 @@ def run(
 
 
 def feed(engine: StreamEngine, readings: Readings) -> Outcome:
-    """Have an engine take readings to the end. ValueError for more than `MOST_READINGS`."""
+    """Have an engine take readings to the end.
+
+    ValueError for more than `MOST_READINGS`, and for more series than it takes.
+    """
     if len(readings) > MOST_READINGS:
         raise ValueError(f"{len(readings):,} readings are more than {MOST_READINGS:,}")
     found = [
         engine.process(readings.take(np.arange(at, min(at + _CHUNK, len(readings)))))
         for at in range(0, len(readings), _CHUNK)
     ]
+    if any(one.refused is not None for one in found):
+        raise ValueError(f"more than {engine.series_count():,} series (engine.max_series)")
     found.append(engine.flush())
     told = [alert for one in found for alert in one.alerts]
     return Outcome(told, concatenate(Scores, [one.scores for one in found]))

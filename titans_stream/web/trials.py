@@ -19,6 +19,7 @@ from titans_stream.web.models import RuleChange, ScoreRequest, WhatIfRequest
 from titans_stream.web.store import Store
 from titans_stream.web.trial import (
     MOST_READINGS,
+    MOST_SERIES,
     Course,
     Outcome,
     exactly,
@@ -120,6 +121,9 @@ class Trials:
         grouped = any(one.group is not None for one in given)
         if grouped and not all(one.group is not None for one in given):
             raise ValueError("readings: either all name a group or none")
+        series = len({one.series for one in given})
+        if series > MOST_SERIES:
+            raise ValueError(f"readings: of {series:,} series, more than {MOST_SERIES:,}")
         readings = Readings(
             [one.series for one in given],
             np.array([one.timestamp for one in given], np.int64),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import titans_stream
-from titans_stream.detection.rules import resolve_rule
+from titans_stream.detection.rules import resolve_rule, resolve_rules
 from titans_stream.durations import DAY, SECOND
 from titans_stream.records import Alert, Float64, Forecast, Int64, Records
 from titans_stream.times import format_timestamp, parse_timestamp
@@ -228,15 +228,17 @@ class Views:
         store = self._store
         alerts = store.connector.alerts
         if not alerts.rules and not store.membership.any:
-            return alerts.false_alarms_per_series_per_day * int(spans.sum()) / DAY
+            return alerts.false_alarms_per_series_per_day * float(spans.sum(dtype=np.float64)) / DAY
         longest: dict[str, int] = {}
         for number, span in zip(series.tolist(), spans.tolist(), strict=True):
             name = store.catalogue.names[number]
             name = store.membership.group_of(name) or name
             longest[name] = max(span, longest.get(name, 0))
+        rules = resolve_rules(alerts, list(longest))
         return sum(
-            resolve_rule(alerts, name).false_alarms_per_day * span / DAY
-            for name, span in longest.items()
+            rule.false_alarms_per_day * span / DAY
+            for rule, span in zip(rules, longest.values(), strict=True)
+            if rule.enabled
         )
 
     def _all_incidents(self) -> list[Incident]:

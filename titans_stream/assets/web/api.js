@@ -37,6 +37,15 @@ async function answered(answer) {
 export function follow(hear, lost) {
   const source = new EventSource("/v1/events");
   source.addEventListener("status", (event) => { lost(false); hear(JSON.parse(event.data)); });
-  source.addEventListener("error", () => lost(true));
-  return source;
+  source.addEventListener("error", () => {
+    lost(true);
+    // after an answer that is no stream, such as a proxy's while the server starts, the browser asks no more
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => again(hear, lost), 3000);
+  });
+}
+
+/** Follow anew; who has to log in again is led there. */
+async function again(hear, lost) {
+  await get("/status").catch(() => {});
+  follow(hear, lost);
 }

@@ -153,7 +153,7 @@ export async function open(main, page, signal) {
       } else return false;
       return true;
     },
-    close() { looked?.close(); WIDE.removeEventListener("change", wide); },
+    close() { looked?.close(); clearTimeout(typing); WIDE.removeEventListener("change", wide); },
   };
 }
 

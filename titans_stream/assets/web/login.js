@@ -10,10 +10,18 @@ form.addEventListener("submit", async (event) => {
     body: JSON.stringify({ token: document.getElementById("token").value }),
   });
   if (answer.ok) {
-    const back = new URLSearchParams(location.search).get("back") || "/";
-    // only a path of this server
-    location.replace(back.startsWith("/") && !back.startsWith("//") && !back.includes("\\") ? back : "/");
+    location.replace(back());
     return;
   }
   problem.textContent = answer.status === 403 ? "That is not the token." : `Refused (${answer.status}).`;
 });
+
+/** Where to go on: an address of this very server, as the browser reads it. */
+function back() {
+  try {
+    const given = new URL(new URLSearchParams(location.search).get("back") || "/", location.origin);
+    return given.origin === location.origin ? given.href : "/";
+  } catch {
+    return "/";
+  }
+}

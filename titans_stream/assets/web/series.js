@@ -24,6 +24,7 @@ export async function open(main, page, signal) {
     h("table", { class: "series" }, h("thead", {}, head), body)), pager);
   let found = null;
   let asking = null;
+  signal.addEventListener("abort", () => asking?.abort());
 
   const sort = () => page.params.get("sort") || "state";
   const order = () => page.params.get("order") || COLUMNS.find(([key]) => key === sort())?.[2] || "desc";
@@ -33,7 +34,6 @@ export async function open(main, page, signal) {
   async function load() {
     asking?.abort();
     asking = new AbortController();
-    signal.addEventListener("abort", () => asking.abort());
     found = await get("/series", { q: page.params.get("q"), state: chosen(), sort: sort(), order: order(), offset: from(), limit: PAGE }, asking.signal);
     draw();
   }
@@ -98,6 +98,6 @@ export async function open(main, page, signal) {
       else return false;
       return true;
     },
-    close() { asking?.abort(); },
+    close() { asking?.abort(); clearTimeout(typing); },
   };
 }
