@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 
 LAYOUT_VERSION = 10
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
-FORECAST_VERSION = 4
+FORECAST_VERSION = 5
 """The same of the state of forecasts: it begins anew beside an older snapshot's memories."""
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from titans_stream.forecasting.multi.clock import is_lone
+from titans_stream.forecasting.multi.day import day_effect
 from titans_stream.forecasting.multi.layout import (
     CARRY_BANDS,
     CARRY_SAMPLES,
@@ -70,6 +71,8 @@ def observe_carry(series: Series, shared: Shared, view: View, x: Float64, known:
         if own.ready != 0.0:
             own.error += (meta.last_z - own.forecast - own.error) / (RECENT * period)
         own.forecast = point(series, shared, view, x, 1, 0.0, period, fine, COARSE)
+        if meta.day > 0.0:
+            own.forecast += day_effect(series, view, meta.tick + 1.0)
         own.ready = 1.0
     else:
         own.ready = 0.0
@@ -92,6 +95,8 @@ def observe_carry(series: Series, shared: Shared, view: View, x: Float64, known:
             step = int(math.floor((cells - 0.5) * period / COARSE + 1.0))
             sample[INPUT] = own.error
             sample[FORECAST] = point(series, shared, view, x, step, 0.0, period, fine, COARSE)
+            if meta.day > 0.0:
+                sample[FORECAST] += day_effect(series, view, meta.tick + step)
             sample[DUE] = newest + cells
     if learned:
         _settle(series)

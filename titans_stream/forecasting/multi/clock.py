@@ -17,6 +17,10 @@ WEEK = 7.0
 """Days: the longer cycle beside a day."""
 DAYS = (24.0, 48.0, 96.0, 144.0, 288.0, 1_440.0)
 """Readings a day at the usual intervals, from an hour to a minute."""
+SHORT = 12.0
+"""A cycle of which a day has more is too short for the cells of a day."""
+BESIDE = 8.0
+"""Periods of a day that can be followed beside them, at least."""
 FEW_DAYS = 4.0
 """A period of so many days, found beside the calendar's, is a multiple of the day; one of more
 has been better than the day by much."""
@@ -63,34 +67,56 @@ def readings_a_day(reading: Reading) -> float:
 @njit(inner=True)
 def wanted_period(
     meta: Meta, found: float, second: float, day: float, fixed: float
-) -> tuple[float, float, float]:
-    """The period to use, how many days of the clock are its phase (0: counted in ticks), and how
-    many periods a longer cycle beside it has (0: there is none).
+) -> tuple[float, float, float, float]:
+    """The period to use, how many days of the clock are its phase (0: counted in ticks), how many
+    periods a longer cycle beside it has (0: there is none), and the ticks of a day beside a short
+    cycle (0: none).
 
     found, second: by the finder, 0 none; day: in ticks, 0 unknown; fixed: what to use, 0 where it
     is to be found. The day comes before what was found, unless that is neither the week nor a part
     of a day nor two to `FEW_DAYS` of them; a week goes beside it. A part that is too short for the
-    cells of a day stays, and any part until a day has been seen as often as forecasts need. A day
-    that moved by less than 2 % stays what it was (the interval is an estimate).
+    cells of a day stays, also where it was found second, with the day beside it; and any part until
+    a day has been seen as often as forecasts need. A day that moved by less than 2 % stays what it
+    was (the interval is an estimate).
     """
     if fixed > 0.0:
         timed = abs(day - fixed) <= 0.02 * fixed
-        return fixed, 1.0 if timed else 0.0, WEEK if timed else cycles(fixed, second)
+        return (fixed, 1.0, WEEK, 0.0) if timed else counted(fixed, second, day)
     if day <= 0.0:
-        return found, 0.0, cycles(found, second)
+        return counted(found, second, 0.0)
     if meta.days > 0.0 and abs(meta.days * day - meta.period) <= 0.02 * meta.period:
         day = meta.period / meta.days
-    short = found > 0.0 and found * layout.COARSE < day
-    young = 0.0 < found < 0.75 * day and meta.count < layout.READY_PERIODS * day
-    if short or young:
-        return found, 0.0, cycles(found, second)
+    if abs(meta.day - day) <= 0.02 * day:
+        day = meta.day
+    if 0.0 < found * SHORT < day:
+        return counted(found, second, day)
+    if found > 0.9 * day and second >= layout.COARSE and is_short(second, day):
+        return counted(second, 0.0, day)
+    if 0.0 < found < 0.75 * day and meta.count < layout.READY_PERIODS * day:
+        return counted(found, second, day)
     ratio = found / day if found >= day else day / max(found, 1e-9)
     if found > day and abs(ratio - WEEK) <= 0.03 * WEEK:
-        return day, 1.0, WEEK
+        return day, 1.0, WEEK, 0.0
     whole = abs(ratio - math.floor(ratio + 0.5)) <= 0.03 * ratio
     if found == 0.0 or (whole and (found < day or ratio < FEW_DAYS + 0.5)):
-        return day, 1.0, WEEK
-    return found, 0.0, cycles(found, second)
+        return day, 1.0, WEEK, 0.0
+    return counted(found, second, day)
+
+
+@njit(inline="always")
+def is_short(period: float, day: float) -> bool:
+    """Whether a day's cells are too long for a period, or do not have it at the same place."""
+    ratio = day / period
+    parts = abs(ratio - math.floor(ratio + 0.5)) <= 0.03 * ratio
+    return ratio > SHORT or (ratio >= BESIDE and not parts)
+
+
+@njit(inline="always")
+def counted(period: float, second: float, day: float) -> tuple[float, float, float, float]:
+    """What `wanted_period` returns of a period whose phase is counted in ticks."""
+    if 0.0 < period * BESIDE <= day:
+        return period, 0.0, 0.0, day
+    return period, 0.0, cycles(period, second), 0.0
 
 
 @njit(inline="always")

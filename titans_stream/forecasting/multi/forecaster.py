@@ -80,7 +80,7 @@ class ForecastOptions:
     fallback: bool = True
     """Blend with seasonal naive or repeat-last where the forecasts have been worse."""
     longer: bool = True
-    """The longer head: a week beside a day."""
+    """The longer head, a week beside a day; and the day beside a short cycle."""
     carry: bool = True
     """Errors of the last readings carried on over the steps."""
     mal: bool = False

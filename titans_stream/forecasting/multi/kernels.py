@@ -33,6 +33,8 @@ from titans_stream.forecasting.multi.clock import (
     wanted_period,
 )
 from titans_stream.forecasting.multi.counters import add_up, forget, take_count
+from titans_stream.forecasting.multi.day import day_effect, day_is_used, write_day
+from titans_stream.forecasting.multi.day_learning import observe_day
 from titans_stream.forecasting.multi.fallback import settle
 from titans_stream.forecasting.multi.heads import band_of, refit
 from titans_stream.forecasting.multi.layout import COARSE, FINER_BANDS
@@ -88,6 +90,8 @@ def advance_residual(series: Series, own: Residual, model: Model, view: View, x:
     for k in range(1, residual.REACH + 1):
         step = max(1, int(round(k * period / COARSE)))
         z = point(series, model.shared, view, x, step, 0.0, period, fine, coarse)
+        if series.meta.day > 0.0:
+            z += day_effect(series, view, series.meta.tick + step)
         band = band_of(float(k)) - FINER_BANDS
         residual.remember(own, series, k, band, z, residual.proposed(own, series, band, x))
 
@@ -98,7 +102,7 @@ def begin(
     finder: Finder,
     shared: Shared,
     view: View,
-    wanted: tuple[float, float, float],
+    wanted: tuple[float, float, float, float],
     seconds: float,
     present: float,
 ) -> None:
@@ -108,15 +112,18 @@ def begin(
     NaN: missing; it is learned here.
     """
     meta = series.meta
-    period, days, cycle = wanted
+    period, days, cycle, day = wanted
     before = meta.period
+    had_day = meta.day > 0.0
+    same_day = day > 0.0 and day == meta.day
     keep = before > 0.0 and abs(period - before) <= layout.SAME_PERIOD * before
-    keep = keep and cycle == meta.cycle
+    keep = keep and cycle == meta.cycle and (day > 0.0) == had_day
     meta.days = days
     meta.period = period
     meta.cycle = cycle
+    meta.day = day
     if period <= 0.0:
-        start(series, shared, 0.0, 0.0, False)
+        start(series, shared, 0.0, 0.0, False, False)
         return
     if days > 0.0:
         meta.tick = set_phase(meta, -math.inf, meta.tick, seconds)
@@ -127,7 +134,7 @@ def begin(
         meta.tick += turn * math.ceil((back - 1.0 - meta.tick) / turn)
         meta.tick = math.ceil(meta.tick)
     tick = meta.tick
-    start(series, shared, period, tick - back + 1.0, keep)
+    start(series, shared, period, tick - back + 1.0, keep, same_day)
     bound = 4.0 * layout.OUTLIER * math.sqrt(max(meta.variance, 0.0))
     last = math.nan
     for b in range(back - 1, -1, -1):
@@ -208,8 +215,9 @@ def learn(
     if meta.count > 1.0 or math.isnan(z):
         meta.tick += moved
     if not shared.longer:
-        wanted = wanted[0], wanted[1], 0.0
-    if wanted[0] != period or wanted[1] != meta.days or wanted[2] != meta.cycle:
+        wanted = wanted[0], wanted[1], 0.0, 0.0
+    changed = wanted[0] != period or wanted[1] != meta.days
+    if changed or wanted[2] != meta.cycle or wanted[3] != meta.day:
         begin(series, finder, shared, view, wanted, reading.seconds, z)
     elif period > 0.0:
         if meta.days > 0.0:
@@ -277,6 +285,10 @@ def follow(
         sample(series, view, meta.tick, meta.last_z if known else math.nan, model.shared.fallback)
     if ready and model.slow.active and residual.wants(own.meta, meta):
         advance_residual(series, own, model, view, work.x)
+    if ready and meta.day > 0.0 and not math.isnan(reading.seconds):
+        write_day(series, reading.seconds, view.levels[0].level)
+        if model.shared.learning:
+            observe_day(series, model.shared, view, work.x)
     if ready and model.shared.learning and model.shared.carry:
         known = ticks == 1.0 and not math.isnan(reading.value)
         observe_carry(series, model.shared, view, work.x, known)
@@ -390,5 +402,6 @@ def take_one(
     period, cycle = series.meta.period, series.meta.cycle
     written.periods[made, 0] = period if ready else math.nan
     used = ready and longer_is_used(series)
-    written.periods[made, 1] = cycle * period if used else math.nan
+    longer = cycle * period if used else math.nan
+    written.periods[made, 1] = series.meta.day if ready and day_is_used(series) else longer
     return True

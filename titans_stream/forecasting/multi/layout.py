@@ -158,7 +158,11 @@ class Meta(Record):
     longer_snapshot: float
     """Coarse cell of the newer of the longer head's older weights."""
     epoch: float
-    """Local day, counted from 1970, that tick 0 lies in."""
+    """Local day, counted from 1970, that tick 0 lies in, or that `midnight` begins."""
+    day: float
+    """Ticks of a day beside a short cycle, 0: none."""
+    midnight: float
+    """The tick at which the last reading's day began, beside a short cycle."""
     due: Annotated[Float64, FINER_BANDS]
     """Ticks at which the sampled forecasts mature."""
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.carry import begin_carry
+from titans_stream.forecasting.multi.day import begin_day, drop_samples, move_day
 from titans_stream.forecasting.multi.fallback import (
     errors_of,
     merge,
@@ -82,11 +83,14 @@ def fill(values: Float32, value: float) -> None:
 
 
 @njit(inner=True)
-def start(series: Series, shared: Shared, period: float, tick: float, keep: bool) -> None:
+def start(
+    series: Series, shared: Shared, period: float, tick: float, keep: bool, same_day: bool
+) -> None:
     """Begin anew with a period (0: none); `tick` is the first that will be learned.
 
     Weights and gates stay, as they are counted in shares of a period: they keep all of what they
-    were learned from where the period is nearly the one before (`keep`), else `CARRIED` of it.
+    were learned from where the period is nearly the one before (`keep`), else `CARRIED` of it. The
+    memory of a day beside the period stays where it is the same (`same_day`).
     """
     meta = series.meta
     begun = False
@@ -97,8 +101,6 @@ def start(series: Series, shared: Shared, period: float, tick: float, keep: bool
         fill(series.memory[i], math.nan)
         fill(series.twins[NEAR, i], math.nan)
         fill(series.twins[FAR, i], math.nan)
-    for copy in range(series.longer.shape[0]):
-        fill(series.longer[copy], math.nan)
     fill(series.ring, math.nan)
     fill(series.lasts, math.nan)
     for p in range(series.visits.shape[0]):
@@ -120,8 +122,16 @@ def start(series: Series, shared: Shared, period: float, tick: float, keep: bool
         fill(under_way.x, 0.0)
         under_way.anchor = under_way.forecast = under_way.latest = under_way.step = 0.0
         meta.due[band] = 0.0
-    if not (begun and keep):
-        begin_longer(series, shared)
+    if meta.day > 0.0:
+        if same_day:
+            drop_samples(series)
+        else:
+            begin_day(series)
+    else:
+        for copy in range(series.longer.shape[0]):
+            fill(series.longer[copy], math.nan)
+        if not (begun and keep):
+            begin_longer(series, shared)
     begin_carry(series, begun and keep)
     meta.period = period
     meta.fine_sum = meta.fine_count = meta.coarse_sum = meta.coarse_count = 0.0
@@ -227,8 +237,11 @@ def _end_coarse(
     usual = series.values.usual
     if not math.isnan(value):
         write_longer(series, 0, coarse_cell, cells, value)
-        if believe(series.memory, fine_cells(meta.period), usual) != 0.0:
+        moved = believe(series.memory, fine_cells(meta.period), usual)
+        if moved != 0.0:
             series.values.jumped = 1.0
+            if meta.day > 0.0:
+                move_day(series, moved)
         believe_longer(series, 0, coarse_cell, cells)
     present = math.nan if math.isnan(value) else last
     meta.coarse_cell = coarse_cell

@@ -7,6 +7,7 @@ import math
 from titans_stream.forecasting.mal import residual
 from titans_stream.forecasting.mal.residual import Residual
 from titans_stream.forecasting.multi import layout
+from titans_stream.forecasting.multi.day import day_effect
 from titans_stream.forecasting.multi.heads import band_of, weighted
 from titans_stream.forecasting.multi.layout import COARSE, FINER_BANDS
 from titans_stream.forecasting.multi.longer import (
@@ -158,14 +159,18 @@ def forecast(
     period = meta.period
     fine, coarse = fine_cells(period), coarse_cells(period)
     for k in range(steps.shape[0]):
-        target = meta.tick + shifts[k] + steps[k]
+        # a phase that is counted in ticks knows no clock
+        shift = shifts[k] if meta.days > 0.0 else 0.0
+        target = meta.tick + shift + steps[k]
         spreads[k] = spread_of(series, target)
         if spreads[k] == 0.0:
             z = view.latest[cell_of(target, fine, period) % fine]
         else:
-            z = point(series, shared, view, x, steps[k], shifts[k], period, fine, coarse)
+            z = point(series, shared, view, x, steps[k], shift, period, fine, coarse)
             ahead = steps[k] * COARSE / period
             if active and ahead <= residual.REACH + 1e-9:
                 z += residual.correction(own, series, band_of(ahead), x)
             z += _carried(series, ahead) + special_effect(series, shared.special, target)
+            if meta.day > 0.0:
+                z += day_effect(series, view, meta.tick + shifts[k] + steps[k])
         out[k] = min(high, max(low, meta.offset + meta.unit * z))

@@ -87,7 +87,7 @@ def _inverse_deviation(values: Float64) -> float:
 def _learn(series: Series, shared: Shared, values: Float64, period: float) -> None:
     meta = series.meta
     view = new_view()
-    start(series, shared, period, 0.0, False)
+    start(series, shared, period, 0.0, False, False)
     for t in range(values.shape[0]):
         if t % layout.REFIT_EVERY == 0:
             keep_scale(series)

@@ -150,7 +150,9 @@ def settle_floor(
         return
     coarse = coarse_cells(period)
     for k in range(median.shape[0]):
-        tick = series.meta.tick + k + 1.0 + shifts[k]
+        tick = series.meta.tick + k + 1.0
+        if series.meta.days > 0.0:
+            tick += shifts[k]
         share = series.floors[cell_of(tick, coarse, period) % coarse]
         if share <= 0.5:
             continue

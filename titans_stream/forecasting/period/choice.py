@@ -33,9 +33,9 @@ of them: noise and a day's course make such multiples, not longer ones."""
 FEW_DAYS = 4.5
 CLEAR_SKILL = 0.2
 """Skill from which a longer one stands without a day that does."""
-USUAL = (7.0, 12.0, 24.0, 48.0, 60.0, 96.0, 144.0, 168.0, 288.0, 336.0, 672.0, 720.0, 1440.0,
-         2016.0, 2880.0, 4320.0, 5760.0, 10080.0)  # fmt: skip
-"""Readings in a minute, an hour, a day, a week or a year at usual intervals."""
+USUAL = (7.0, 12.0, 24.0, 48.0, 60.0, 96.0, 144.0, 168.0, 288.0, 300.0, 336.0, 600.0, 672.0,
+         720.0, 900.0, 1440.0, 2016.0, 2880.0, 3600.0, 4320.0, 5760.0, 10080.0)  # fmt: skip
+"""Readings in a minute, five, an hour, a day, a week or a year at usual intervals."""
 WHOLE = 5e-4
 """A calendar's length this close to a whole number of readings, as a share, is that number."""
 CLIMB = 0.08

@@ -237,6 +237,9 @@ def _settle(meta: Meta, best: float, strength: float, hints: Float64) -> bool:
         meta.pending = 0.0
         if abs(meta.second - best) <= 0.05 * best:
             meta.second = meta.second_pending = 0.0
+        if 0.0 < period < 0.5 * best:
+            # a short cycle that was in use is looked for beside a longer one before it is dropped
+            meta.second = meta.second_pending = period
         return True
     meta.pending = 0.0
     if period == 0.0:
