@@ -37,11 +37,11 @@ from titans_stream.records import Float64
 
 RECENT = 0.25
 """Periods of the mean error's memory."""
-HALF_LIFE = 10.0 * COARSE
+HALF_LIFE = 5.0 * COARSE
 """Coarse cells, of what weights are learned from."""
 PERIODS = 4.0
 """Worth of errors that hold a weight at that of the band before."""
-EXPLAINED = (0.1, 0.3)
+EXPLAINED = (0.05, 0.2)
 """Share of the squared errors from which a band is corrected, and from which in full."""
 MOST = 1.5
 """Largest weight."""
@@ -54,10 +54,12 @@ INPUT, FORECAST, DUE = range(3)
 
 
 @njit(inner=True)
-def observe_carry(series: Series, shared: Shared, view: View, x: Float64, known: bool) -> None:
+def observe_carry(
+    series: Series, shared: Shared, view: View, x: Float64, known: bool, next_: bool
+) -> None:
     """Learn the last reading, whose forecast was that of the reading before, and its coarse cell.
 
-    known: whether the reading is one to learn from and comes right after the one before; the view
+    known: whether there was a value; next_: whether it comes right after the one before. The view
     is that after it, x [FEATURES] scratch space.
     """
     meta, own = series.meta, series.carry
@@ -68,7 +70,7 @@ def observe_carry(series: Series, shared: Shared, view: View, x: Float64, known:
         drop_carry(series)
     fine = fine_cells(period)
     if known and not is_lone(meta):
-        if own.ready != 0.0:
+        if own.ready != 0.0 and next_:
             own.error += (meta.last_z - own.forecast - own.error) / (RECENT * period)
         own.forecast = point(series, shared, view, x, 1, 0.0, period, fine, COARSE)
         if meta.day > 0.0:

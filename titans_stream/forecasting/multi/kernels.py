@@ -290,8 +290,8 @@ def follow(
         if model.shared.learning:
             observe_day(series, model.shared, view, work.x)
     if ready and model.shared.learning and model.shared.carry:
-        known = ticks == 1.0 and not math.isnan(reading.value)
-        observe_carry(series, model.shared, view, work.x, known)
+        known = not math.isnan(reading.value)
+        observe_carry(series, model.shared, view, work.x, known, ticks == 1.0)
     if ticks > 1.0:
         skip(intervals, int(min(ticks - 1.0, 1e9)))
     calm(series, intervals)

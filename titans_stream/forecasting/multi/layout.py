@@ -72,11 +72,11 @@ UNIT_OCTAVES = 10.0
 """The unit is chosen anew where the deviation is 2^10 times as large or small."""
 FALLBACK_HALF_LIFE = 90.0
 FALLBACK_MASS = 6.0
-FALLBACK_GATE = (0.95, 1.05)
+FALLBACK_GATE = (0.9, 1.05)
 """Ratio of the model's squared error to the naive one: no blending below, full from above."""
-CYCLE_HALF_LIFE = 14.0
-"""Periods, of how the longer cycle repeated does beside the model: while the week is young the
-model errs more than later, and that is to be forgotten soon."""
+CYCLE_HALF_LIFE = 4.0
+"""Periods, of how the longer cycle repeated does beside the model: a series that gets regular late
+is forecast from weeks that were not for long, and a young week's errors are to be forgotten soon."""
 CYCLE_SEEN = 4.0
 """Periods of matured forecasts before the longer cycle repeated is one of the naive forecasts."""
 LONGER_MASS = 2.0
