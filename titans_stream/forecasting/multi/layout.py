@@ -76,7 +76,7 @@ FALLBACK_GATE = (0.9, 1.05)
 """Ratio of the model's squared error to the naive one: no blending below, full from above."""
 CYCLE_HALF_LIFE = 4.0
 """Periods, of how the longer cycle repeated does beside the model: a series that gets regular late
-is forecast from weeks that were not for long, and a young week's errors are to be forgotten soon."""
+is forecast from weeks that were not for long, and errors of young weeks are to be forgotten."""
 CYCLE_SEEN = 4.0
 """Periods of matured forecasts before the longer cycle repeated is one of the naive forecasts."""
 LONGER_MASS = 2.0
