@@ -101,6 +101,9 @@ def test_the_command_prints_a_plan_and_warns_of_settings(
         (["--series", "1", "--rate", "-1"], "--rate"),
         (["--series", "1", "--rate", "1", "--per-message", "5"], "--per-message"),
         (["--series", "1", "--rate", "1", "--memory", "0.1"], "--memory"),
+        (["--series", "1", "--rate", "inf"], "--rate: a number above 0"),
+        (["--series", "1", "--rate", "1", "--core-speed", "inf"], "--core-speed: a number above 0"),
+        (["--series", "1", "--rate", "1", "--message-bytes", "-5"], "--message-bytes: a number"),
     ],
 )
 def test_a_number_that_cannot_be_is_named(
@@ -110,3 +113,21 @@ def test_a_number_that_cannot_be_is_named(
     err = capsys.readouterr().err
     assert named in err
     assert err.count("\n") == 1
+
+
+def test_messages_of_several_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three value fields are three readings a message, which costs a third of the messages."""
+    path = connector(tmp_path)
+    text = path.read_text().replace("value: value", "values: [a, b, c]")
+    path.write_text(text.replace("topic: sensors", "topics: [north, south]"))
+    load = ["plan", str(path), "--series", "300", "--rate", "3000"]
+    assert cli.main(load) == 0
+    told = capsys.readouterr().out
+    assert "kafka      0.285 MB/s in" in told  # 1,000 messages of 3 times 95 bytes
+    assert "partitions 1 of north, south at least" in told
+    assert cli.main([*load, "--per-message", "3"]) == 0
+    assert capsys.readouterr().out == told
+    single = cli.main([*load, "--per-message", "1"])
+    assert (single, capsys.readouterr().out == told) == (0, False)
+    assert cli.main([*load, "--per-message", "4"]) == 2
+    assert "--per-message: input.values names 3 fields" in capsys.readouterr().err

@@ -8,6 +8,7 @@ with `python -m benchmarks.end_to_end` and give the factor with --core-speed.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", metavar="R", type=float, required=True, help="readings a second of all series"
     )
     parser.add_argument(
-        "--per-message", metavar="N", type=float, default=1.0,
-        help="readings in a message, where input.items has arrays of them; default 1",
+        "--per-message", metavar="N", type=float,
+        help="readings in a message, where input.items has arrays of them; default 1, or as many "
+        "as input.values has fields",
     )  # fmt: skip
     parser.add_argument(
         "--message-bytes", metavar="N", type=float,
@@ -54,20 +56,34 @@ def run(args: argparse.Namespace) -> int:
     from titans_stream.engine.forecasts import forecast_state
     from titans_stream.engine.state import series_state
 
-    for name in ("series", "rate", "per_message", "memory", "core_speed"):
-        if not getattr(args, name) > 0:
+    for name in ("series", "rate", "per_message", "message_bytes", "memory", "core_speed"):
+        given = getattr(args, name)
+        if given is not None and not 0 < given < math.inf:
             raise ValueError(f"--{name.replace('_', '-')}: a number above 0 is needed")
     connector = load_connector(args.connector)
-    if args.per_message < 1 or (args.per_message > 1 and connector.input.items is None):
-        raise ValueError("--per-message: more than one reading needs input.items, fewer are none")
-    each = args.message_bytes or 95.0 * args.per_message
-    load = Load(args.series, args.rate, args.per_message, each, args.memory * GIB, args.core_speed)
+    readings = _per_message(connector, args.per_message)
+    each = args.message_bytes or 95.0 * readings
+    load = Load(args.series, args.rate, readings, each, args.memory * GIB, args.core_speed)
     specs = series_state() | ({} if connector.forecast is None else forecast_state())
     plan = plan_of(connector, load, sum(spec.nbytes for spec in specs.values()))
     _tell(connector, load, plan)
     _settings(connector, load, plan)
     _cards(plan, connector.forecast is not None)
     return 0
+
+
+def _per_message(connector: Connector, given: float | None) -> float:
+    """Readings of a message. ValueError where the connector reads fewer than are given."""
+    fields = len(connector.input.value_names)
+    if given is None:
+        return float(fields)
+    if given < 1 or (given > 1 and fields == 1 and connector.input.items is None):
+        raise ValueError(
+            "--per-message: more than one reading needs input.items or input.values, fewer are none"
+        )
+    if given > fields and connector.input.items is None:
+        raise ValueError(f"--per-message: input.values names {fields} fields, no message has more")
+    return given
 
 
 def _tell(connector: Connector, load: Load, plan: Plan) -> None:
@@ -86,7 +102,10 @@ def _tell(connector: Connector, load: Load, plan: Plan) -> None:
         f"workers    {plan.workers:,}, one core each (bound by {plan.limit}), "
         f"{plan.worker_bytes / GIB:,.2f} GiB of memory each"
     )
-    say(f"partitions {plan.partitions:,} of {connector.input.topic} at least, for all workers")
+    say(
+        f"partitions {plan.partitions:,} of {connector.input.subscription.text} at least, "
+        "for all workers"
+    )
     say(
         f"state      {plan.state_bytes:,} bytes a series, "
         f"{load.series * plan.state_bytes / GIB:,.2f} GiB in all"
