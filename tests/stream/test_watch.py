@@ -120,6 +120,46 @@ def test_a_silence_is_told_at_growing_distances_and_once_when_it_is_over(
     assert caplog.messages[-1].startswith("Kafka at host:1 has not answered for 5 s")
 
 
+def test_a_group_that_waits_for_a_member_that_is_gone_is_no_silent_kafka(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after kill -9: the answer to a join comes when the dead member's session has ended."""
+    caplog.set_level(logging.WARNING)
+    joining = True
+    silence = Silence("host:1", lambda: 100.0, lambda: joining)
+    silence.look(106.0)
+    joining = False
+    silence.look(112.0)
+    assert caplog.messages == [
+        "no answer to joining the group for 6 s: Kafka at host:1 waits for members that are gone "
+        "until their sessions end (kafka.consumer.session_timeout_ms), or does not answer; nothing "
+        "is lost",
+        "Kafka at host:1 has not answered for 12 s; waiting for it, nothing is lost",
+    ]
+
+
+def test_a_worker_that_has_joined_says_so_to_its_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    class Told(Silence):
+        def look(self, now: float) -> None:
+            told.append(self._joining())
+
+    monkeypatch.setattr(silence_module, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("titans_stream.stream.worker.Silence", Told)
+    with DevBroker(auto_create=False) as broker:
+        setup = Setup(Kafka(broker.bootstrap).create(), tmp_path)
+        running = Running(setup.worker())
+        running.wait(running.worker.ready.is_set)
+        assert True in told
+        told.clear()
+        running.wait(lambda: len(told) > 3)
+        assert not any(told)
+        running.stop()
+
+
 def test_a_worker_says_that_kafka_is_silent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

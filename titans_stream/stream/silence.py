@@ -18,14 +18,20 @@ _LOOK_SECONDS = 0.5
 class Silence:
     """Warns of a silence after `first` seconds, and then each time that it is twice as long.
 
-    `answered` tells when Kafka answered last, on the clock `time.monotonic`.
+    `answered` tells when Kafka answered last, on the clock `time.monotonic`, and `joining` whether
+    the group is being joined, which is answered once all of its members have joined.
     """
 
     def __init__(
-        self, servers: str, answered: Callable[[], float], first: float = FIRST_SECONDS
+        self,
+        servers: str,
+        answered: Callable[[], float],
+        joining: Callable[[], bool] = lambda: False,
+        first: float = FIRST_SECONDS,
     ) -> None:
         self._servers = servers
         self._answered = answered
+        self._joining = joining
         self._first = first
         self._next = first
         self._since: float | None = None
@@ -37,11 +43,20 @@ class Silence:
         if silent >= self._next:
             self._since = last if self._since is None else self._since
             self._next = silent + min(max(silent, self._first), _LONGEST_SECONDS)
-            log.warning(
-                "Kafka at %s has not answered for %.0f s; waiting for it, nothing is lost",
-                self._servers,
-                silent,
-            )
+            if self._joining():
+                log.warning(
+                    "no answer to joining the group for %.0f s: Kafka at %s waits for members that "
+                    "are gone until their sessions end (kafka.consumer.session_timeout_ms), or "
+                    "does not answer; nothing is lost",
+                    silent,
+                    self._servers,
+                )
+            else:
+                log.warning(
+                    "Kafka at %s has not answered for %.0f s; waiting for it, nothing is lost",
+                    self._servers,
+                    silent,
+                )
         elif self._since is not None and silent < self._first:
             log.warning("Kafka answers again, after %.0f s", last - self._since)
             self._since, self._next = None, self._first

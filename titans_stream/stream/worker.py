@@ -183,10 +183,6 @@ class Worker:
             control,
             self._wishes,
         )
-        silence = SilenceThread(
-            Silence(self._clients.servers, consumer.answered), self._signals.stop
-        )
-        stack.callback(silence.close)
         watch = Watch(
             Watched(
                 self._engine,
@@ -212,7 +208,12 @@ class Worker:
             swap,
             control,
         )
-        return Loop(parts, settings.delivery, self._signals, self._commit_timeout)
+        loop = Loop(parts, settings.delivery, self._signals, self._commit_timeout)
+        silence = Silence(
+            self._clients.servers, consumer.answered, lambda: loop.joining_since is not None
+        )
+        stack.callback(SilenceThread(silence, self._signals.stop).close)
+        return loop
 
     def _limits(self, topics: dict[str, str]) -> dict[str, int]:
         """As `output_limits`, once topics and group are in order.
