@@ -166,7 +166,7 @@ def test_forecasts_that_cannot_be(write: Any, settings: str, expected: str) -> N
 
 def test_forecasts_need_a_topic_and_a_topic_needs_forecasts(write: Any) -> None:
     assert problems(write(SMALL + "forecast: {steps: 3}\n")) == [
-        "1: output.forecasts: forecast needs a topic here"
+        "8: output.forecasts: forecast needs a topic here"
     ]
     assert problems(write(SMALL + "  forecasts: f\n")) == [
         "1: forecast: output.forecasts needs it, with horizon or steps"
@@ -257,7 +257,7 @@ def test_the_examples_load(path: Path) -> None:
         (
             "name: small",
             "name: small\nalerts:\n  rules:\n    - series: a\n      valid_range: [3, 1]",
-            "4: alerts.rules[0]: valid_range: low 3.0 must be below high 1.0",
+            "5: alerts.rules[0]: valid_range: low 3.0 must be below high 1.0",
         ),
         ("name: small", "name: small\nengine: {slots: many}", "2: engine.slots: should be a valid"),
         ("name: small", "name: small\nengine: {timezone: Mars}", "no such time zone: 'Mars'"),

@@ -58,6 +58,8 @@ BASE_MODEL = "base"
 """The name of the model that ships with the package."""
 
 _REGISTERED = re.compile(r"models:/[^/@\s]+(?:@[^/@\s]+|/[^/@\s]+)")
+_NAMED = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
+"""A setting that an error of the settings around it names."""
 _MOST_PROBLEMS = 50
 """So many problems of a file are told."""
 _TRANSACTION_TIMEOUT_MS = 60_000
@@ -152,7 +154,10 @@ class Connector(BaseModel):
         if self.engine.calendar not in (None, self.calendar):
             raise ValueError("engine.calendar: calendar stands beside engine, not in it")
         self._fill("engine", calendar=self.calendar)
-        load_zone(self.engine.timezone)
+        try:
+            load_zone(self.engine.timezone)
+        except ValueError as error:
+            raise ValueError(f"engine.timezone: {error}") from error
         self._check_topics()
         self._check_forecast()
         self._check_commit_interval()
@@ -251,7 +256,7 @@ def _load(kind: type[Model], path: str | Path, environment: Mapping[str, str] | 
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        details = error.errors()
+        details = [one for one in error.errors() if not _is_of_the_default(one)]
     # outside the handler: the cause would show the values, secrets among them
     problems = {_problem(kind, document, detail) for detail in details[:_MOST_PROBLEMS]}
     told = [
@@ -266,16 +271,38 @@ def _problem(kind: type[BaseModel], document: YamlDocument, error: Any) -> tuple
     """The line and the words for one of pydantic's errors."""
     location = _location(document.data, error["loc"])
     if error["type"] == "missing":
-        location = (*location, error["loc"][-1])
+        location = (*_location(document.data, error["loc"][:-1]), error["loc"][-1])
         text = "is needed"
     elif error["type"] == "extra_forbidden":
         text = _unknown(kind, location)
     elif error["type"] == "value_error":
         text = str(error["ctx"]["error"])
     else:
-        text = error["msg"].removeprefix("Input ")
+        text = _words(error)
     field = format_location(location)
-    return document.line(location), f"{field}: {text}" if field else text
+    named = _NAMED.match(text)
+    place = (*location, *named[1].split(".")) if named is not None else location
+    return document.line(place), f"{field}: {text}" if field else text
+
+
+def _words(error: Any) -> str:
+    """pydantic's words for an error, without those of Python."""
+    kind, limits = error["type"], error.get("ctx", {})
+    if kind in ("list_type", "tuple_type"):
+        return "a list is needed, such as [first, second]"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "settings are needed, `key: value` each"
+    text = str(error["msg"]).split(" after validation")[0]
+    for limit in limits.values():
+        # so large a limit is that of a duration, in nanoseconds
+        if type(limit) is int and limit >= SECOND and limit % SECOND == 0:
+            text = text.replace(str(limit), format_duration(limit))
+    return re.sub(r"^(Input|String|List|Tuple) ", "", text)
+
+
+def _is_of_the_default(error: Any) -> bool:
+    """Whether what is missed is the empty text that stands for a default."""
+    return bool(error["type"] == "literal_error" and error["ctx"]["expected"] == "''")
 
 
 def _location(data: Any, parts: tuple[str | int, ...]) -> Location:
