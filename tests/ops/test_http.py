@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from titans_stream.config import Connector
 from titans_stream.devbroker.broker import DevBroker
 from titans_stream.jobs.exposition import JobCollector
 from titans_stream.jobs.records import JobRecords
+from titans_stream.ops import listening
 from titans_stream.ops.exposition import WorkerCollector, registry_of
 from titans_stream.ops.health import MOST_AGE, Pulse
 from titans_stream.ops.http import Answer, HttpServer, Probes
@@ -171,3 +173,21 @@ def test_jobs_are_shown(tmp_path: Path) -> None:
     assert value("titans_job_last_run_successful", {"job_name": "nightly"}) == 0
     assert value("titans_job_not_run_total", {"job_name": "daily", "outcome": "missed"}) == 1
     assert value("titans_job_last_start_timestamp_seconds", {"job_name": "nightly"}) > 1.7e9
+
+
+def test_a_request_that_no_thread_takes_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a machine that was out of threads for a moment would never be answered again."""
+
+    def no_thread(*arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadingHTTPServer, "process_request", no_thread)
+    server = listening._Server(("127.0.0.1", 0), listening.Handler)
+    try:
+        for _ in range(2 * listening._MOST_REQUESTS):
+            with socket.socket() as request, pytest.raises(RuntimeError, match="new thread"):
+                server.process_request(request, ("127.0.0.1", 1))
+    finally:
+        server.server_close()
