@@ -55,6 +55,17 @@ def test_a_place_that_cannot_be_written_is_named_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
+@pytest.mark.parametrize(
+    "command", [["models", "compare", "base", "base"], ["evaluate", "calibration"]]
+)
+def test_numbers_that_cannot_be_written_are_named_before_the_work(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "no" / "numbers.json"
+    assert cli.main([*command, "--json", str(path)]) == 2
+    assert f"--json {path}: there is no folder {path.parent}" in capsys.readouterr().err
+
+
 def test_a_budget_names_its_option(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from titans_stream.commands import evaluate_forecasting
 from titans_stream.commands.csv_arguments import add_allow_dropped
-from titans_stream.commands.outputs import account_for_files, note
+from titans_stream.commands.outputs import account_for_files, note, refuse_place
 from titans_stream.evaluation import OURS
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, write and record what is asked for."""
     _check(args)
+    refuse_place("--json", args.json)
     from titans_stream.commands.evaluate_outcome import EvaluationProgress, is_wanted, recorded
 
     evaluation = {

@@ -21,7 +21,7 @@ from titans_stream.commands.csv_arguments import (
     add_duplicates,
     chosen_duplicates,
 )
-from titans_stream.commands.outputs import note, refuse_overwriting, refuse_picture
+from titans_stream.commands.outputs import note, refuse_overwriting, refuse_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -203,7 +203,7 @@ def _levels(text: str) -> list[float]:
 def _plot(path: Path | None, timed: bool) -> ForecastPlot | None:
     if path is None:
         return None
-    refuse_picture(path)
+    refuse_place("--plot", path)
     from titans_stream.commands.forecast_plot import ForecastPlot
 
     return ForecastPlot(timed)

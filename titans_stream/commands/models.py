@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from titans_stream.commands.outputs import say
+from titans_stream.commands.outputs import refuse_place, say
 
 if TYPE_CHECKING:
     from titans_stream.engine.model import Model
@@ -94,6 +94,7 @@ def _compare(args: argparse.Namespace) -> int:
     from titans_stream.lifecycle.consideration import compared, named
     from titans_stream.lifecycle.loading import load_model
 
+    refuse_place("--json", args.json)
     a, b = (load_model(uri, args.tracking_uri) for uri in (args.a, args.b))
     series, told = _series(args, b)
     comparison = compared(a, b, _shown(series))

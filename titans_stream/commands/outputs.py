@@ -50,12 +50,12 @@ def refuse_overwriting(
         taken[identity] = f"what {option} writes"
 
 
-def refuse_picture(path: Path | None) -> None:
-    """ValueError where no picture can be written to a path, as far as its folder tells."""
+def refuse_place(option: str, path: Path | None) -> None:
+    """ValueError where an option's file cannot be written, as far as its folder tells."""
     if path is not None and path.is_dir():
-        raise ValueError(f"--plot {path}: is a folder")
+        raise ValueError(f"{option} {path}: is a folder")
     if path is not None and not path.parent.is_dir():
-        raise ValueError(f"--plot {path}: there is no folder {path.parent}")
+        raise ValueError(f"{option} {path}: there is no folder {path.parent}")
 
 
 def _identity(path: str | Path) -> Hashable:

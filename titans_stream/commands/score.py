@@ -24,7 +24,7 @@ from titans_stream.commands.csv_arguments import (
     add_duplicates,
     chosen_duplicates,
 )
-from titans_stream.commands.outputs import note, refuse_overwriting, refuse_picture
+from titans_stream.commands.outputs import note, refuse_overwriting, refuse_place
 from titans_stream.commands.replay import add_constants
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.monotonic()
     refuse_overwriting({"--out": args.out, "--plot": args.plot}, [args.data, args.connector])
-    refuse_picture(args.plot)
+    refuse_place("--plot", args.plot)
     if args.group == "":
         raise ValueError("--group: a name is needed")
     connector = None if args.connector is None else load_connector(args.connector)
