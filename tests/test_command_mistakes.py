@@ -145,6 +145,19 @@ def test_alerts_since_a_while_ago() -> None:
     assert [wanted(alert(hours)) for hours in (2.1, 1.9, 1.1, 0.9)] == [False, True, True, False]
 
 
+def test_a_backtest_says_nothing_of_the_file_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data.csv"
+    rows = "".join(f"2026-03-{d:02d}T{h:02d}:00:00Z,{h}\n" for d in range(1, 9) for h in range(24))
+    path.write_text("ts,value\n" + rows)
+    out = str(tmp_path / "o.csv")
+    assert cli.main(["forecast", str(path), "--horizon", "3", "--backtest", "--out", out]) == 0
+    told = capsys.readouterr().err
+    assert told.count("note: rows are counted") == 1
+    assert "backtest: " in told
+
+
 def test_publishing_ends_with_the_first_message_that_is_refused() -> None:
     """Not at the end of the file, which may be hours later."""
     sent = []

@@ -26,6 +26,7 @@ from titans_stream.commands.outputs import note, refuse_overwriting, refuse_plac
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from titans_stream.commands.file_source import FileSource
     from titans_stream.commands.forecast_plot import ForecastPlot
     from titans_stream.commands.forecasting import FileForecasts
     from titans_stream.files.csv_readings import CsvReadings
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         for line in source.reasons(made):
             note(line)
     if args.backtest:
-        for line in _backtest(args, config, timed):
+        for line in _backtest(args, config, file):
             note(line)
     return source.account.end(args.allow_dropped, remedy=file.remedy)
 
@@ -137,15 +138,14 @@ def _source(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> Fi
     )
 
 
-def _backtest(args: argparse.Namespace, config: ForecastConfig, timed: bool) -> list[str]:
+def _backtest(args: argparse.Namespace, config: ForecastConfig, file: FileSource) -> list[str]:
     """Forecast the file again as the service would, a horizon apart; what that is worth."""
-    from titans_stream.commands.file_source import file_source
     from titans_stream.commands.forecast_backtest import Backtest
 
     every = config.steps or 24
-    source = _source(args, config.model_copy(update={"every": every}), timed)
+    source = _source(args, config.model_copy(update={"every": every}), file.timed)
     backtest = Backtest()
-    made = list(source.turns(backtest.readings(file_source(args, "rows are counted").readings)))
+    made = list(source.turns(backtest.readings(file.readings)))
     return backtest.lines(made)
 
 
