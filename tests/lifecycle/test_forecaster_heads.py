@@ -20,9 +20,9 @@ from titans_stream.forecasting.multi import forecaster as multi_step
 from titans_stream.forecasting.multi import layout as L
 from titans_stream.lifecycle.accuracy import head_error, mean_head_error, naive_ratio
 from titans_stream.lifecycle.artifacts import base_model
-from titans_stream.lifecycle.data import load_data
-from titans_stream.lifecycle.forecaster_training import NAIVE_RATIO, train
-from titans_stream.lifecycle.head_fitting import fit_heads, period_of, regular_values
+from titans_stream.lifecycle.data import TrainingData, load_data
+from titans_stream.lifecycle.forecaster_training import NAIVE_RATIO, _measured, train
+from titans_stream.lifecycle.head_fitting import HeadFit, fit_heads, period_of, regular_values
 from titans_stream.lifecycle.residual_examples import examples
 from titans_stream.lifecycle.residual_training import (
     ResidualBlock,
@@ -282,3 +282,12 @@ def test_only_series_of_24_readings_a_day_train_the_residual(days: list[Series])
     found = daily_values([days[0], quarter, short])
     assert [len(one) for one in found] == [2_160, 2_160]
     assert np.isnan(found[1][1_000:]).all()
+
+
+def test_what_no_series_is_long_enough_for_is_not_measured(days: list[Series]) -> None:
+    plain = {**base_model().weights, **multi_step.plain_weights()}
+    short = hourly(noisy_day(0, count=100), "short")
+    assert np.isnan(mean_head_error([short], plain))
+    data = TrainingData([], [], whole=days, whole_validation=[short])
+    found = _measured(quick_recipe(), data, plain, HeadFit({}, 0, ()))
+    assert found.metrics == found.families == {}

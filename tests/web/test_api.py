@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,7 +17,8 @@ from tests.engine.streams import MODEL as ENGINE_MODEL
 from tests.web.samples import MODEL, START, alert, connector, later, scores, service
 from tests.web.served import Site, served
 from titans_stream.engine.build import EngineSetup, build_engine
-from titans_stream.records import Alert, Readings
+from titans_stream.engine.model import Model
+from titans_stream.records import Alert, ModelRef, Readings
 from titans_stream.stream.kafka.errors import FatalError
 from titans_stream.times import format_timestamp
 from titans_stream.web import models
@@ -319,3 +321,27 @@ def test_the_series_of_a_request_are_bounded(tmp_path: Path) -> None:
         one.trials.score(asked(3))
     with pytest.raises(ValueError, match="of 1,001 series, more than 1,000"):
         one.trials.score(asked(1_001))
+
+
+def test_trials_follow_a_worker_that_changes_its_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded: list[str] = []
+    one = service(connector(tmp_path))
+    one.store.take_scores(scores(["a"] * 99, range(99), course()[:99]), ModelRef("m", "1"))
+
+    def load() -> Model:
+        if one.store.model == ModelRef("m", "3"):
+            raise ConnectionError("no MLflow server answers")
+        loaded.append(one.store.model.version if one.store.model is not None else "")
+        return replace(ENGINE_MODEL, ref=ModelRef("m", loaded[-1]))
+
+    one.trials._load = load
+    for version, expected in (("1", ["1"]), ("2", ["1", "2"]), ("2", ["1", "2"])):
+        one.store.model = ModelRef("m", version)
+        one.trials.channels("a", None, None, 50)
+        assert loaded == expected
+    one.store.model = ModelRef("m", "3")
+    for _ in range(2):
+        one.trials.channels("a", None, None, 50)
+    assert caplog.text.count("no MLflow server answers") == 1

@@ -162,6 +162,6 @@ def mean_head_error(
     weights: Mapping[str, Float64],
     options: multi_step.ForecastOptions | None = None,
 ) -> float:
-    """Mean of `head_error` over the series that it can be told of; 1 where there are none."""
+    """Mean of `head_error` over the series that it can be told of; NaN where there are none."""
     errors = np.array([head_error(one, weights, options) for one in series])
-    return float(np.nanmean(errors)) if np.isfinite(errors).any() else 1.0
+    return float(np.nanmean(errors)) if np.isfinite(errors).any() else np.nan

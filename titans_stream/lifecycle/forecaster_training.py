@@ -82,7 +82,7 @@ class Heads:
     metrics: Mapping[str, float]
     """Mean squared error of 96 steps over that of repeating the last value; `NAIVE_RATIO`."""
     families: Mapping[str, float]
-    """The same by family."""
+    """The same by family, where it could be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,13 @@ def _measured(
     if np.isfinite(ratios).any():
         metrics[NAIVE_RATIO] = float(np.nanmean(ratios))
     measured = [*data.whole_validation, *data.whole_held_out]
-    return Heads(fit, metrics, by_family(measured, lambda part: mean_head_error(part, weights)))
+    families = by_family(measured, lambda part: mean_head_error(part, weights))
+    return Heads(fit, _known(metrics), _known(families))
+
+
+def _known(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Those that could be measured."""
+    return {name: number for name, number in numbers.items() if np.isfinite(number)}
 
 
 def _residual(

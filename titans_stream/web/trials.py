@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ import yaml
 
 from titans_stream.detection.rules import AlertConfig, ResolvedRule, SeriesRule, resolve_rule
 from titans_stream.engine.model import Model
-from titans_stream.records import Alert, Readings, Status
+from titans_stream.printable import redacted
+from titans_stream.records import Alert, ModelRef, Readings, Status
 from titans_stream.times import format_timestamp, format_timestamps, parse_timestamp
 from titans_stream.web.channels import ChannelScores, channel_scores, told_channels
 from titans_stream.web.models import RuleChange, ScoreRequest, WhatIfRequest
@@ -29,6 +31,8 @@ from titans_stream.web.trial import (
 )
 from titans_stream.web.views import NotFoundError, Views, numbers
 
+log = logging.getLogger(__name__)
+
 _LABELS = {int(status): status.label for status in Status}
 
 
@@ -40,10 +44,12 @@ class Trials:
         self._views = views
         self._load = load
         self._model: Model | None = None
+        self._served: ModelRef | None = None
+        """What made the newest scores when the model was loaded."""
         self._loading = threading.Lock()
         self._running = threading.Lock()
         """One run of the engine at a time."""
-        self._channels: tuple[tuple[str, int, int], ChannelScores] | None = None
+        self._channels: tuple[tuple[ModelRef, str, int, int], ChannelScores] | None = None
         """Of the series that was asked for last, as long as it was then."""
 
     def what_if(self, request: WhatIfRequest) -> dict[str, Any]:
@@ -83,7 +89,8 @@ class Trials:
         Times are seconds since 1970. NotFoundError where nothing is kept; ValueError for a group.
         """
         course = self._course(series_id)
-        model, key = self._get_model(), (series_id, len(course.time), int(course.time[-1]))
+        model = self._get_model()
+        key = (model.ref, series_id, len(course.time), int(course.time[-1]))
         with self._running:
             if self._channels is None or self._channels[0] != key:
                 self._channels = key, channel_scores(self._store.connector, model, course)
@@ -151,9 +158,17 @@ class Trials:
         }  # fmt: skip
 
     def _get_model(self) -> Model:
+        """The connector's model; it is loaded anew once the worker's scores are of another one."""
         with self._loading:
+            served = self._store.model
             if self._model is None:
-                self._model = self._load()
+                self._model, self._served = self._load(), served
+            elif served not in (self._served, self._model.ref):
+                self._served = served
+                try:
+                    self._model = self._load()
+                except (OSError, ValueError) as error:
+                    log.warning("going on with %s: %s", self._model.ref, redacted(str(error)))
             return self._model
 
     def _courses(self, name: str) -> tuple[list[Course], str | None]:
