@@ -63,6 +63,23 @@ def test_the_day_is_used_beside_a_short_cycle(interval: int, period: float, days
     assert errors[0] < 0.4 * errors[1]
 
 
+def test_a_long_cycle_is_found_to_the_reading() -> None:
+    """A few cycles do not tell 281, 282 and 283 apart, a hundred do."""
+    n = 4 * 8_640
+    seconds = MIDNIGHT + 10.0 * np.arange(n)
+    turns = 2 * np.pi * np.arange(n) / 282
+    for seed in (0, 2, 4):
+        rng = np.random.default_rng(seed)
+        a = rng.normal(size=6)
+        x = np.zeros(n)
+        for k in range(3):
+            wave = a[2 * k] * np.sin((k + 1) * turns) + a[2 * k + 1] * np.cos((k + 1) * turns)
+            x += wave / (k + 1)
+        x = x / x.std() + 0.3 * rng.normal(size=n)
+        made = feed(x, {n - 1: 1}, seconds=seconds, interval=10e9)
+        assert made.period[0] == 282
+
+
 def test_where_there_is_no_day_nothing_is_lost() -> None:
     """A level that wanders by itself: no course over the day says where to."""
     ratios = []

@@ -40,6 +40,8 @@ WHOLE = 5e-4
 """A calendar's length this close to a whole number of readings, as a share, is that number."""
 CLIMB = 0.08
 """Largest step in the search for the best length: this share of a cycle over all that is held."""
+LONG, CLEARER = 48.0, 0.95
+"""Periods from here on move to a neighbour that leaves less than this share of what they leave."""
 POLISH = 0.02
 """Skill that may be lost when a period is rounded."""
 
@@ -267,11 +269,29 @@ def _climb(rings: Rings, space: Workspace, p: float, ring: int) -> float:
 
 
 @njit(inner=True)
+def _neighbour(rings: Rings, space: Workspace, p: float, ring: int, hints: Float64) -> float:
+    """A long whole period in use, or one reading more or less where that leaves clearly less: what
+    few cycles could not tell apart, many do."""
+    if p < LONG or which_hint(p, hints) != NO_HINT:
+        return p
+    for usual in USUAL:
+        if p == usual:
+            return p
+    best = p
+    rest = CLEARER * (1.0 - recalled(rings, space, p, ring).skill)
+    for other in (p - 1.0, p + 1.0):
+        left = 1.0 - recalled(rings, space, other, ring).skill
+        if left < rest:
+            best, rest = other, left
+    return best
+
+
+@njit(inner=True)
 def polish(rings: Rings, space: Workspace, p: float, current: float, hints: Float64) -> float:
     """p at the calendar's length, a usual one or a whole number where that fits as well."""
-    if p == current and p == math.floor(p):
-        return p
     ring = judge_ring(p, rings.lengths)
+    if p == current and p == math.floor(p):
+        return _neighbour(rings, space, p, ring, hints)
     found = recalled(rings, space, p, ring)
     least = found.skill - POLISH
     for hint in hints:
