@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.engine.streams import MODEL
 from titans_stream.evaluation.calibration import count_episodes, p_value_shares, run_calibration
 from titans_stream.evaluation.nab_report import NabReport
 from titans_stream.evaluation.nab_rules import score_corpus
@@ -19,6 +20,7 @@ from titans_stream.evaluation.normal import (
     normal_series,
     young_series,
 )
+from titans_stream.evaluation.ours import OurDetector
 from titans_stream.evaluation.pairs import make_pairs, pair_table, run_pairs
 from titans_stream.evaluation.plots import plot_calibration, plot_nab, plot_series
 from titans_stream.evaluation.protocol import Detection
@@ -52,6 +54,35 @@ def test_counts_by_hand():
     assert (row["readings"], row["observed"], row["nominal"]) == (900, 2, pytest.approx(0.9))
     young = count_episodes([series], [detection], 0.1, (200, 300))
     assert (young["readings"], young["observed"], young["ratio"]) == (100, 1, pytest.approx(10.0))
+
+
+def test_what_is_told_at_any_budget_is_counted_apart():
+    noise = np.random.default_rng(3).normal(size=1200)
+    moves, spike = noise.copy(), noise.copy()
+    moves[:700] = noise[0]
+    spike[1000] += 1e3
+    series = [normal_series("moves", moves, None), normal_series("spike", spike, None)]
+    found = OurDetector(MODEL, budgets=(0.01,))(series)
+    for detection, row in zip(found, (700, 1000), strict=True):
+        assert np.flatnonzero(detection.anyway[0.01]).tolist() == [row]
+        assert detection.onsets[0.01][row]
+    cells = count_episodes(series, found, 0.01)
+    assert cells["anyway"] == 2
+    assert cells["ratio_without"] == pytest.approx(cells["ratio"] - 2 / cells["nominal"])
+    detection = found[1]
+    padded = detection.pad_front(10)
+    assert np.flatnonzero(padded.anyway[0.01]).tolist() == [1010]
+    report = run_calibration(lambda _: found, {"both": series})
+    assert "Without what is told at any budget" in report.table()
+
+
+def test_the_first_move_of_a_member_is_told_at_any_budget():
+    values = np.random.default_rng(2).normal(size=(900, 3))
+    values[:, 1] = 5.0
+    values[640:, 1] = 6.0
+    asset = normal_series("asset", values, None)
+    detection = OurDetector(MODEL, budgets=(0.1,))([asset])[0]
+    assert np.flatnonzero(detection.anyway[0.1]).tolist() == [640]
 
 
 def test_report_of_a_detector_that_keeps_its_budget_and_one_that_does_not():

@@ -67,7 +67,8 @@ class Dwell(Record):
     started: float
     """Nanoseconds."""
     state: float
-    """Class of the run."""
+    before: float
+    """Class of the run, and of the one before it."""
     single: float
     """Short runs since the last fit."""
     value: Annotated[Float64, STATES]
@@ -170,6 +171,7 @@ def _end(dwell: Dwell, lengths: Float32, time: float, readings: float) -> None:
             dwell.longest_time[state] = 0.0
             for j in range(BINS):
                 lengths[state, j] = 0.0
+    dwell.before = state
     dwell.runs[state] = DECAY * dwell.runs[state] + 1.0
     dwell.total[state] += 1.0
     _note_longest(dwell, state, run, time - dwell.started)
@@ -212,6 +214,17 @@ def step(
     dwell.run = 1.0
     dwell.started = time
     dwell.state = _class_of(dwell, value, dwell.reach)
+
+
+@njit(inner=True)
+def among_states(dwell: Dwell, value: float) -> bool:
+    """Whether a reading is in a known state to which the series came from another one."""
+    if dwell.run == 0.0:
+        return False
+    now, before = dwell.state, dwell.before
+    if abs(value - dwell.anchor) > dwell.reach:
+        now, before = float(_class_of(dwell, value, dwell.reach)), dwell.state
+    return now != OTHER and before != OTHER
 
 
 @njit(inner=True)

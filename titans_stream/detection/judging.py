@@ -30,6 +30,9 @@ from titans_stream.records import Float64, Int8, Int64, Records
 NEWS = 128.0
 """Readings for which runs and levels of a member that stands out count in its asset: one that stays
 so is told once, and hides no other."""
+HOLDS = 2.5
+"""The rarity from which a reading holds the reference still, however few alerts are accepted: else
+a tight budget would let the reference follow what goes on."""
 ROUNDED = 1e-13
 """Of its value: a series that moves by no more than this moves by rounding alone."""
 _band = scratch(3)
@@ -160,7 +163,8 @@ def step(
     hold = episode.open == 1.0 or beyond
     strangest = max(found.rarity, out.rarity)
     if not hold and strangest >= budget.LEAST_THRESHOLD:
-        hold = strangest >= episodes.threshold_of(judged, settings, interval)
+        threshold = episodes.threshold_of(judged, settings, interval)
+        hold = strangest >= min(threshold, HOLDS)
     watch.learn(series, moment, found, value, time, readings.gap[i] == 1, hold)
     # a young series is replayed without its episodes
     if was_open and episode.open == 0.0 and series.watch.seen >= watch_state.SETTLED:

@@ -177,8 +177,11 @@ def look(
     far = _away(x, reference)
     what, first, second, third = PATTERN, math.nan, math.nan, math.nan
     rarity, level, drift, risen = -9.0, 0, 0.0, 0.0
+    states = dwells.among_states(series.dwell, value)
     for k in range(LEVELS):
         if watch.weight[k] < 5.0 or (k >= BY_SEASON and not reference.own):
+            continue
+        if k < BY_SEASON and states:
             continue
         if k == RISE:
             rise = rises.look(series, moment, x - reference.profile)

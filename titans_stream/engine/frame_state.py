@@ -128,6 +128,7 @@ class Kept(NamedTuple):
     tail: Records
     histogram: Float32
     episode: Records
+    claims: Records
 
 
 class State(NamedTuple):
@@ -145,6 +146,7 @@ class State(NamedTuple):
     peak: Records
     rule: Records
     judged: Tables
+    claims: Records
     kept: Kept
 
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 
-from titans_stream.detection import tail
+from titans_stream.detection import claims, tail
+from titans_stream.detection.claims import Claims
 from titans_stream.detection.episodes import (
     EXPIRED,
     OPENED,
@@ -57,12 +58,10 @@ from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Records, Status
 
-ALONE = 0.5
-"""Share of the group's budget for the members one by one, divided evenly among them."""
-
 _NO_TAIL = ArraySpec.of(tail.Tail).rows(1)
 _NO_HISTOGRAM = ArraySpec.of(tail.Histogram).rows(1)
 _NO_EPISODE = ArraySpec.of(Episode).rows(1)
+_NO_CLAIMS = ArraySpec.of(Claims).rows(1)
 
 
 @njit(inner=True)
@@ -120,9 +119,11 @@ def _expire(s: State, w: Written, i: int, g: int, time: int) -> None:
     kept[tail.BINS] = histogram.mass
     kept[tail.BINS + 1] = histogram.unit
     s.kept.episode[g] = s.judged.episode[g]
+    s.kept.claims[g] = s.claims[g]
     s.judged.tail[g] = _NO_TAIL[0]
     s.judged.histogram[g] = _NO_HISTOGRAM[0]
     s.judged.episode[g] = _NO_EPISODE[0]
+    s.claims[g] = _NO_CLAIMS[0]
     judged.times.onset = 0
     judged.times.peak = 0
 
@@ -138,6 +139,7 @@ def _take_back(s: State, g: int) -> None:
     histogram.unit = kept[tail.BINS + 1]
     s.judged.episode[g] = s.kept.episode[g]
     s.judged.episode[g].open = 0.0
+    s.claims[g] = s.kept.claims[g]
     s.jump[g].ahead = NEVER
 
 
@@ -194,12 +196,6 @@ def _statistic(sums: Sums) -> float:
     for j in range(largest):
         total += sums.magnitudes[j]
     return sums.even / n + total / largest
-
-
-@njit(inner=True)
-def rarity_alone(rarity: float, members: float) -> float:
-    """The rarity of a frame by its member that is rarest by itself: of that many, within ALONE."""
-    return rarity + math.log10(ALONE / members)
 
 
 @njit(inner=True)
@@ -307,7 +303,11 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
     permitted = _choose_driver(s, g)
     driver = s.channels[g, DRIVER]
     statistic = _statistic(sums)
-    alone = rarity_alone(sums.alone, sums.scored) if filled > 0 else -math.inf
+    alone = -math.inf
+    if filled > 0:
+        claim = claims.stated(sums.alone, sums.scored)
+        alone = claims.believed(s.claims[g], claim)
+        claims.learn(s.claims[g], claim)
     reading = Reading(
         time if known else judged.times.peak, driver.value, statistic, driver.expected,
         driver.lower, driver.upper, int(driver.cause),

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from titans_stream.detection.claims import Claims
 from titans_stream.detection.episodes import Episode, Rule
 from titans_stream.detection.explain import make_alert
 from titans_stream.detection.rules import AlertConfig, ResolvedRule, resolve_rules
@@ -71,6 +72,7 @@ def group_state() -> dict[str, ArraySpec]:
         "sums": ArraySpec.of(Sums),
         "channels": channels,
         "peak": channels,
+        "claims": ArraySpec.of(Claims),
         **judged_state(),
         **kept_state(),
     }
@@ -82,6 +84,7 @@ def kept_state() -> dict[str, ArraySpec]:
         "kept_tail": ArraySpec.of(Tail),
         "kept_histogram": ArraySpec((BINS + 2,), np.float32),
         "kept_episode": ArraySpec.of(Episode),
+        "kept_claims": ArraySpec.of(Claims),
     }
 
 
@@ -205,7 +208,7 @@ class Groups:
             self._members.arrays["member"], rules,
             groups["clock"], groups["jump"], groups["pace"], groups["stamp"], groups["sums"],
             groups["channels"], groups["peak"],
-            self._rules.arrays["rule"], judged_tables(groups),
+            self._rules.arrays["rule"], judged_tables(groups), groups["claims"],
             Kept(*(groups[name] for name in kept_state())),
         )  # fmt: skip
         written = Written.empty(scores.alert, scores.onset, _EVENTS)

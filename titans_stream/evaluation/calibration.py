@@ -30,9 +30,10 @@ class CalibrationReport:
     """What `run_calibration` found.
 
     `sets` maps a set's name to its episodes by budget: readings that counted, episodes observed,
-    nominal (due) and their ratio. `young` maps an age to the same, over all sets; where there
-    are assets, `assets AGE` is theirs. `p_values` holds for each set the share of p-values at or
-    below each level; sets without p-values are left out.
+    nominal (due) and their ratio; `anyway` are those of the observed that come at any budget, and
+    `ratio_without` is the ratio of the others. `young` maps an age to the same, over all sets;
+    where there are assets, `assets AGE` is theirs. `p_values` holds for each set the share of
+    p-values at or below each level; sets without p-values are left out.
     """
 
     detector: str
@@ -53,19 +54,26 @@ class CalibrationReport:
             ),
             _ratio_table("The same by age in readings, all sets", self.young),
         ]
+        rows = [*self.sets.values(), *self.young.values()]
+        if any(cells["anyway"] for row in rows for cells in row.values()):
+            without = "Without what is told at any budget"
+            parts += [
+                _ratio_table(f"{without} (implausible, first move)", self.sets, "ratio_without"),
+                _ratio_table(f"{without}, by age", self.young, "ratio_without"),
+            ]
         if self.p_values:
             columns = {f"p <= {level:g}": level for level in LEVELS}
             parts.append(self.p_values.text("Share of p-values", ["set"], columns))
         return "\n\n".join(parts)
 
 
-def _ratio_table(title: str, sets: Mapping[str, Table]) -> str:
+def _ratio_table(title: str, sets: Mapping[str, Table], cell: str = "ratio") -> str:
     budgets = list(next(iter(sets.values()), ()))
     rows = Table()
     for name, row in sets.items():
         readings = next(iter(row.values()))["readings"]
         due = f"{row[budgets[-1]]['nominal']:.1f}"
-        ratios = {f"{budget:g}": row[budget]["ratio"] for budget in budgets}
+        ratios = {f"{budget:g}": row[budget][cell] for budget in budgets}
         rows[name] = {"readings": readings, **ratios, "due at the last": due}
     headings = ["readings", *(f"{budget:g}" for budget in budgets), "due at the last"]
     return rows.text(title, ["set"], {heading: heading for heading in headings})
@@ -81,7 +89,7 @@ def count_episodes(
 
     The cells are those of `CalibrationReport`; the ratio is NaN where none is due.
     """
-    readings = observed = 0
+    readings = observed = anyway = 0
     for one, detection in zip(series, detections, strict=True):
         values = one.values.reshape(len(one), -1)
         present: Bool = np.logical_not(np.isnan(values).all(axis=1))
@@ -90,12 +98,16 @@ def count_episodes(
             present[ages[1] :] = False
         readings += int(present.sum())
         observed += int((detection.onsets[budget] & present).sum())
+        if budget in detection.anyway:
+            anyway += int((detection.anyway[budget] & present).sum())
     nominal = budget * readings / 100
     return {
         "readings": readings,
         "observed": observed,
         "nominal": nominal,
         "ratio": observed / nominal if nominal else float("nan"),
+        "anyway": anyway,
+        "ratio_without": (observed - anyway) / nominal if nominal else float("nan"),
     }
 
 

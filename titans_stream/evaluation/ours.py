@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from titans_stream.detection.claims import SHARE
 from titans_stream.detection.layout import BLOCK, BLOCK_DECAY, JOINT_AGE
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.durations import SECOND
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.frames import ALONE
 from titans_stream.engine.model import Model
 from titans_stream.engine.settings import EngineConfig
 from titans_stream.evaluation.protocol import Bool, Detection, LabelledSeries
-from titans_stream.evaluation.second_stage import ScoredReadings, onsets
+from titans_stream.evaluation.second_stage import Onsets, ScoredReadings, onsets
 from titans_stream.records import (
     Float64,
     GroupScores,
@@ -93,22 +93,25 @@ class OurDetector:
             asset=frames is not None,
             calendar=one.timestamp is not None,
             gap=scores.gap[at],
+            first_move=_first_moves(one.values)[judged],
         )
+        alerts = {q: self._onsets(readings, judged, len(one), q) for q in self.budgets}
         return Detection(
             surprise=surprise,
             statistic=surprise - term * np.log10(0.5 + _history_weight(scored[:, 0])),
-            onsets={q: self._onsets(readings, judged, len(one), q) for q in self.budgets},
+            onsets={q: found.opened for q, found in alerts.items()},
+            anyway={q: found.anyway for q, found in alerts.items()},
             p_value=p_value,
             expected=scores.expected[::channels],
             lower=scores.lower[::channels],
             upper=scores.upper[::channels],
         )
 
-    def _onsets(self, readings: ScoredReadings, rows: Int64, length: int, budget: float) -> Bool:
-        """Rows [length] at which an episode opens; `rows` [N] are those of the readings."""
-        found = np.zeros(length, dtype=np.bool_)
-        found[rows] = onsets(readings, self.alerts, budget)
-        return found
+    def _onsets(self, readings: ScoredReadings, rows: Int64, length: int, budget: float) -> Onsets:
+        """At which rows [length] episodes open; `rows` [N] are those of the readings."""
+        found = np.zeros((2, length), dtype=np.bool_)
+        found[:, rows] = onsets(readings, self.alerts, budget)
+        return Onsets(*found)
 
     def score_rows(self, one: LabelledSeries) -> tuple[Scores, GroupScores | None]:
         """All rows through a fresh engine; [T * D], the channels of a row side by side.
@@ -146,12 +149,23 @@ class OurDetector:
         )
 
 
+def _first_moves(values: Float64) -> Bool:
+    """[T]: where a channel of the values [T] or [T, D] first leaves its first value."""
+    columns = values.reshape(len(values), -1)
+    found = np.zeros(len(values), np.bool_)
+    for column in columns.T:
+        known = np.flatnonzero(~np.isnan(column))
+        moved = known[column[known] != column[known[:1]]]
+        found[moved[:1]] = True
+    return found
+
+
 def _rarity_alone(rarity: Float64) -> Float64:
     """[T]: the rarity that one of the members [T, D] alone gives a frame; -inf without a score."""
     scored = ~np.isnan(rarity)
     members = np.maximum(scored.sum(axis=1), 1)
     rarest = np.where(scored, rarity, -np.inf).max(axis=1)
-    found: Float64 = rarest + np.log10(ALONE / members)
+    found: Float64 = rarest + np.log10(SHARE / members)
     return found
 
 

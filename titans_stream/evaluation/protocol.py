@@ -94,7 +94,8 @@ class Detection:
     `surprise` [T] ranks the rows within the series, higher is stranger; `statistic` [T] is what
     thresholds are set on, comparable across series. NaN while the detector warms up.
     The rest is optional. `onsets` maps an alert budget, in false episodes per 100 readings, to
-    the first readings [T] of the alerts that the detector raises by itself at that budget.
+    the first readings [T] of the alerts that the detector raises by itself at that budget;
+    `anyway` to those of them that come at any budget, with none where a detector has no such.
     `p_value` [T] is the share of the series' own normal readings that are as strange.
     `expected`, `lower` and `upper` [T] are the expected band (the first channel's).
     """
@@ -102,6 +103,7 @@ class Detection:
     surprise: Float64
     statistic: Float64
     onsets: Mapping[float, Bool] = field(default_factory=dict)
+    anyway: Mapping[float, Bool] = field(default_factory=dict)
     p_value: Float64 | None = None
     expected: Float64 | None = None
     lower: Float64 | None = None
@@ -113,13 +115,15 @@ class Detection:
             return self
         unseen, silent = np.full(rows, np.nan), np.zeros(rows, dtype=np.bool_)
         columns = {one.name: getattr(self, one.name) for one in fields(self)}
-        onsets = columns.pop("onsets")
+        onsets, anyway = columns.pop("onsets"), columns.pop("anyway")
         padded: dict[str, Any] = {
             name: None if column is None else np.concatenate((unseen, column))
             for name, column in columns.items()
         }
         return Detection(
-            onsets={q: np.concatenate((silent, flags)) for q, flags in onsets.items()}, **padded
+            onsets={q: np.concatenate((silent, flags)) for q, flags in onsets.items()},
+            anyway={q: np.concatenate((silent, flags)) for q, flags in anyway.items()},
+            **padded,
         )
 
 

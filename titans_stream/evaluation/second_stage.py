@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from titans_stream.detection import episodes, judging, tail
+from titans_stream.detection import claims, episodes, judging, tail, watch
 from titans_stream.detection.budget import NANOSECONDS_PER_DAY
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.detection.watch_state import state_layout as watch_state
@@ -36,8 +36,9 @@ class ScoredReadings:
 
     `statistic` [N] is S (of an asset its frames' S), NaN while warming up; `band` [N, 3] holds
     expected, lower and upper; `calendar`: timestamps carry a time of day (UTC). `series_id` is what
-    alert rules are matched with; `alone` [N] the rarity that one member alone gives a frame, -inf
-    without; `gap` [N]: 1 on the first reading after a gap.
+    alert rules are matched with; `alone` [N] the rarity that one member alone claims for a frame
+    (`detection.claims`), -inf without; `gap` [N]: 1 on the first reading after a gap;
+    `first_move` [N]: a series, or a member of an asset, that was constant from its beginning moves.
     """
 
     series_id: str
@@ -49,6 +50,14 @@ class ScoredReadings:
     asset: bool
     calendar: bool
     gap: Int8
+    first_move: Bool
+
+
+class Onsets(NamedTuple):
+    """Where episodes open [N], and at which of these they open whatever the budget says."""
+
+    opened: Bool
+    anyway: Bool
 
 
 class _Frames(NamedTuple):
@@ -62,8 +71,11 @@ class _Frames(NamedTuple):
     interval: Float64
 
 
-def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool:
-    """[N]: true where an episode opens at `budget` false episodes per 100 readings."""
+def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Onsets:
+    """Where episodes open at `budget` false episodes per 100 readings.
+
+    What opens one at any budget: values and steps beyond anything plausible, and first moves.
+    """
     n = len(readings.statistic)
     # a day of 100 readings: episodes per day are then episodes per 100 readings
     interval = np.full(n, NANOSECONDS_PER_DAY / 100.0)
@@ -71,13 +83,15 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
     rule, settings = rule_of(config, readings.series_id), alert_settings(config)
     tables = judged_tables({name: spec.rows(1) for name, spec in judged_state().items()})
     event = np.empty(n, np.int8)
+    implausible = np.zeros(n, np.bool_)
     if readings.asset:
         frames = _Frames(
             readings.timestamp, readings.value, readings.statistic, readings.band, readings.alone,
             interval,
         )  # fmt: skip
         judgement = ArraySpec.of(episodes.Judgement).rows(n)
-        _judge_frames(frames, rule, tables, settings, judgement, event)
+        claimed = ArraySpec.of(claims.Claims).rows(1)
+        _judge_frames(frames, rule, tables, claimed, settings, judgement, event)
     else:
         local = readings.timestamp / 1e9 if readings.calendar else np.full(n, np.nan)
         nothing = np.zeros(n, np.int8)
@@ -91,9 +105,11 @@ def onsets(readings: ScoredReadings, alerts: AlertConfig, budget: float) -> Bool
             ArraySpec.of(episodes.EpisodeTimes).rows(n),
         )  # fmt: skip
         watches = watches_of({name: spec.rows(1) for name, spec in watch_state().items()})
-        judging.run(np.zeros(n, np.int64), columns, tables, watches, settings, written)
+        count = judging.run(np.zeros(n, np.int64), columns, tables, watches, settings, written)
+        what = written.episode["what"][:count]
+        implausible[event != 0] = (what == watch.BIG) | (what == watch.LEAP)
     opened: Bool = event == episodes.OPENED
-    return opened
+    return Onsets(opened, opened & (implausible | readings.first_move))
 
 
 @njit(nogil=True)
@@ -101,6 +117,7 @@ def _judge_frames(
     frames: _Frames,
     rules: Records,
     tables: episodes.Tables,
+    members_claims: Records,
     settings: episodes.Settings,
     judgement: Records,
     event: Int8,
@@ -108,11 +125,15 @@ def _judge_frames(
     """Frames of an asset, judged as the engine does: each by its statistic and its driver."""
     space = tail.new_space()
     judged = episodes.judged_of(tables, 0, rules[0])
+    members = members_claims[0]
     for i in range(frames.time.shape[0]):
-        value, band = frames.value[i], frames.band[i]
+        value, band, alone = frames.value[i], frames.band[i], frames.alone[i]
+        if alone > -np.inf:
+            alone = claims.believed(members, frames.alone[i])
+            claims.learn(members, frames.alone[i])
         reading = episodes.Reading(
             frames.time[i], value, frames.statistic[i], band[0], band[1], band[2], 0,
-            frames.interval[i], frames.alone[i],
+            frames.interval[i], alone,
         )  # fmt: skip
         permission = episodes.Permission(
             episodes.deviates(judged.rule, value, band[0]),
