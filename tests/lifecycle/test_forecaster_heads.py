@@ -100,12 +100,13 @@ def test_every_series_counts_alike(days: list[Series]) -> None:
 
 
 def test_fitted_heads_beat_plain_ones(days: list[Series]) -> None:
-    """Plain weights trust the last reading more than noise that forgets fast deserves."""
+    """Plain weights trust the last reading more than noise that forgets fast deserves; errors that
+    are carried on, and own weights, take most of that back."""
     quick = [hourly(noisy_day(seed, memory=0.3)) for seed in range(6)]
     fit = fit_heads(quick[:4])
     plain = multi_step.plain_weights()
     fitted = mean_head_error(quick[4:], {**plain, **fit.weights})
-    assert fitted < 0.99 * mean_head_error(quick[4:], plain)
+    assert fitted < 0.995 * mean_head_error(quick[4:], plain)
     # noise of variance 1 that is nearly forgotten, beside the day's course
     assert head_error(days[5], {**plain, **fit.weights}) < 0.35
 
