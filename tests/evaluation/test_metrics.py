@@ -152,6 +152,16 @@ def test_one_threshold_for_a_set():
     assert (own.found, own.false_alarms) == (1, 0)
 
 
+def test_one_event_in_many_rows_is_found_without_the_false_alarms_below_it():
+    rows = 60_000
+    series = [make_series(rows, [(30_000, 30_009)], first=400)]
+    statistic = np.zeros(rows)
+    statistic[30_000:30_010] = 5.0
+    statistic[1000:20_000:250] = 4.0  # more than a thousandth of the rows
+    threshold, counts = best_threshold(series, [statistic])
+    assert threshold > 4.0 and (counts.found, counts.false_alarms) == (1, 0)
+
+
 def test_start_shifted_copies():
     series = make_series(500, [(20, 30), (100, 110), (400, 410)], first=150, days=1.0)
     seen = []
