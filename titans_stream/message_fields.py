@@ -37,12 +37,13 @@ ALERT_FIELDS: dict[str, str] = {
     **_COMMON,
     "source": "topic, partition and offset of the input message",
     "channels": "of a group: its channels at the peak, the driving one first, at most ten; else []",
-    "onset_value": "the value at the onset",
-    "latest_value": "the value at timestamp",
+    "onset_value": "the value at the onset; of a group, that of the channel that drove it then",
+    "latest_value": "the value at timestamp; of a group as onset_value",
     "limit": "the limit of the valid range that was left last; null: none",
     "what": "what stands out: value, implausible value (beyond twice all that was seen), step "
     "(from the last reading), level (for a while, against before), level at this time of day, "
-    "rate (of a counter), dwell (time at one value), noise (size of the changes) or pattern",
+    "rate (of a counter), dwell (time at one value), turn (where or how late it turned), noise "
+    "(size of the changes) or pattern",
     "figures": "its numbers, by name: see below",
     "adjusted_by": "ids of the control messages in force for the series or group (docs/control.md)",
 }

@@ -42,6 +42,7 @@ What = Literal[
     "level at this time of day",
     "rate",
     "dwell",
+    "turn",
     "noise",
     "pattern",
     "",

@@ -441,7 +441,7 @@ def test_a_value_outside_its_range_opens_at_once_even_while_warming_up() -> None
     assert (opened.series_id, opened.value, opened.readings) == ("pump", 99.0, 1)
     assert [(c.series_id, c.share, c.value) for c in opened.channels] == [("pump/1", 1.0, 99.0)]
     assert "valid range" in opened.explanation
-    assert "1 99" in opened.explanation
+    assert "1: 99" in opened.explanation
     assert np.flatnonzero(results.scores.onset).tolist() == [40 * 4 + 1], "before the frame closes"
     assert results.scores.alert[161:164].tolist() == [1, 1, 1]
     assert results.groups is not None

@@ -12,8 +12,9 @@ from titans_stream.control.messages import message_of, text_of
 from titans_stream.detection import watch
 from titans_stream.detection.rules import AlertConfig
 from titans_stream.engine.build import EngineSetup, build_engine
+from titans_stream.engine.course import CELLS, Course
 from titans_stream.engine.engine import StreamEngine
-from titans_stream.engine.familiar import CELLS, Course, Pattern, Step
+from titans_stream.engine.familiar import Pattern, Step
 from titans_stream.lifecycle.artifacts import base_model
 from titans_stream.records import Alert, Order, Readings
 from titans_stream.times import format_timestamp
@@ -133,6 +134,32 @@ def test_another_course_does_not_fit() -> None:
     planned = Pattern("m", course, until=100)
     assert fits(500, 0.1, watch.VALUE, 2.0, pattern=planned, time=99)
     assert not fits(5, 0.1, watch.VALUE, 2.0, pattern=planned, time=100)
+
+
+def test_how_long_a_course_is_far_off_is_counted_to_a_few_readings() -> None:
+    course = Course(0, 0, float(watch.VALUE), 2.0)
+    for k in range(500):
+        course.take(k, -1.0 if k in (200, 201, 202, 203) else 0.05, 0.02)
+    assert course.stride >= 32
+    assert course.beyond(0.5) == (7, 0)
+    so_far = Course(0, 0, float(watch.VALUE), 2.0)
+    for k in range(12):
+        step = Step(0, 200 + k, -1.0, float(watch.VALUE), 2.0, False)
+        assert Pattern("m", course).has(step, so_far) == (k < 10), k
+        so_far.take(0, -1.0, 0.02)
+    restored = Course.of([course.onset, course.last], course.numbers())
+    assert restored.beyond(0.5) == (7, 0)
+
+
+def test_the_sign_of_a_course_is_where_the_series_was_as_it_opened() -> None:
+    up = Course(0, 0, float(watch.VALUE), 2.0, side=2.0)
+    for k in range(20):
+        up.take(k, 1.0 if k < 10 else 0.0, 0.2)
+    back = Step(0, 0, 0.0, float(watch.VALUE), 2.0, False, side=-2.0)
+    assert not Pattern("m", up).has(back, None), "the way back of an opposite one"
+    assert Pattern("m", up).has(back._replace(side=1.0), None), "its own way back"
+    up.take(20, -1.0, 0.2)
+    assert Pattern("m", up).has(back, None), "it swings to both sides"
 
 
 def test_a_mark_is_undone() -> None:

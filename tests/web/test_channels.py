@@ -43,7 +43,9 @@ def test_a_value_that_stands_still_is_a_matter_of_the_channel_of_quiet(tmp_path:
     found = channel_scores(connector(tmp_path), ENGINE_MODEL, course(stuck=860))
     noisy, still = found.channels[700:860], found.channels[895:]
     assert {NAMES[i] for i in still.argmax(axis=1)} == {"quiet"}
-    assert CAUSES[NAMES.index("quiet")] == "it is suspiciously quiet"
+    assert CAUSES[NAMES.index("quiet")] == (
+        "its changes from one reading to the next are unusually small"
+    )
     assert "quiet" not in {NAMES[i] for i in noisy.argmax(axis=1) if noisy[:, i].max() > 3}
 
 

@@ -70,6 +70,8 @@ class Episode(Record):
     """1: it comes every week, and nobody is told."""
     known_far: float
     """How far outside the band a reading of it may be."""
+    side: float
+    """How far from normal the series was lately as it opened, in usual deviations."""
 
 
 class EpisodeTimes(Record):
@@ -235,6 +237,7 @@ def _open(
     episode.latest_value = reading.value
     episode.known = 1.0 if evidence.known_far >= evidence.far and not violated else 0.0
     episode.known_far = evidence.known_far
+    episode.side = evidence.side
     times.onset = reading.time
     if not violated and not evidence.big:
         episode.delta = budget.raised(episode.delta, q)

@@ -26,11 +26,13 @@ class Evidence(NamedTuple):
     limit: float
     known_far: float
     """Episodes like this are known up to so many half widths from normal; -1: they are not."""
+    side: float
+    """How far from normal the series was lately, in usual deviations."""
 
 
 @njit(inline="always")
 def no_evidence() -> Evidence:
     """Nothing more is known."""
     return Evidence(
-        -9.0, 0, math.nan, math.nan, math.nan, 0.0, False, False, False, math.nan, -1.0
+        -9.0, 0, math.nan, math.nan, math.nan, 0.0, False, False, False, math.nan, -1.0, 0.0
     )  # fmt: skip

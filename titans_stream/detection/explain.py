@@ -17,6 +17,7 @@ from titans_stream.detection.episodes import (
     EpisodeTimes,
 )
 from titans_stream.detection.normal import BAND_LEVEL
+from titans_stream.detection.printed import plain
 from titans_stream.detection.standing_out import Standing, standing_of
 from titans_stream.records import Alert, Channel, ModelRef, Source
 from titans_stream.times import format_timestamp
@@ -33,10 +34,12 @@ CAUSES = (
     "this value is unfamiliar after such a past",
     "the next values are not those that the last 32 predict",
     "this value is unfamiliar after the one before it",
-    "it is suspiciously quiet",
+    "its changes from one reading to the next are unusually small",
 )
 """What a channel's score means, in the order of the channels."""
 
+_OF_THE_NEXT = (4.0, 9.0)
+"""What a step from the expected next value says already."""
 NAMED_SHARE = 0.8
 """An explanation names channels until they make up this share, ..."""
 COMMON = 0.01
@@ -134,14 +137,15 @@ def _explain(
     name = ""
     if channels:
         parts.append(f"driven by {_shares(series_id, channels)}")
-        name = f"{_short(series_id, channels[0].series_id)} "
+        name = f"{_short(series_id, channels[0].series_id)}: "
     if state.violation == 1.0:
         parts.append(f"the value left its valid range: {_limit(state)}")
     parts.append(name + standing.words)
-    if state.readings > 1.0:
-        parts.append(f"{state.onset_value:.6g} at the onset, {state.latest_value:.6g} now")
+    # of a group these are values of the channels that drove it then
+    if state.readings > 1.0 and not channels:
+        parts += _course(state)
     if per_day is not None:
-        if standing.needs_cause:
+        if standing.needs_cause and not (standing.what == "step" and state.cause in _OF_THE_NEXT):
             parts.append(CAUSES[int(state.cause)])
         rare = _how_rare(per_day, state)
         if rare:
@@ -151,9 +155,17 @@ def _explain(
     return "; ".join(parts)
 
 
+def _course(state: Episode) -> list[str]:
+    """The values at the onset and now, where they are not the one that is quoted."""
+    quoted = plain(state.peak_value)
+    told = ((plain(state.onset_value), "at the onset"), (plain(state.latest_value), "now"))
+    course = ", ".join(f"{value} {when}" for value, when in told if value != quoted)
+    return [course] if course else []
+
+
 def _limit(state: Episode) -> str:
     side = "above" if state.peak_value > state.limit else "below"
-    return f"it is {side} {state.limit:.6g}"
+    return f"it is {side} {plain(state.limit)}"
 
 
 def _two_digits(number: float) -> str:
@@ -193,8 +205,10 @@ def _short(group: str, series_id: str) -> str:
 
 
 def _how_often(per_day: float) -> str:
-    if per_day >= 1.0:
-        return f"{per_day:.3g} times a day"
+    if per_day >= 1.5:
+        return f"{plain(per_day, 2)} times a day"
+    if per_day > 0.95:
+        return "once a day"
     days = 1.0 / per_day if per_day > 0.0 else math.inf
     if days < 60:
         return f"once in {days:.2g} days"

@@ -10,7 +10,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from titans_stream.detection import budget, episodes, habits, implausible, tail, watch, watch_state
+from titans_stream.detection import (
+    budget,
+    episodes,
+    habits,
+    implausible,
+    levels,
+    tail,
+    watch,
+    watch_state,
+)
 from titans_stream.detection.episodes import (
     Judged,
     Permission,
@@ -121,7 +130,7 @@ def step(
         readings.cause[i], interval, -math.inf,
     )  # fmt: skip
     violated = violates(rule, value)
-    soon = readings.gap[i] == 1 or series.watch.since_gap < watch.AFTER_GAP
+    soon = readings.gap[i] == 1 or found.turned or series.watch.since_gap < watch.AFTER_GAP
     after_gap = soon and series.watch.seen >= implausible.SEEN
     # what the statistic says of a counter's value is about its rise and its resets
     usable = series.watch.counter == 0.0 or found.far > 2.0 or found.rarity > 0.0
@@ -146,6 +155,7 @@ def step(
     evidence = Evidence(
         rarity, found.what, found.first, found.second, found.third, found.far, beyond,
         found.fresh and found.big, found.minor, crossed(rule, value), known_far,
+        found.side,
     )  # fmt: skip
     out = written.judgement[i]
     event = episodes.judge(judged, settings, reading, permission, evidence, space, out)
@@ -170,7 +180,7 @@ def step(
     if was_open and episode.open == 0.0 and series.watch.seen >= watch_state.SETTLED:
         if episode.readings >= settings.max_duration:
             watch.settle(series, found.reference.profile)
-        watch.forget_drifts(series.watch)
+        levels.forget(series.watch)
     if episode.known == 1.0:
         event = 0
     written.alert[i] = 1 if episode.open == 1.0 and episode.known == 0.0 else 0

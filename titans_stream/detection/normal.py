@@ -93,6 +93,8 @@ class Moment(NamedTuple):
     day: int
     bin: int
     part: float
+    local: float
+    """Local seconds since the epoch."""
 
 
 class Reference(NamedTuple):
@@ -113,11 +115,17 @@ class Reference(NamedTuple):
 def moment_of(local: float) -> Moment:
     """The time of day of local seconds since the epoch; NaN: none."""
     if math.isnan(local):
-        return Moment(0, -1, 0.0)
+        return Moment(0, -1, 0.0, local)
     position = (local % 86400.0) / 86400.0 * BINS
     at = min(int(position), BINS - 1)
     weekend = (local / 86400.0 + 3.0) % 7.0 >= 5.0
-    return Moment(1 if weekend else 0, at, position - at)
+    return Moment(1 if weekend else 0, at, position - at, local)
+
+
+@njit(inner=True)
+def earlier(moment: Moment, seconds: float) -> Moment:
+    """The time of day so many seconds before."""
+    return moment_of(moment.local - seconds)
 
 
 @njit(inner=True)
@@ -245,7 +253,8 @@ def _close_block(normal: Normal) -> None:
 
 
 @njit(inner=True)
-def _middle(a: float, b: float, c: float) -> float:
+def middle(a: float, b: float, c: float) -> float:
+    """The one of three between the others."""
     return max(min(a, b), min(max(a, b), c))
 
 
@@ -303,7 +312,7 @@ def learn(
         normal.guess = LEVEL
         normal.low = 1.0
         normal.high = 1.0
-    smooth = _middle(x, normal.last, normal.before)
+    smooth = middle(x, normal.last, normal.before)
     normal.before = normal.last
     normal.last = x
     normal.lowest = min(normal.lowest, x)

@@ -47,7 +47,13 @@ def look(series: Series, moment: Moment, off: float) -> Rise:
     size = min(max(mean, 0.0), max(size, 0.0)) + max(min(mean, 0.0), min(size, 0.0))
     unit = 0.0
     if watch.rise_seen >= FIRST and series.rises[moment.day, moment.bin, 1] >= LEARNED:
-        unit = max(watch.rise_usual, float(series.rises[moment.day, moment.bin, 0]))
+        here = float(series.rises[moment.day, moment.bin, 0])
+        near = (moment.bin + (1 if moment.part >= 0.5 else -1) + BINS) % BINS
+        if series.rises[moment.day, near, 1] >= LEARNED:
+            # what rises at the edge of a half hour is the next one's, too
+            there = float(series.rises[moment.day, near, 0])
+            here = max(here, here + abs(moment.part - 0.5) * (there - here))
+        unit = max(watch.rise_usual, here)
     return Rise(mean, size, unit)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from titans_stream.detection import dwell as dwells
-from titans_stream.detection import implausible
+from titans_stream.detection import implausible, levels, turns
 from titans_stream.detection import normal as normals
 from titans_stream.detection import rise as rises
 from titans_stream.detection.implausible import FIRST, SEEN
@@ -20,11 +20,11 @@ from titans_stream.detection.watch_state import LEVELS, SETTLED, Found, Series, 
 from titans_stream.jit import njit
 from titans_stream.records import Float64
 
-PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE, LEAP, RISEN = range(11)
+PATTERN, VALUE, BIG, CHANGE, LEVEL, SEASON, RATE, DWELL, NOISE, LEAP, RISEN, TURN = range(12)
 """What stands out: an unusual course of usual values, the reading itself, one beyond anything
 plausible, the step from the last one, the level against before and against the time of day, a
 counter's rate, the time at one value, the size of the changes, a step beyond
-anything plausible, how fast the level leaves the time of day's."""
+anything plausible, how fast the level leaves the time of day's, where or how soon it turned."""
 
 CHANGE_BOUND = 100.0
 """A lone outlier enters the usual size of the changes as so many of them at most."""
@@ -39,31 +39,15 @@ RESET = 0.1
 RISES_A_RESET = 8.0
 """Rises that a reset takes back: what falls as often as it rises is a state, no counter."""
 
-SPANS = (8.0, 32.0, 96.0)
-"""Readings of the levels: two against normal, the last against what the time of day alone says."""
-QUICK, SHORT, BY_SEASON, RISE = range(LEVELS)
-"""The last is no level, but how fast the series leaves what the time of day says."""
-FAR = 20.0
-"""A reading counts for at most this many usual deviations in a level."""
-BLOCK = 100.0
-BLOCK_DECAY = 0.98
-PRIOR_BLOCKS = 5.0
-PRIOR_LEAST = 0.5
-"""The population's maxima count for PRIOR_BLOCKS; for the level at a time of day, which wanders far
-less on most series, for ever fewer, down to PRIOR_LEAST."""
-PRIOR_MAXIMUM = 1.2
-PRIOR_SPREAD = 0.8
-WINSOR = 3.0
-SMALL = 0.5
-"""Of a block's usual maximum: a drift below it is small."""
-BLOCKS = 8.0
-"""Blocks after which levels are judged."""
 SHARE = 1.0
 """-log10 of the share of the budget that run lengths have."""
-LEVEL_SHARES = (1.0, 1.0, 1.3, 1.3)
-"""The same of the levels and the rise; at a time of day: days are fewer than blocks."""
+TURN_SHARE = 1.3
+"""That of the turns."""
 AFTER_GAP = 30.0
-"""Readings after a gap that need to be strange for the time of day, too."""
+"""Readings after a gap, or a step that the turn of the day explains, that need to be strange for
+the time of day, too."""
+EXPLAINED = 0.5
+"""A step is the profile's if it differs from that by at most this part of it."""
 STRANGE = 4.0
 """Usual deviations that are strange."""
 HELD = 16.0
@@ -89,55 +73,6 @@ def quantity(watch: Watch, value: float, time: float, interval: float) -> float:
 
 
 @njit(inner=True)
-def _scaled(deviation: float, scale: float) -> float:
-    if scale > 0.0:
-        near: float = min(FAR, max(-FAR, deviation / scale))
-        return near
-    return 0.0 if deviation == 0.0 else (FAR if deviation > 0.0 else -FAR)
-
-
-@njit(inner=True)
-def _drift(watch: Watch, k: int, deviation: float) -> float:
-    """Level k with a reading that is so far off, both in usual deviations."""
-    level: float = watch.drift[k] + (deviation - watch.drift[k]) / SPANS[k]
-    return level
-
-
-@njit(inner=True)
-def _prior(watch: Watch, k: int) -> float:
-    """The blocks that the population counts for."""
-    if k < BY_SEASON:
-        return PRIOR_BLOCKS
-    left: float = PRIOR_BLOCKS * (1.0 - (1.0 - BLOCK_DECAY) * watch.weight[k])
-    return max(PRIOR_LEAST, left)
-
-
-@njit(inner=True)
-def _mean_top(watch: Watch, k: int) -> float:
-    """The mean of a block's largest drift."""
-    prior = _prior(watch, k)
-    mean: float = (prior * PRIOR_MAXIMUM + watch.total[k]) / (prior + watch.weight[k])
-    return mean
-
-
-@njit(inner=True)
-def _top_spread(watch: Watch, k: int, mean: float) -> float:
-    """The standard deviation of a block's largest drift around its mean."""
-    prior = _prior(watch, k)
-    square = prior * (PRIOR_MAXIMUM**2 + PRIOR_SPREAD**2) + watch.square[k]
-    return math.sqrt(max(square / (prior + watch.weight[k]) - mean * mean, 1e-4))
-
-
-@njit(inner=True)
-def _level_rarity(watch: Watch, k: int, drift: float) -> float:
-    """-log10 of how often, per 100 readings, a level this far off is due."""
-    beta = watch.scale[k]
-    excess = abs(drift) - (PRIOR_MAXIMUM + watch.above[k] - 0.577 * beta)
-    rarity: float = excess / beta / math.log(10.0)
-    return rarity
-
-
-@njit(inner=True)
 def _away(x: float, reference: Reference) -> float:
     """Half widths from the reference."""
     room = reference.upper - reference.expected
@@ -147,6 +82,21 @@ def _away(x: float, reference: Reference) -> float:
     if size == 0.0 or math.isnan(size):
         return 0.0
     return min(1e6, size / room) if room > 0.0 else 1e6
+
+
+@njit(inner=True)
+def _turned(
+    series: Series, moment: Moment, value: float, time: float, reference: Reference
+) -> bool:
+    """Whether the step to a value is that from one kind of day to the other, which is known."""
+    watch = series.watch
+    if not reference.own or watch.counter == 1.0 or watch.time == 0.0:
+        return False
+    before = normals.earlier(moment, (time - watch.time) / 1e9)
+    if before.day == moment.day:
+        return False
+    due = reference.profile - normals.usual_at(series.profile, before)
+    return abs(value - watch.value - due) <= EXPLAINED * abs(due)
 
 
 @njit(inner=True)
@@ -175,35 +125,46 @@ def look(
     if not math.isnan(reference.profile):
         strange = abs(x - reference.profile) > STRANGE * reference.scale
     far = _away(x, reference)
+    off_now = levels.scaled(x - reference.expected, reference.scale) if normal.seen > 0.0 else 0.0
+    side = levels.drift_with(watch, levels.QUICK, off_now)
+    turned = _turned(series, moment, value, time, reference)
     what, first, second, third = PATTERN, math.nan, math.nan, math.nan
     rarity, level, drift, risen = -9.0, 0, 0.0, 0.0
     states = dwells.among_states(series.dwell, value)
     for k in range(LEVELS):
-        if watch.weight[k] < 5.0 or (k >= BY_SEASON and not reference.own):
+        if watch.weight[k] < 5.0 or (k >= levels.BY_SEASON and not reference.own):
             continue
-        if k < BY_SEASON and states:
+        if k < levels.BY_SEASON and states:
             continue
-        if k == RISE:
+        if k == levels.RISE:
             rise = rises.look(series, moment, x - reference.profile)
-            so_rare = _level_rarity(watch, k, rises.scaled(rise)) - LEVEL_SHARES[k]
+            so_rare = levels.rarity_of(watch, k, rises.scaled(rise)) - levels.LEVEL_SHARES[k]
             if so_rare > max(rarity, 0.0):
                 rarity, level, drift, risen = so_rare, k, rise.mean, rise.size
             continue
-        deviation = x - (reference.profile if k == BY_SEASON else reference.expected)
-        here = _drift(watch, k, _scaled(deviation, reference.scale))
+        deviation = x - (reference.profile if k == levels.BY_SEASON else reference.expected)
+        here = levels.drift_with(watch, k, levels.scaled(deviation, reference.scale))
         # only while the reading itself is on that side
         if here * deviation > abs(here) * reference.scale:
-            so_rare = _level_rarity(watch, k, here) - LEVEL_SHARES[k]
+            so_rare = levels.rarity_of(watch, k, here) - levels.LEVEL_SHARES[k]
             if so_rare > rarity:
                 rarity, level, drift = so_rare, k, here
-    off = level == BY_SEASON or rarity > 0.0
+    off = level == levels.BY_SEASON or rarity > 0.0
     run = dwells.Run(-9.0, 0.0, 0.0)
     if normal.seen >= SEEN:
         run = dwells.look(series.dwell, value, time, watch.seen)
     if run.rarity - SHARE > rarity:
         rarity = run.rarity - SHARE
         off = False
-    if run.rarity - SHARE > 0.0 and run.rarity - SHARE >= rarity:
+    turn = turns.Turn(-1, -9.0, -1, math.nan, math.nan)
+    if watch.counter == 0.0 and watch.seen >= SETTLED:
+        smooth = normals.middle(x, normal.last, normal.before)
+        turn = turns.look(series.turns, smooth, watch.change)
+    if turn.rarity - TURN_SHARE > max(rarity, 0.0):
+        rarity = turn.rarity - TURN_SHARE
+        off = False
+        what, first, second, third = TURN, turn.was, turn.usual, float(turn.strangest)
+    elif run.rarity - SHARE > 0.0 and run.rarity - SHARE >= rarity:
         what, first, second = DWELL, run.time, run.longest
     elif watch.counter == 1.0 and (far > 1.0 or off):
         what, first, second = RATE, x if far > 1.0 else watch.level, reference.expected
@@ -211,13 +172,15 @@ def look(
         what, first = BIG, implausible.earlier(watch, size, episode)
     elif far > 1.0:
         what, first = VALUE, implausible.earlier(watch, size, episode)
+        if leap:
+            second = band[0]
     elif leap:
         what, first, second, third = LEAP, band[0], band[1], band[2]
     elif off:
         start = watch.since[level] if watch.since[level] > 0.0 else time
-        if level == BY_SEASON:
+        if level == levels.BY_SEASON:
             what, first, second = SEASON, watch.off, time - start
-        elif level == RISE:
+        elif level == levels.RISE:
             what, first, second, third = RISEN, drift, time - start, risen
         else:
             what, first, second = LEVEL, drift * reference.scale, time - start
@@ -227,18 +190,8 @@ def look(
         what, first = NOISE, watch.change_now / max(watch.change, 1e-300)
     return Found(
         x, reference, rarity, what, first, second, third, far, big, leap, watch.large_run == 0.0,
-        minor, strange, size, error,
+        minor, strange, size, error, turned, turn, side,
     )  # fmt: skip
-
-
-@njit(inner=True)
-def forget_drifts(watch: Watch) -> None:
-    """An episode is over: what it left in the running means is no evidence for another."""
-    watch.off = 0.0
-    watch.rise_slow = watch.rise_quick
-    for k in range(LEVELS):
-        watch.since[k] = 0.0
-        watch.drift[k] = 0.0
 
 
 @njit(inner=True)
@@ -264,59 +217,13 @@ def _recognise(series: Series, value: float) -> None:
     watch.counter = 1.0 if is_counter else 0.0
     normals.forget(series.normal, series.profile)
     rises.forget(series)
+    turns.forget(series.turns)
     watch.filled = 0.0
     implausible.forget(watch)
     watch.level = value
     watch.rate = 0.0
-    forget_drifts(watch)
-    for k in range(LEVELS):
-        watch.weight[k] = 0.0
-        watch.total[k] = 0.0
-        watch.square[k] = 0.0
-        watch.above[k] = 0.0
-
-
-@njit(inner=True)
-def _learn_levels(series: Series, moment: Moment, found: Found, time: float, event: bool) -> None:
-    """Running means of the deviations, and their largest of each block."""
-    watch, reference, x = series.watch, found.reference, found.x
-    deviation = _scaled(x - reference.expected, reference.scale)
-    watch.level += (x - watch.level) / SPANS[SHORT]
-    off, season, risen = 0.0, 0.0, 0.0
-    if reference.own:
-        off = x - reference.profile
-        season = _scaled(off, reference.scale)
-        rise = rises.look(series, moment, off)
-        risen = rises.scaled(rise)
-        rises.learn(series, moment, off, rise, event)
-    watch.off += (off - watch.off) / SPANS[BY_SEASON]
-    for k in range(LEVELS):
-        if k == RISE:
-            watch.drift[k] = risen
-        else:
-            watch.drift[k] = _drift(watch, k, season if k == BY_SEASON else deviation)
-        size = abs(watch.drift[k])
-        watch.top[k] = size if watch.filled == 0.0 else max(watch.top[k], size)
-        if size < SMALL * (PRIOR_MAXIMUM + watch.above[k]):
-            watch.since[k] = 0.0
-        elif watch.since[k] == 0.0:
-            watch.since[k] = time
-    watch.filled += 1.0
-    if watch.filled < BLOCK:
-        return
-    watch.filled = 0.0
-    for k in range(LEVELS):
-        known = reference.own if k >= BY_SEASON else True
-        if not known or (k == RISE and watch.top[k] == 0.0):
-            continue
-        mean = _mean_top(watch, k)
-        top = min(watch.top[k], mean + WINSOR * _top_spread(watch, k, mean))
-        watch.total[k] = BLOCK_DECAY * watch.total[k] + top
-        watch.square[k] = BLOCK_DECAY * watch.square[k] + top * top
-        watch.weight[k] = BLOCK_DECAY * watch.weight[k] + 1.0
-        mean = _mean_top(watch, k)
-        watch.above[k] = mean - PRIOR_MAXIMUM
-        watch.scale[k] = 0.78 * _top_spread(watch, k, mean)
+    levels.forget(watch)
+    levels.forget_blocks(watch)
 
 
 @njit(inner=True)
@@ -333,6 +240,9 @@ def learn(
     watch, normal = series.watch, series.normal
     gap = gap and watch.seen >= SETTLED
     dwells.step(series.dwell, series.lengths, value, time, watch.seen, watch.change, gap)
+    if watch.counter == 0.0 and watch.seen >= SETTLED:
+        smooth = normals.middle(value, normal.last, normal.before)
+        turns.learn(series.turns, found.turn, smooth, time, watch.change, gap)
     if watch.time > 0.0:
         n = min(watch.seen, CHANGES)
         size = abs(value - watch.value)
@@ -343,7 +253,7 @@ def learn(
     else:
         watch.level = found.x
     if normal.seen > 0.0:
-        _learn_levels(series, moment, found, time, hold or watch.hold > 0.0)
+        levels.learn(series, moment, found, time, hold or watch.hold > 0.0)
     if normal.seen >= FIRST:
         implausible.learn(series, found, gap)
     if watch.seen >= SETTLED and hold:
@@ -356,7 +266,7 @@ def learn(
     normals.learn(normal, series.profile, moment, found.x, found.reference, watch.held > 0.0)
     if watch.held >= HELD_MOST:
         settle(series, found.reference.profile)
-    watch.since_gap = 0.0 if gap else watch.since_gap + 1.0
+    watch.since_gap = 0.0 if gap or found.turned else watch.since_gap + 1.0
     if watch.counter == 1.0:
         watch.rate = found.x
     _recognise(series, value)
@@ -377,4 +287,4 @@ def settle(series: Series, usual: float) -> None:
     watch.held = 0.0
     if not math.isnan(off):
         watch.rise_quick = 0.0
-    forget_drifts(watch)
+    levels.forget(watch)

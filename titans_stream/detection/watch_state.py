@@ -11,6 +11,7 @@ from titans_stream.detection import normal as normals
 from titans_stream.detection.dwell import Dwell
 from titans_stream.detection.habits import Habits
 from titans_stream.detection.normal import Normal, Profile, Reference
+from titans_stream.detection.turns import Turn, Turns
 from titans_stream.jit import njit
 from titans_stream.memory.rows import ArraySpec, Record
 from titans_stream.records import Float32, Float64, Records
@@ -21,7 +22,7 @@ SETTLED = 200.0
 """Readings of a series before which its reference is never held and its one-step errors do not
 count: it may be replayed without its episodes and forecasts."""
 LEVELS = 4
-"""Running means of deviations, see `watch.SPANS`, and the rise (rise.py)."""
+"""Running means of deviations, see `levels.SPANS`, and the rise (rise.py)."""
 
 
 class Watch(Record):
@@ -76,6 +77,10 @@ class Watch(Record):
     above: Annotated[Float64, LEVELS]
     """Mean of a block's largest drift, less the population's, and the scale of their tail."""
     scale: Annotated[Float64, LEVELS]
+    season_last: float
+    season_product: float
+    season_power: float
+    """Of the level at a time of day: a block's last, and sums of its products and squares."""
     rise_quick: float
     rise_slow: float
     """Running means of the deviation from the profile, from how many readings, and the usual size
@@ -99,6 +104,7 @@ def state_layout() -> dict[str, ArraySpec]:
         "dwell_lengths": ArraySpec((dwells.CLASSES, dwells.BINS), np.float32),
         "habits": ArraySpec.of(Habits),
         "rises": ArraySpec((normals.DAYS, normals.BINS, 2), np.float32),
+        "turns": ArraySpec.of(Turns),
     }
 
 
@@ -113,6 +119,7 @@ class State(NamedTuple):
     dwell_lengths: Float32
     habits: Records
     rises: Float32
+    turns: Records
 
 
 class Series(NamedTuple):
@@ -126,6 +133,7 @@ class Series(NamedTuple):
     habits: Habits
     rises: Float32
     """By kind of day and half hour: usual size of a rise, and days."""
+    turns: Turns
 
 
 class Found(NamedTuple):
@@ -159,6 +167,11 @@ class Found(NamedTuple):
     """|x - expected|."""
     error: float
     """That of the one-step forecast, NaN: none."""
+    turned: bool
+    """The step to it is that to another kind of day."""
+    turn: Turn
+    side: float
+    """How far from normal the series was lately, in usual deviations."""
 
 
 @njit(inline="always")
@@ -168,5 +181,5 @@ def series_of(state: State, slot: int) -> Series:
         state.watch[slot], state.normal[slot],
         Profile(state.profile[slot], state.profile_known[slot]),
         state.dwell[slot], state.dwell_lengths[slot], state.habits[slot],
-        state.rises[slot],
+        state.rises[slot], state.turns[slot],
     )  # fmt: skip

@@ -10,7 +10,8 @@ from titans_stream.control.messages import Mark, Message, Reset, SetBudget, SetR
 from titans_stream.detection import episodes, habits
 from titans_stream.detection.explain import alert_id
 from titans_stream.engine.columns import Columns
-from titans_stream.engine.familiar import SILENT, Course, Known
+from titans_stream.engine.course import Course
+from titans_stream.engine.familiar import SILENT, Known
 from titans_stream.engine.groups import Groups
 from titans_stream.engine.no_data import NoData
 from titans_stream.engine.orders import Orders, matches

@@ -16,32 +16,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from titans_stream.detection import watch
+from titans_stream.engine.course import NUMBERS, SHIFT, Course
 from titans_stream.engine.store import Array
 from titans_stream.records import Float64, Int64
 
-CELLS = 16
 COURSES = 4
 PATTERNS = 16
 """Of a series; the oldest make room."""
-LARGER = 0.25
-"""A reading may be farther from normal than the pattern by this part of its largest deviation,"""
-OFF_NORMAL = 0.5
-"""and this part of the half width of the band of normal values."""
 LONGER = 1.5
 """An episode may last so many times as long, and be far from normal for so many times as long."""
 FAR = 0.5
 """Of the pattern's largest deviation; and outside the band."""
-SHIFT = 8.0
-SHIFTED = 0.25
-"""Readings, and part of the pattern's, by which an episode may run ahead or behind: the next one
-of a kind seldom opens at the same point of its course."""
 SOONER = 12.0
 """Readings by which one of a kind may be noticed sooner than the pattern was, if that was not
 larger than the band; by the square of band against size, as the delay of a test for a change."""
@@ -49,92 +41,6 @@ RARER = 1.0
 """Decades by which it may be rarer."""
 SILENT = 1e300
 """`Episode.known_far` of an episode that is silent for its pattern."""
-_NUMBERS = 5
-
-
-@dataclass
-class Course:
-    """An episode's readings: `low` and `high` [cells] are deviations from normal, 0 included."""
-
-    onset: int
-    last: int
-    """Nanoseconds."""
-    what: float
-    rarity: float
-    """What stands out at the peak, and the rarity there; NaN before the second stage has one."""
-    readings: int = 0
-    stride: int = 1
-    """Readings of a cell."""
-    width: float = 0.0
-    """Half width of the band, the widest."""
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-
-    def take(self, time: int, deviation: float, width: float) -> None:
-        """The next reading of the episode."""
-        k = self.readings // self.stride
-        if k == CELLS:
-            self.low = [min(pair) for pair in zip(self.low[::2], self.low[1::2], strict=True)]
-            self.high = [max(pair) for pair in zip(self.high[::2], self.high[1::2], strict=True)]
-            self.stride *= 2
-            k = self.readings // self.stride
-        if k == len(self.low):
-            self.low.append(0.0)
-            self.high.append(0.0)
-        if math.isfinite(deviation):
-            self.low[k] = min(self.low[k], deviation)
-            self.high[k] = max(self.high[k], deviation)
-        if math.isfinite(width):
-            self.width = max(self.width, width)
-        self.last = time
-        self.readings += 1
-
-    def largest(self) -> float:
-        """The largest deviation on either side."""
-        return max(0.0, *self.high, *(-low for low in self.low))
-
-    def room(self) -> float:
-        """How much farther from normal a reading may be."""
-        return LARGER * self.largest() + OFF_NORMAL * self.width
-
-    def beyond(self, level: float) -> tuple[int, int]:
-        """How many readings, to whole cells, are below -level, and above level."""
-        below = above = 0
-        for k, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
-            count = min(self.stride, self.readings - k * self.stride)
-            below += count * (low < -level)
-            above += count * (high > level)
-        return below, above
-
-    def limits(self) -> tuple[float, float]:
-        """The least and largest deviation of a reading that is no farther from normal."""
-        room = self.room()
-        return min(self.low, default=0.0) - room, max(self.high, default=0.0) + room
-
-    def has(self, number: int, deviation: float) -> bool:
-        """Whether the `number`-th reading of an episode, from 0, may be so far from normal."""
-        shift = SHIFT + SHIFTED * self.readings
-        first = min(int(max(0.0, number - shift)) // self.stride, len(self.low) - 1)
-        near = slice(first, int(number + shift) // self.stride + 1)
-        room = self.room()
-        return min(self.low[near]) - room <= deviation <= max(self.high[near]) + room
-
-    def numbers(self) -> list[float]:
-        """The course but for its times, in _NUMBERS + 2 CELLS numbers."""
-        rest = [0.0] * (CELLS - len(self.low))
-        counts = [float(self.readings), float(self.stride)]
-        return [self.what, self.rarity, self.width, *counts, *self.low, *rest, *self.high, *rest]
-
-    @staticmethod
-    def of(times: list[int], numbers: list[float]) -> Course:
-        """What `numbers` gave."""
-        what, rarity, width, readings, stride = numbers[:_NUMBERS]
-        cells = math.ceil(readings / stride)
-        low = numbers[_NUMBERS : _NUMBERS + cells]
-        high = numbers[_NUMBERS + CELLS : _NUMBERS + CELLS + cells]
-        return Course(
-            times[0], times[1], what, rarity, int(readings), int(stride), width, low, high
-        )
 
 
 class Step(NamedTuple):
@@ -149,6 +55,8 @@ class Step(NamedTuple):
     """Of the episode's peak."""
     calm: bool
     """Nothing about the reading itself is strange."""
+    side: float = 0.0
+    """Where the series was lately, in usual deviations from normal."""
 
 
 @dataclass
@@ -166,6 +74,8 @@ class Pattern:
         """Whether an episode's reading is as the pattern has it; `so_far`: those before it."""
         course = self.course
         if self.until and step.time >= self.until:
+            return False
+        if step.number == 0 and course.is_opposite(step.side):
             return False
         if _kind(step.what) != _kind(course.what):
             return False
@@ -263,10 +173,10 @@ class Familiar:
                 self._known.pop(uid, None)
                 self._marked.discard(uid)
 
-    def begin(self, uid: int, onset: int, what: float, rarity: float) -> Course:
-        """An episode opens, and is told."""
+    def begin(self, uid: int, onset: int, what: float, rarity: float, side: float) -> Course:
+        """An episode opens, and is told; `side` as in `Step`."""
         known = self.of(uid)
-        known.open = Course(onset, onset, what, rarity)
+        known.open = Course(onset, onset, what, rarity, side)
         kept = [course for course in known.courses if not known.marked(course)]
         known.courses = [*kept[-COURSES + 1 :], known.open]
         return known.open
@@ -274,7 +184,7 @@ class Familiar:
     def part(self, known: Known) -> None:
         """The open episode of a series is told after all: what comes is not of its pattern."""
         if known.open is not None and known.marked(known.open):
-            told = replace(known.open, low=[*known.open.low], high=[*known.open.high])
+            told = known.open.copy()
             known.courses = [told if each is known.open else each for each in known.courses]
             known.open = told
 
@@ -329,7 +239,7 @@ class Familiar:
         numbers: Float64 = arrays["course_numbers"]
         if ((place < 0) | (place >= len(uids))).any():
             raise ValueError("state: array 'course_series' names what is not there")
-        if numbers.shape != (len(place), _NUMBERS + 2 * CELLS):
+        if numbers.shape != (len(place), NUMBERS):
             raise ValueError(f"state: array 'course_numbers' has shape {numbers.shape}")
         times, flags = arrays["course_times"].tolist(), arrays["course_open"].tolist()
         courses = [Course.of(*each) for each in zip(times, numbers.tolist(), strict=True)]

@@ -29,6 +29,7 @@ MOVING = {
     "one_step": ("last", "run", "history"),
     "normal": ("last", "before"),
     "dwell": ("anchor", "reach", "run", "started", "state"),
+    "turns": ("direction", "extreme", "extreme_time", "turned"),
     "watch": (
         "value", "time", "change_now", "large_run", "since_gap", "hold", "held", "drift",
         "since", "level", "off", "rate", "standing", "rise_quick", "rise_slow",

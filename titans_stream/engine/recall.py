@@ -7,7 +7,8 @@ import numpy as np
 from titans_stream.detection.episodes import EXPIRED, OPENED, RESOLVED
 from titans_stream.detection.judging import Events
 from titans_stream.engine.columns import Columns
-from titans_stream.engine.familiar import SILENT, Course, Familiar, Step
+from titans_stream.engine.course import Course
+from titans_stream.engine.familiar import SILENT, Familiar, Step
 from titans_stream.engine.store import Array, Store
 from titans_stream.records import Float64, Int64, Records
 
@@ -37,7 +38,7 @@ def recall(
         step = Step(
             int(columns.timestamp[i]), int(state["readings"]) - 1,
             float(values[i] - written.normal[i, 0]), float(state["what"]), float(state["peak_c"]),
-            bool(state["quiet"] > 0.0),
+            bool(state["quiet"] > 0.0), float(state["side"]),
         )  # fmt: skip
         so_far = known.open
         if so_far is not None and so_far.onset != int(times["onset"]):
@@ -70,7 +71,8 @@ def _begin(familiar: Familiar, uid: int, state: np.void, times: np.void) -> Cour
     onset = int(times["onset"])
     known = familiar.of(uid)
     if known.open is None or known.open.onset != onset:
-        return familiar.begin(uid, onset, float(state["what"]), float(state["peak_c"]))
+        what, rarity = float(state["what"]), float(state["peak_c"])
+        return familiar.begin(uid, onset, what, rarity, float(state["side"]))
     return known.open
 
 

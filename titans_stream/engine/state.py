@@ -7,7 +7,7 @@
 | clock, jump, held, pace, stamp | event time | slot |
 | watch, normal, profile, profile_known | what is normal for the series | slot |
 | dwell, dwell_lengths, habits | how long it stays at one value; weekly episodes | slot |
-| rises | how fast it leaves what is normal, by time of day | slot |
+| rises, turns | how fast it leaves what is normal, by time of day; where it turns | slot |
 | tail, histogram, episode, episode_times | the second stage and its episode | slot |
 | forecast_*, period_*, interval_*, mal_* | forecasts of many steps, where there are any | slot |
 | rule | what the configuration says of the series: no memory, in no snapshot | by uid |
