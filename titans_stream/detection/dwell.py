@@ -218,13 +218,9 @@ def step(
 
 @njit(inner=True)
 def among_states(dwell: Dwell, value: float) -> bool:
-    """Whether a reading is in a known state to which the series came from another one."""
-    if dwell.run == 0.0:
-        return False
-    now, before = dwell.state, dwell.before
-    if abs(value - dwell.anchor) > dwell.reach:
-        now, before = float(_class_of(dwell, value, dwell.reach)), dwell.state
-    return now != OTHER and before != OTHER
+    """Whether a reading is in, or next after, a known state to which another one led."""
+    stays = abs(value - dwell.anchor) <= dwell.reach
+    return dwell.state != OTHER and not (stays and dwell.before == OTHER)
 
 
 @njit(inner=True)

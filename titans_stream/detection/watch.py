@@ -130,11 +130,10 @@ def look(
     turned = _turned(series, moment, value, time, reference)
     what, first, second, third = PATTERN, math.nan, math.nan, math.nan
     rarity, level, drift, risen = -9.0, 0, 0.0, 0.0
-    states = dwells.among_states(series.dwell, value)
     for k in range(LEVELS):
         if watch.weight[k] < 5.0 or (k >= levels.BY_SEASON and not reference.own):
             continue
-        if k < levels.BY_SEASON and states:
+        if k < levels.BY_SEASON and dwells.among_states(series.dwell, value):
             continue
         if k == levels.RISE:
             rise = rises.look(series, moment, x - reference.profile)
