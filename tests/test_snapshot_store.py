@@ -212,6 +212,21 @@ def test_a_read_that_fails_for_now_costs_no_snapshot_of_a_damaged_manifest(
     assert rows(load(later)) == {"a": 2}
 
 
+@pytest.mark.parametrize("size", [8, 20, -1])
+def test_a_file_that_is_cut_off_is_passed_over_with_a_damaged_manifest(
+    tmp_path: Path, size: int
+) -> None:
+    store = Snapshots(tmp_path, "g")
+    write(store, 1, a=1)
+    write(store, 2, a=2)
+    next(tmp_path.rglob("manifest.json")).write_bytes(b"{")
+    path = next(tmp_path.rglob("2.*.snapshot"))
+    path.write_bytes(path.read_bytes()[:size])
+    later = Snapshots(tmp_path, "g")
+    later.claim("in", 0)
+    assert rows(load(later)) == {"a": 1}
+
+
 def test_what_the_engine_refuses_counts_as_damaged(tmp_path: Path) -> None:
     store = Snapshots(tmp_path, "g", keep=2)
     for offset in (1, 2):

@@ -112,9 +112,7 @@ def read_header(path: Path) -> Header:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     with path.open("rb") as file:
-        file.seek(-_END.size, os.SEEK_END)
-        begin, _, _, _ = _END.unpack(file.read(_END.size))
-        return _unpack(_chunk(file, begin))[2]
+        return _unpack(_chunk(file, _index(file)))[2]
 
 
 def is_first_format(path: Path) -> bool:
@@ -131,9 +129,7 @@ def read_snapshot(path: Path, offset: int, owner: Header) -> StoredSnapshot:
     if is_first_format(path):
         return _read_first_format(path, offset, owner)
     with path.open("rb") as file:
-        file.seek(-_END.size, os.SEEK_END)
-        begin, _, _, _ = _END.unpack(file.read(_END.size))
-        document, arrays, header = _unpack(_chunk(file, begin))
+        document, arrays, header = _unpack(_chunk(file, _index(file)))
     _check_header(header, FORMAT, offset, owner)
     parts = None if "parts" not in header else read_parts(path)
     return _stored(document, arrays, header, parts)
@@ -142,9 +138,7 @@ def read_snapshot(path: Path, offset: int, owner: Header) -> StoredSnapshot:
 def read_parts(path: Path) -> Iterator[Snapshot]:
     """The parts of a snapshot in a file that was checked."""
     with path.open("rb") as file:
-        file.seek(-_END.size, os.SEEK_END)
-        end, _, _, _ = _END.unpack(file.read(_END.size))
-        begin = len(MAGIC)
+        end, begin = _index(file), len(MAGIC)
         while begin < end:
             document, arrays, header = _unpack(_chunk(file, begin))
             begin = file.tell()
@@ -178,6 +172,18 @@ def _pack(document: Any, arrays: Arrays, header: Header) -> bytes:
     named = {_ARRAY + name: np.ascontiguousarray(array) for name, array in arrays.items()}
     named[_JSON] = np.frombuffer(json.dumps(document).encode(), dtype=np.uint8)
     return save(named, header)
+
+
+def _index(file: BinaryIO) -> int:
+    """Where the last chunk begins, as the end of a file says. ValueError where that is no place."""
+    size = os.fstat(file.fileno()).st_size
+    if size < _END.size:
+        raise ValueError("it is cut off")
+    file.seek(-_END.size, os.SEEK_END)
+    begin = int(_END.unpack(file.read(_END.size))[0])
+    if begin >= size:
+        raise ValueError("it has no end")
+    return begin
 
 
 def _chunk(file: BinaryIO, begin: int) -> bytes:
