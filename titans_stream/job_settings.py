@@ -13,6 +13,7 @@ from titans_stream.times import ZoneName
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """As crontab(5) numbers them, Sunday twice: 0 and 7."""
 _NUMBERED = re.compile(r"(?P<first>\*|[0-7])(?:-(?P<last>[0-7]))?(?:/(?P<step>[1-9][0-9]?))?")
+_NAMED = re.compile("|".join(_WEEKDAYS[:7]))
 
 
 def named_weekdays(line: str) -> str:
@@ -23,9 +24,21 @@ def named_weekdays(line: str) -> str:
     return " ".join(fields)
 
 
+def crontab_lines(line: str) -> list[str]:
+    """Lines for APScheduler, which takes all fields together: as crontab(5) has it, a day of the
+    month and one of the week, where both are given, are due each."""
+    minute, hour, day, month, weekday = named_weekdays(line).split()
+    if day.startswith("*") or line.split()[4].startswith("*"):
+        return [f"{minute} {hour} {day} {month} {weekday}"]
+    return [f"{minute} {hour} {day} {month} *", f"{minute} {hour} * {month} {weekday}"]
+
+
 def _names(part: str) -> str:
-    """`1-5` as `mon,tue,wed,thu,fri`; what has no number stays as it is."""
-    found = _NUMBERED.fullmatch(part)
+    """`1-5`, or `mon-fri`, as `mon,tue,wed,thu,fri`; what is neither stays as it is."""
+    text = part.lower()
+    if not text.startswith("sun"):
+        text = re.sub(r"-sun\b", "-7", text)
+    found = _NUMBERED.fullmatch(_NAMED.sub(lambda name: str(_WEEKDAYS.index(name[0])), text))
     if found is None or (found["first"] == "*" and found["last"]):
         return part
     step = int(found["step"] or 1)

@@ -54,7 +54,8 @@ def test_cron_is_in_the_jobs_zone() -> None:
     [
         ("0", "Su"), ("7", "Su"), ("1", "Mo"), ("sun", "Su"), ("1-5", "Mo Tu We Th Fr"),
         ("5-7", "Fr Sa Su"), ("*/2", "Su Tu Th Sa"), ("1-5/2", "Mo We Fr"),
-        ("0,mon-tue", "Su Mo Tu"),
+        ("0,mon-tue", "Su Mo Tu"), ("sun-tue", "Su Mo Tu"), ("FRI-SUN", "Fr Sa Su"),
+        ("mon-fri/2", "Mo We Fr"), ("sun-sun", "Su"), ("fri-7", "Fr Sa Su"),
     ],
 )  # fmt: skip
 def test_days_of_the_week_are_those_of_crontab(field: str, days: str) -> None:
@@ -65,6 +66,20 @@ def test_days_of_the_week_are_those_of_crontab(field: str, days: str) -> None:
         found.append(f"{at:%a}"[:2])
         at = trigger.get_next_fire_time(at, at + timedelta(seconds=1))
     assert sorted(found) == sorted(days.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "days"),
+    [("0 3 1 * 1", [1, 7, 14]), ("0 3 1 * *", [1]), ("0 3 */2 * mon", [7, 21])],
+)
+def test_either_day_is_due_where_month_and_week_name_one(line: str, days: list[int]) -> None:
+    trigger = trigger_of(job(cron=line), "UTC")
+    at, found = datetime(2026, 12, 1, tzinfo=UTC), []
+    for _ in days:
+        at = trigger.get_next_fire_time(None, at)
+        found.append(at.day)
+        at += timedelta(seconds=1)
+    assert found == days
 
 
 def test_an_interval_counts_from_the_last_start() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from titans_stream.durations import SECOND
-from titans_stream.job_settings import JobConfig, named_weekdays
+from titans_stream.job_settings import JobConfig, crontab_lines
 from titans_stream.jobs.records import JobRecords
 from titans_stream.times import load_zone
 
@@ -23,11 +24,13 @@ log = logging.getLogger(__name__)
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
-def trigger_of(job: JobConfig, timezone: str) -> CronTrigger | IntervalTrigger:
+def trigger_of(job: JobConfig, timezone: str) -> CronTrigger | OrTrigger | IntervalTrigger:
     """APScheduler's trigger of a job; `timezone` where the job names none."""
     zone = load_zone(job.timezone or timezone)
     if job.cron is not None:
-        return CronTrigger.from_crontab(named_weekdays(job.cron), timezone=zone)
+        lines = crontab_lines(job.cron)
+        due = [CronTrigger.from_crontab(line, timezone=zone) for line in lines]
+        return due[0] if len(due) == 1 else OrTrigger(due)
     assert job.interval is not None
     return IntervalTrigger(seconds=max(1, job.interval // SECOND), timezone=zone)
 
