@@ -88,7 +88,15 @@ def test_a_budget_names_its_option(
         ),
         (
             ["control", "c.yaml", "silence", "a", "--untill=2h"],
-            "did you mean --until? (see titans-stream control --help)",
+            "did you mean --until? (see titans-stream control CONNECTOR.yaml silence --help)",
+        ),
+        (
+            ["models", "list", "--json", "x.json"],
+            "titans-stream models list: error: unrecognized arguments: --json x.json (see",
+        ),
+        (
+            ["models", "list", "--forse"],
+            "titans-stream models list: error: unrecognized arguments: --forse (see",
         ),
     ],
 )

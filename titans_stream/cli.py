@@ -67,14 +67,23 @@ def _meant(message: str) -> str:
     return f"{found[1]}; did you mean {close[0]!r}?" if close else message
 
 
-def _refuse(parser: Parser, name: str, rest: Sequence[str]) -> NoReturn:
+def _refuse(parser: Parser, args: argparse.Namespace, rest: Sequence[str]) -> NoReturn:
     """End because of arguments that a command does not take; the option that is meant is named."""
-    command = next(one for one in parsers_of(parser) if one.prog == f"{parser.prog} {name}")
+    command = _chosen(parser, args)
     wrong = next((one.partition("=")[0] for one in rest if one.startswith("--")), "")
-    known = [text for one in parsers_of(command) for text in one._option_string_actions]
+    known = [text for text in command._option_string_actions if text != wrong]
     close = difflib.get_close_matches(wrong, known, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     command.error(f"unrecognized arguments: {' '.join(rest)}{meant}")
+
+
+def _chosen(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.ArgumentParser:
+    """The parser of the command that was given, or of its own command."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            given = action.choices.get(getattr(args, action.dest, ""))
+            return parser if given is None else _chosen(given, args)
+    return parser
 
 
 def parsers_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
@@ -130,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and args.command is None:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        _refuse(parser, args.command, rest)
+        _refuse(parser, args, rest)
     if args.version:
         return _print_version()
     if args.command is None:
