@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import struct
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import TopicPartition
+from kafka.errors import KafkaConnectionError
 
 from tests.stream_harness import eventually
 from titans_stream.stream.control_topic import ControlTopic
+from titans_stream.stream.settings import OutputConfig
 from titans_stream.stream.swap_reader import History
+from titans_stream.web.reader import Reach, Reader
 
 ORDER = (b"freeze:a", b'{"action":"freeze","series":"a"}')
 
@@ -56,6 +60,32 @@ class OneMessage:
         return {"": [SimpleNamespace(partition=0, offset=0, key=key, value=value)]}
 
     def close(self, *arguments: Any) -> None: ...
+
+
+def test_the_page_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titans_stream.web.reader._PAUSE", 0.01)
+    failed = [struct.error("unpack"), IndexError(), KafkaConnectionError()]
+    heard: list[str] = []
+    stop = threading.Event()
+
+    def consumer(group: None) -> OneMessage:
+        heard.append(reader.progress.problem)
+        if failed:
+            raise failed.pop()
+        stop.set()
+        return OneMessage([])
+
+    reader = Reader(
+        SimpleNamespace(consumer=consumer),  # type: ignore[arg-type]
+        OutputConfig(alerts="alerts"),
+        SimpleNamespace(),  # type: ignore[arg-type]
+        Reach(),
+        stop,
+    )
+    reader.start()
+    reader.join()
+    assert stop.is_set()
+    assert heard == ["not connected yet", "KafkaConnectionError", "IndexError", "unpack"]
 
 
 @pytest.mark.parametrize("error", [IndexError("7"), struct.error("unpack"), ValueError("crc")])

@@ -19,7 +19,7 @@ from tests.web.served import Site, served
 from titans_stream.engine.build import EngineSetup, build_engine
 from titans_stream.engine.model import Model
 from titans_stream.records import Alert, ModelRef, Readings
-from titans_stream.stream.kafka.errors import FatalError
+from titans_stream.stream.kafka.errors import FatalError, UnreachableError
 from titans_stream.times import format_timestamp
 from titans_stream.web import models
 from titans_stream.web.control import NoControl
@@ -281,10 +281,11 @@ def test_the_page_is_served_at_its_addresses(site: Site) -> None:
     assert site.get("/static/vendor/uPlot.LICENSE").body.startswith(b"The MIT License")
 
 
-def test_what_does_not_answer_is_told_as_such(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [FatalError, UnreachableError])
+def test_what_does_not_answer_is_told_as_such(tmp_path: Path, kind: type[Exception]) -> None:
     class Deaf(Told):
         def send(self, alert: Alert, verdict: VerdictRequest, author: str) -> None:
-            raise FatalError("Kafka did not answer within 10 s")
+            raise kind("Kafka did not answer within 10 s")
 
     one = service(connector(tmp_path), control=Deaf())
 

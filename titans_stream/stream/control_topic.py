@@ -93,9 +93,10 @@ class ControlTopic:
             try:
                 self._read()
             except (KafkaError, FatalError, *UNREADABLE) as error:
-                if str(error) != told:
-                    log.warning("control topic %s: %s; trying again", self.topic, error)
-                told = str(error)
+                why = str(error) or type(error).__name__
+                if why != told:
+                    log.warning("control topic %s: %s; trying again", self.topic, why)
+                told = why
                 self._stop.wait(_PAUSE)
             except StoppedError:
                 return

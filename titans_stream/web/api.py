@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 import titans_stream
 from titans_stream.printable import redacted
-from titans_stream.stream.kafka.errors import FatalError
+from titans_stream.stream.kafka.errors import ConnectError, FatalError
 from titans_stream.web import models
 from titans_stream.web.catalogue import STATES, Sort
 from titans_stream.web.control import NoControlTopicError
@@ -189,6 +189,7 @@ def _add_errors(app: FastAPI) -> None:
         return Answer({"error": str(error)}, 422)
 
     @app.exception_handler(OSError)
+    @app.exception_handler(ConnectError)
     @app.exception_handler(FatalError)
     async def away(_: Request, error: Exception) -> Response:
         """The registry of the model, or Kafka."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from kafka import TopicPartition
+from kafka.errors import KafkaError
 
 from titans_stream.durations import DAY
 from titans_stream.printable import redacted
@@ -17,7 +18,12 @@ from titans_stream.records import Alert
 from titans_stream.stream.encoding import decode_scores
 from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.deadline import ANSWER_MS
-from titans_stream.stream.kafka.errors import ConnectError, FatalError, StoppedError
+from titans_stream.stream.kafka.errors import (
+    UNREADABLE,
+    ConnectError,
+    FatalError,
+    StoppedError,
+)
 from titans_stream.stream.kafka.protocols import Consumer
 from titans_stream.stream.kafka.translation import translated
 from titans_stream.stream.settings import OutputConfig
@@ -93,8 +99,8 @@ class Reader:
                 self._read()
             except StoppedError:
                 return
-            except (ConnectError, FatalError) as error:
-                self.progress.problem = redacted(str(error))
+            except (KafkaError, FatalError, *UNREADABLE) as error:
+                self.progress.problem = redacted(str(error)) or type(error).__name__
                 log.warning("%s; trying again in %g s", self.progress.problem, _PAUSE)
             self._stop.wait(_PAUSE)
 
