@@ -309,6 +309,32 @@ def test_check_names_a_rule_that_is_for_no_series(
     )
 
 
+def test_check_names_a_state_that_cannot_be_saved(
+    broker: DevBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = connector(tmp_path, broker.bootstrap)
+    (tmp_path / "state").write_text("a file")
+    assert cli.main(["check", str(path)]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: state.path: {tmp_path / 'state'} is no folder: nothing can be saved in "
+        f"{tmp_path / 'state'}\n"
+    )
+
+
+def test_check_names_a_folder_of_others(
+    broker: DevBroker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = connector(tmp_path, broker.bootstrap)
+    monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path)
+    assert cli.main(["check", str(path)]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: state.path: {tmp_path} cannot be written by this user\n"
+    )
+
+
 def test_changed_settings_that_drop_memories_are_told(
     broker: DevBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

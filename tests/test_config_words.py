@@ -38,6 +38,9 @@ NO_KEYS = "settings are needed, `key: value` each"
         (4, "swap: {poll: 5m}", ["5: swap.poll: should be less than or equal to 1m"]),
         (4, "notify: {alertmanager: {urls: ['http://x'], lasts: 500ms}}",
          ["5: notify.alertmanager.lasts: should be greater than or equal to 1s"]),
+        (4, "notify: {webhooks: {a: {url: 'http://x:70000/'}}}",
+         ["5: notify.webhooks.a.url: a URL's port is a number up to 65535 (Port out of range "
+          "0-65535)"]),
         (4, "notify: {alertmanager: {urls: []}}",
          ["5: notify.alertmanager.urls: should have at least 1 item"]),
         (4, "engine: {timezone: Wien}",

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from kafka import TopicPartition
 
 from tests.stream_harness import MODEL
+from titans_stream.commands.control import _show
 from titans_stream.control.announcements import Swapped, announced, is_announcement
 from titans_stream.control.messages import (
     default_id,
@@ -23,8 +24,9 @@ from titans_stream.control.messages import (
     understood,
 )
 from titans_stream.records import Alert, Channel, ModelRef, Order, Source
-from titans_stream.stream.control_client import mark_of
+from titans_stream.stream.control_client import Standing, mark_of
 from titans_stream.stream.journal import Entry
+from titans_stream.times import parse_timestamp
 
 GOOD: dict[str, dict[str, Any]] = {
     "reset:a": {"action": "reset", "series": "a", "by": "anna"},
@@ -150,6 +152,28 @@ def test_a_mark_is_made_of_an_alert() -> None:
         mark_of(alert(channels=[Channel("a/x", 1.0, 1.0, None, None, None)]), "false_alarm")
     with pytest.raises(ValueError, match="told for its no_data"):
         mark_of(alert(reason="no_data"), "false_alarm")
+
+
+@pytest.mark.parametrize(
+    ("value", "over"),
+    [
+        (b'{"action":"silence","series":"a","until":"2026-03-01T12:00:00Z"}', True),
+        (b'{"action":"silence","series":"a","until":"2026-03-01T12:00:01Z"}', False),
+        (b'{"action":"silence","series":"a"}', False),
+        (b'{"action":"expected","series":"a","alert_id":"1","until":"2026-03-01"}', True),
+        (None, False),
+    ],
+)
+def test_what_ends_by_itself_is_over(
+    value: bytes | None, over: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order, _ = understood(b"x", value)
+    one = Standing("x", order, 0, (0, 0))
+    assert one.is_over(parse_timestamp("2026-03-01T12:00:00Z")) == over
+    _show([one], False, True)
+    told = capsys.readouterr().out
+    late = value is not None and b"until" in value
+    assert told.count('"state": "over"') == late, "all these times are past"
 
 
 def test_a_message_about_the_model_is_the_workers_and_no_engines() -> None:

@@ -32,6 +32,10 @@ def _url(value: SecretStr) -> SecretStr:
     parts = urlsplit(value.get_secret_value())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("a URL is needed, such as https://host/path")
+    try:
+        parts.port  # noqa: B018 - read for its ValueError
+    except ValueError as error:
+        raise ValueError(f"a URL's port is a number up to 65535 ({error})") from error
     if parts.username or parts.password:
         raise ValueError("user and password do not belong in a URL; use authorization")
     return value

@@ -22,6 +22,8 @@ from titans_stream import cli
         (["--since", "yesterday"], "--since: a duration such as"),
         (["--keep", "100", "--keep-all", "50"], "--keep: more than --keep-all"),
         (["--proxy", "192.0.2.1"], "--proxy: needs --user-header"),
+        (["--host", "no-such-name.invalid", "--user-header", "X"], "--host no-such-name.invalid: "),
+        (["--host", "192.0.2.1", "--user-header", "X"], "--host 192.0.2.1: "),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _rules(connector, found)
     _model(connector)
+    _state(connector)
     _forecasts(connector)
     _refuse_unusable(shown)
     return 0
@@ -199,6 +201,20 @@ def _model(connector: Connector) -> None:
     lost = lost_memories(connector, engine, connector_snapshots(connector, model))
     if lost is not None:
         note(f"warning: {lost}")
+
+
+def _state(connector: Connector) -> None:
+    """Warn of folders that whoever checks could not write to; nothing is tried."""
+    folders = {"state.path": connector.state.path, "state.snapshots": connector.state.snapshots}
+    for setting, folder in folders.items():
+        if not folder or "://" in folder:
+            continue
+        path = Path(folder).absolute()
+        there = next(one for one in (path, *path.parents) if one.exists())
+        if not there.is_dir():
+            note(f"warning: {setting}: {there} is no folder: nothing can be saved in {folder}")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            note(f"warning: {setting}: {there} cannot be written by this user")
 
 
 class _Teller(logging.Handler):

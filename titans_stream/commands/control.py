@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,8 +193,6 @@ def _version(text: str, connector: Connector, clients: KafkaClients) -> str:
 
 def _time(args: argparse.Namespace, name: str) -> str | None:
     """A time as RFC 3339, of one or of a duration from now on."""
-    import time
-
     from titans_stream.durations import parse_duration
     from titans_stream.times import format_timestamp, parse_timestamp
 
@@ -232,13 +231,15 @@ def _rule(args: argparse.Namespace) -> dict[str, Any]:
 def _show(found: list[Standing], everything: bool, as_json: bool) -> None:
     from titans_stream.times import format_timestamp
 
+    now = time.time_ns()
     shown = [one for one in found if everything or one.in_force or one.problem]
     if not shown and not as_json:
         say("nothing is in force")
     for one in shown:
         text = "" if one.order is None else one.order.text
         places = {f"{p.topic}/{p.partition}": at for p, at in sorted(one.places.items())}
-        state = "not usable" if one.problem else "in force" if text else "undone"
+        valid = "over" if one.is_over(now) else "in force"
+        state = "not usable" if one.problem else valid if text else "undone"
         if as_json:
             told = {
                 "id": one.id, "state": state, "sent": format_timestamp(one.sent),

@@ -112,8 +112,6 @@ def run(args: argparse.Namespace) -> int:
             serve(service, access, args.port, ready)
         except KeyboardInterrupt:
             return 0
-        except OSError as error:
-            raise ValueError(f"--port {args.port}: {error.strerror or error}") from error
     return 0
 
 

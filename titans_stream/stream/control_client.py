@@ -15,6 +15,8 @@ from titans_stream.control.messages import (
     default_id,
     message_of,
     model_version,
+    names_model,
+    parse,
     read,
     text_of,
     understood,
@@ -57,6 +59,13 @@ class Standing:
     def in_force(self) -> bool:
         """Whether it says something, and was not undone."""
         return self.order is not None and bool(self.order.text)
+
+    def is_over(self, now: int) -> bool:
+        """Whether its `until` is past at `now`, ns: only readings that come late are still met."""
+        if self.order is None or not self.order.text or names_model(self.order):
+            return False
+        until = getattr(parse(self.order.text), "until", None)
+        return until is not None and until <= now
 
 
 def mark_of(

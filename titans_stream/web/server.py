@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -56,13 +57,23 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _bind(listening: socket.socket, host: str, port: int) -> None:
+    """ValueError names the option that is wrong."""
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        of_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        option = f"--host {host}" if of_host else f"--port {port}"
+        raise ValueError(f"{option}: {error.strerror or error}") from error
+
+
 def serve(service: Service, access: Access, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; `ready` hears the address. OSError where it cannot listen."""
+    """Serve until SIGTERM or Ctrl-C; `ready` hears the address. ValueError where it cannot."""
     family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((access.host, port))
+        _bind(listening, access.host, port)
         events = Events(service.views.status)
         config = uvicorn.Config(
             build_app(service, access, events),
