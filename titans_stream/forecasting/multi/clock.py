@@ -79,6 +79,8 @@ def wanted_period(
     a day has been seen as often as forecasts need. A day that moved by less than 2 % stays what it
     was (the interval is an estimate).
     """
+    if abs(meta.day - day) <= 0.02 * day:
+        day = meta.day
     if fixed > 0.0:
         timed = abs(day - fixed) <= 0.02 * fixed
         return (fixed, 1.0, WEEK, 0.0) if timed else counted(fixed, second, day)
@@ -86,8 +88,6 @@ def wanted_period(
         return counted(found, second, 0.0)
     if meta.days > 0.0 and abs(meta.days * day - meta.period) <= 0.02 * meta.period:
         day = meta.period / meta.days
-    if abs(meta.day - day) <= 0.02 * day:
-        day = meta.day
     if 0.0 < found * SHORT < day:
         return counted(found, second, day)
     if found > 0.9 * day and second >= layout.COARSE and is_short(second, day):
@@ -261,6 +261,7 @@ def rebase(series: Series, unit: float) -> None:
         move(series.longer[copy], mean, ratio)
     move(series.ring, mean, ratio)
     series.values.usual *= ratio
+    series.values.jumped *= ratio
     carry = series.carry
     carry.error *= ratio
     carry.forecast = (carry.forecast - mean) * ratio

@@ -32,15 +32,20 @@ ENDS = (3, 6, 12, 24, 48, 144)
 """Last steps of the bands, in cells of a day; the last serves beyond a day, too."""
 BANDS = len(ENDS)
 FEATURES = 4
+EXPLAINED = 0.5
+"""Share of a new level up to which what the time of day leaves of it is chance."""
 RATE = 1.0 - 0.5 ** (1.0 / 5.0)
 """Of the memories: half of a value is younger than five days, or weeks."""
 DAY, WEEK_HOURS, SAMPLE, FILLING = range(4)
 """Rows of `longer`."""
 SHARE = FEATURES
 """Where a band's weights have the share that is applied."""
-CELL, HOUR, CELL_COUNT, HOUR_COUNT, STARTED, SEEN = range(6)
+CELL, HOUR, CELL_COUNT, HOUR_COUNT, STARTED, SEEN, OPEN = range(7)
 """In `longer_own[2, 0]`: the cell and the hour that are being filled, plus 1 (0: none), and from
-how many levels; the tick of the first reading; the last coarse cell that was looked at."""
+how many levels; the tick of the first reading; the last coarse cell that was looked at; the cell,
+plus 1, of a new level of which it is open whether it is the day's course (0: none)."""
+BEFORE, AFTER = 2, 3
+"""In the row `FILLING`: the levels before and after that."""
 
 
 class Course(NamedTuple):
@@ -110,12 +115,19 @@ def drop_samples(series: Series) -> None:
 
 
 @njit(inner=True)
-def write_day(series: Series, seconds: float, level: float) -> None:
-    """Take the level after the last tick, whose local time is `seconds`."""
+def write_day(series: Series, seconds: float, level: float, known: bool) -> None:
+    """Take the level after the last tick, whose local time is `seconds`; what is old says nothing
+    of later hours, where the tick had no value (not `known`)."""
     meta, place = series.meta, series.longer_own[2, 0]
     turns = seconds / DAY_SECONDS
     meta.epoch = math.floor(turns)
     meta.midnight = meta.tick - (turns - meta.epoch) * meta.day
+    if series.values.jumped != 0.0:
+        _take_jump(series, level)
+    if not known:
+        return
+    if place[OPEN] != 0.0:
+        _close(series, level)
     if place[STARTED] == 0.0:
         place[STARTED] = meta.tick
     then = meta.tick - 0.5 * meta.period
@@ -147,8 +159,22 @@ def _keep(memory: Float32, cell: int, value: float, seen: float) -> None:
 
 
 @njit(inner=True)
-def move_day(series: Series, change: float) -> None:
-    """Move all levels by a new one that is believed, in the series' unit."""
+def _take_jump(series: Series, level: float) -> None:
+    """A new level has been believed. All levels move by what the time of day does not explain of
+    it; where that is little and forecasts follow the day, nothing has happened."""
+    meta, place, filling = series.meta, series.longer_own[2, 0], series.longer[FILLING]
+    jumped = series.values.jumped
+    change = level - series.longer[DAY, cell_of_day(meta, meta.tick - 0.5 * meta.period)]
+    if math.isnan(change):
+        if place[OPEN] == 0.0:
+            filling[BEFORE] = filling[AFTER] = level - jumped
+        filling[AFTER] += jumped
+        place[OPEN] = cell_of_day(meta, meta.tick - meta.period) + 1.0
+        return
+    if abs(change) <= EXPLAINED * abs(jumped):
+        if day_is_used(series):
+            series.values.jumped = 0.0
+        return
     for cell in range(series.longer.shape[1]):
         series.longer[DAY, cell] += change
         series.longer[WEEK_HOURS, cell] += change
@@ -157,15 +183,35 @@ def move_day(series: Series, change: float) -> None:
 
 
 @njit(inner=True)
+def _close(series: Series, level: float) -> None:
+    """A level that was new at a time of day not seen before has lasted until one that was: then it
+    was no course of the day, and what is older moves."""
+    meta, place, filling = series.meta, series.longer_own[2, 0], series.longer[FILLING]
+    cell = cell_of_day(meta, meta.tick - 0.5 * meta.period)
+    off, change = level - series.longer[DAY, cell], filling[AFTER] - filling[BEFORE]
+    if math.isnan(off):
+        return
+    end = int(place[OPEN]) - 1
+    place[OPEN] = 0.0
+    if off * change < EXPLAINED * change * change or change == 0.0:
+        return
+    while cell != end:
+        series.longer[DAY, cell] += change
+        cell = (cell + 1) % CELLS
+    drop_samples(series)
+
+
+@njit(inner=True)
 def recall_day(series: Series, view: View, target: float) -> Course:
-    """What the memories say of the tick `target`, seen from the last one. Where the week is not
-    known of both it is taken for the day."""
-    meta = series.meta
-    then = meta.tick - 0.5 * meta.period
+    """What the memories say of the tick `target`, seen from the last one with a value. Where the
+    week is not known of both it is taken for the day."""
+    meta, place = series.meta, series.longer_own[2, 0]
     day = series.longer[DAY, cell_of_day(meta, target)]
-    now = series.longer[DAY, cell_of_day(meta, then)]
     week = series.longer[WEEK_HOURS, hour_of_week(meta, target)]
-    week_now = series.longer[WEEK_HOURS, hour_of_week(meta, then)]
+    now, week_now = math.nan, math.nan
+    if place[CELL] > 0.0:
+        now = series.longer[DAY, int(place[CELL]) - 1]
+        week_now = series.longer[WEEK_HOURS, int(place[HOUR]) - 1]
     if math.isnan(week) or math.isnan(week_now):
         week, week_now = day, now
     return Course(day, now, view.levels[0].level, view.levels[0].centre, week, week_now)

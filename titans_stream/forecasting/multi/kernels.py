@@ -286,7 +286,8 @@ def follow(
     if ready and model.slow.active and residual.wants(own.meta, meta):
         advance_residual(series, own, model, view, work.x)
     if ready and meta.day > 0.0 and not math.isnan(reading.seconds):
-        write_day(series, reading.seconds, view.levels[0].level)
+        known = not math.isnan(reading.value)
+        write_day(series, reading.seconds, view.levels[0].level, known)
         if model.shared.learning:
             observe_day(series, model.shared, view, work.x)
     if ready and model.shared.learning and model.shared.carry:

@@ -195,7 +195,7 @@ class Values(Record):
     """Complete fine cells, and by how much they are off the slot memory on average."""
     usual: float
     jumped: float
-    """1 where a new level has just been believed."""
+    """How far off a new level is that has just been believed, 0: none was."""
     calm: Annotated[Float64, 4]
     """The intervals' fast and slow mean error of the last but one period's end, and the last's."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from titans_stream.forecasting.multi import layout
 from titans_stream.forecasting.multi.carry import begin_carry
-from titans_stream.forecasting.multi.day import begin_day, drop_samples, move_day
+from titans_stream.forecasting.multi.day import begin_day, drop_samples
 from titans_stream.forecasting.multi.fallback import (
     errors_of,
     merge,
@@ -36,6 +36,7 @@ from titans_stream.forecasting.multi.longer import (
     NO_ROW,
     begin_longer,
     first_row,
+    forget_shares,
     learn_longer,
     longer_inputs,
     longer_weighted,
@@ -127,6 +128,7 @@ def start(
             drop_samples(series)
         else:
             begin_day(series)
+            forget_shares(series)
     else:
         for copy in range(series.longer.shape[0]):
             fill(series.longer[copy], math.nan)
@@ -239,9 +241,7 @@ def _end_coarse(
         write_longer(series, 0, coarse_cell, cells, value)
         moved = believe(series.memory, fine_cells(meta.period), usual)
         if moved != 0.0:
-            series.values.jumped = 1.0
-            if meta.day > 0.0:
-                move_day(series, moved)
+            series.values.jumped = moved
         believe_longer(series, 0, coarse_cell, cells)
     present = math.nan if math.isnan(value) else last
     meta.coarse_cell = coarse_cell

@@ -311,8 +311,9 @@ def _add(target: LongerSums, view: View, n: int, weight: float) -> None:
 @njit(inner=True)
 def begin_longer(series: Series, shared: Shared) -> None:
     """Forget what was learned of a longer cycle."""
+    forget_shares(series)
     for band in range(len(layout.ENDS)):
-        sums, gate = series.longer_sums[band], series.gate[FINER_BANDS + band]
+        sums = series.longer_sums[band]
         for k in range(layout.LONGER_PRODUCTS):
             sums.products[k] = 0.0
         for i in range(LONGER_FEATURES):
@@ -320,6 +321,13 @@ def begin_longer(series: Series, shared: Shared) -> None:
             for copy in range(3):
                 series.longer_own[copy, band, i] = prior_weight(shared, band, i)
         sums.mass = 0.0
+
+
+@njit(inner=True)
+def forget_shares(series: Series) -> None:
+    """Forget how far forecasts follow a longer cycle: its head, and its repetition."""
+    for band in range(len(layout.ENDS)):
+        gate = series.gate[FINER_BANDS + band]
         gate.longer_cross = gate.longer_square = gate.longer_mass = gate.longer = 0.0
         gate.cycle = gate.cycle_cross = gate.cycle_square = 0.0
         gate.cycle_model = gate.cycle_mass = 0.0
