@@ -10,6 +10,7 @@ import pytest
 from tests.web.samples import connector, service
 from tests.web.served import Site, served
 from titans_stream.web.security import MOST_BODY, Access
+from titans_stream.web.server import serve
 
 TOKEN = "correct-horse-battery"
 JSON = {"content-type": "application/json"}
@@ -31,6 +32,23 @@ def test_others_addresses_need_someone_to_say_who_may() -> None:
         Access(host)
     with pytest.raises(ValueError, match="16 characters"):
         Access(token="short")
+
+
+def test_the_address_that_is_told_is_one_that_is_served(tmp_path: Path) -> None:
+    """A name of this machine, not the address behind it; names know no case."""
+
+    class ToldError(Exception):
+        pass
+
+    def ready(address: str) -> None:
+        raise ToldError(address)
+
+    one, access = service(connector(tmp_path)), Access("LocalHost", user_header="X-User")
+    one.start = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(ToldError) as told:
+        serve(one, access, 0, ready)
+    host = urlsplit(str(told.value)).hostname
+    assert host == "localhost" and access.knows_host(host)
 
 
 def test_another_name_for_this_server_is_refused(site: Site) -> None:

@@ -84,7 +84,7 @@ class Access:
     def knows_host(self, name: str) -> bool:
         """Whether a Host header's name is one of this server's."""
         name = name.lower()
-        if name in self.hosts or name == self.host:
+        if name in self.hosts or name == self.host.lower():
             return True
         return is_loopback(self.host) and name in _LOOPBACK
 

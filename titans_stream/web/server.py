@@ -40,16 +40,18 @@ class _Server(uvicorn.Server):
     """Ends streams of events when it is asked to end: they would hold it up."""
 
     def __init__(
-        self, config: uvicorn.Config, events: Events, ready: Callable[[str], None]
+        self, config: uvicorn.Config, host: str, events: Events, ready: Callable[[str], None]
     ) -> None:
         super().__init__(config)
+        self._host = host
         self._events = events
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            # by the name that requests may go by, not the address behind it
+            host, port = self._host, self.servers[0].sockets[0].getsockname()[1]
             self._ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -85,6 +87,6 @@ def serve(service: Service, access: Access, port: int, ready: Callable[[str], No
             ws="none",
             lifespan="on",
         )
-        _Server(config, events, ready).run([listening])
+        _Server(config, access.host, events, ready).run([listening])
     finally:
         listening.close()
