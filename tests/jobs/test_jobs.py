@@ -31,6 +31,8 @@ from titans_stream.lifecycle.mlflow_library import MlflowClient
 from titans_stream.lifecycle.tracking import connect
 from titans_stream.records import ModelRef, Scores
 from titans_stream.stream.encoding import encode_scores
+from titans_stream.stream.membership import Membership
+from titans_stream.stream.settings import InputConfig
 
 
 def job(**settings: object) -> JobConfig:
@@ -285,7 +287,28 @@ def test_what_is_due_goes_by_the_rules_of_each_series() -> None:
         }
     )
     days = 240 / 24
-    assert held.measures(alerts)["alerts_due"] == pytest.approx((2.0 + 0.1) * days)
+    single = InputConfig.model_validate({"topic": "in", "series": "{s}", "value": "v"})
+    due = held.measures(alerts, Membership(single))["alerts_due"]
+    assert due == pytest.approx((2.0 + 0.1) * days)
+
+
+def test_what_is_due_of_a_group_is_due_once() -> None:
+    """Its channels open one episode together, by the group's rule."""
+    held = Held()
+    for name in ("v/p1/flow", "v/p1/pressure", "v/p2/flow"):
+        held.take(frame(name, 241, 241, 0.5, 0), range(241))
+    grouped = {"topic": "in", "series": "{site}/{pump}/{value_name}", "group": "{site}/{pump}",
+               "values": ["flow", "pressure"], "timestamp": "ts"}  # fmt: skip
+    members = Membership(InputConfig.model_validate(grouped))
+    alerts = AlertConfig.model_validate(
+        {
+            "false_alarms_per_series_per_day": 0.1,
+            "rules": [{"series": "v/p1", "false_alarms_per_series_per_day": 2.0}],
+        }
+    )
+    found = held.measures(alerts, members)
+    assert found["series"] == 3.0
+    assert found["alerts_due"] == pytest.approx((2.0 + 0.1) * 240 / 24)
 
 
 def test_drift_counts_what_was_published(

@@ -9,9 +9,9 @@ import pytest
 
 from tests.web.samples import MINUTE, MODEL, START, alert, connector, later, scores, service
 from titans_stream.records import Alert, Status
+from titans_stream.stream.membership import Membership
 from titans_stream.stream.settings import InputConfig
 from titans_stream.web.episodes import MOST_MESSAGES, Episodes
-from titans_stream.web.membership import Membership
 from titans_stream.web.store import Limits, Store
 from titans_stream.web.trials import pairs
 from titans_stream.web.views import NotFoundError

@@ -30,6 +30,7 @@ from titans_stream.stream.kafka.client import KafkaClients
 from titans_stream.stream.kafka.deadline import ANSWER_MS
 from titans_stream.stream.kafka.errors import ConnectError
 from titans_stream.stream.kafka.translation import translated
+from titans_stream.stream.membership import Membership
 from titans_stream.stream.stretch import offset_at, read_stretch
 
 log = logging.getLogger(__name__)
@@ -71,20 +72,21 @@ class Held:
             first, last = self.spans.get(name, (when, when))
             self.spans[name] = (min(first, when), max(last, when))
 
-    def due(self, alerts: AlertConfig) -> float:
-        """False alarms that the budgets of the series accept for the time that was watched."""
-        rules = resolve_rules(alerts, list(self.spans))
+    def due(self, alerts: AlertConfig, members: Membership) -> float:
+        """False alarms that budgets accept for the time that was watched, a group's once."""
+        spans = members.judged((name, last - first) for name, (first, last) in self.spans.items())
+        rules = resolve_rules(alerts, list(spans))
         return sum(
-            rule.false_alarms_per_day * (last - first) / DAY
-            for rule, (first, last) in zip(rules, self.spans.values(), strict=True)
+            rule.false_alarms_per_day * span / DAY
+            for rule, span in zip(rules, spans.values(), strict=True)
             if rule.enabled
         )
 
-    def measures(self, alerts: AlertConfig) -> dict[str, float]:
+    def measures(self, alerts: AlertConfig, members: Membership) -> dict[str, float]:
         """The numbers by name. None of no readings."""
         found = {"readings": float(self.readings), "series": float(len(self.spans)),
                  "alerts_opened": float(self.opened),
-                 "alerts_due": self.due(alerts)}  # fmt: skip
+                 "alerts_due": self.due(alerts, members)}  # fmt: skip
         if self.banded:
             found["band_coverage"] = self.inside / self.banded
         if self.scored:
@@ -113,7 +115,8 @@ def drift(connector_path: Path, name: str, job: JobConfig) -> list[str]:
         raise ValueError(f"topic {topic}: no scores of the last {format_duration(job.history)}")
     total = _total(groups.values())
     alerts = connector.alerts
-    measures = total.measures(alerts)
+    members = Membership(connector.input)
+    measures = total.measures(alerts, members)
     server = connect(None)
     recorder = RunRecorder(
         server, EXPERIMENT, f"{connector.name} {name}", {"kind": "drift", "job": name}
@@ -124,7 +127,7 @@ def drift(connector_path: Path, name: str, job: JobConfig) -> list[str]:
              "budget": alerts.false_alarms_per_series_per_day}
         )  # fmt: skip
         recorder.metrics(measures, 0)
-        by_group_measures = {g: groups[g].measures(alerts) for g in sorted(groups)}
+        by_group_measures = {g: groups[g].measures(alerts, members) for g in sorted(groups)}
         recorder.document("groups.json", by_group_measures)
         recorder.figure("drift.png", _figure(total, by_group_measures))
     covered = measures.get("band_coverage", float("nan"))

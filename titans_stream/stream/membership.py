@@ -62,6 +62,14 @@ class Membership:
             return []
         return sorted(name for name in names if self.group_of(name) == group_id)
 
+    def judged(self, spans: Iterable[tuple[str, int]]) -> dict[str, int]:
+        """The longest span of each series that is judged by itself, and of each group once."""
+        longest: dict[str, int] = {}
+        for name, span in spans:
+            name = self.group_of(name) or name
+            longest[name] = max(span, longest.get(name, 0))
+        return longest
+
     def _by_template(self, series_id: str) -> str | None:
         assert self._group is not None
         match = None if self._pattern is None else self._pattern.fullmatch(series_id)

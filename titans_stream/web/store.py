@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from titans_stream.config import Connector
 from titans_stream.records import Alert, Int64, ModelRef, Records, Scores, Status
+from titans_stream.stream.membership import Membership
 from titans_stream.web.catalogue import CRITICAL, SILENT, WARNING, Catalogue
 from titans_stream.web.episodes import Episodes, Verdict
 from titans_stream.web.forecasts import Forecasts
 from titans_stream.web.history import READING, History
-from titans_stream.web.membership import Membership
 
 _TAKEN = np.array([Status.SCORED, Status.WARMING_UP, Status.MISSING], np.int8)
 """What became of a reading that is part of its series; late and repeated ones are not."""

@@ -229,11 +229,8 @@ class Views:
         alerts = store.connector.alerts
         if not alerts.rules and not store.membership.any:
             return alerts.false_alarms_per_series_per_day * float(spans.sum(dtype=np.float64)) / DAY
-        longest: dict[str, int] = {}
-        for number, span in zip(series.tolist(), spans.tolist(), strict=True):
-            name = store.catalogue.names[number]
-            name = store.membership.group_of(name) or name
-            longest[name] = max(span, longest.get(name, 0))
+        names = (store.catalogue.names[number] for number in series.tolist())
+        longest = store.membership.judged(zip(names, spans.tolist(), strict=True))
         rules = resolve_rules(alerts, list(longest))
         return sum(
             rule.false_alarms_per_day * span / DAY
