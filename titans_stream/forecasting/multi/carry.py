@@ -44,7 +44,8 @@ PERIODS = 4.0
 EXPLAINED = (0.05, 0.2)
 """Share of the squared errors from which a band is corrected, and from which in full."""
 MOST = 1.5
-"""Largest weight."""
+"""Largest weight, and the least is as far below 0: errors that once were next to nothing explain
+all that came after them."""
 BOUND = 2.0
 """Root mean squares that one sample's errors count for at most."""
 EVERY = 5
@@ -138,7 +139,8 @@ def _settle(series: Series) -> None:
         if sums[MASS] <= 0.0 or sums[SQUARE] <= 0.0 or sums[TOTAL] <= 0.0:
             continue
         prior = PERIODS * max(COARSE, ENDS[band]) * sums[SQUARE] / sums[MASS]
-        w = min(MOST, (sums[CROSS] + before * prior) / (sums[SQUARE] + prior))
+        w = (sums[CROSS] + before * prior) / (sums[SQUARE] + prior)
+        w = min(MOST, max(-MOST, w))
         explained = (2.0 * w * sums[CROSS] - w * w * sums[SQUARE]) / sums[TOTAL]
         sums[CARRY_SHARE] = w * min(1.0, max(0.0, (explained - low) / (high - low)))
         before = w

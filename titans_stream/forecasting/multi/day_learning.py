@@ -52,6 +52,9 @@ FIRST = (1.0, 0.0, 0.0, 0.0)
 """Weights before anything is learned."""
 LEAST = 0.1
 """Of the first input's square that each is taken for having, at least."""
+MOST = 1.5
+"""Largest weight, and the least is as far below 0: what was learned from hardly any course of the
+day would else be the larger, the smaller that was."""
 DIAGONAL = (0, 4, 7, 9)
 """Where a band's products have the inputs' squares."""
 SQUARE = FEATURES * (FEATURES + 1) // 2
@@ -141,7 +144,7 @@ def _settle(series: Series, system: Float64, right: Float64) -> None:
             right[i] += held * prior
         if solve(system, right):
             for i in range(FEATURES):
-                own[i] = right[i]
+                own[i] = min(MOST, max(-MOST, right[i]))
         square = sums.products[SQUARE]
         own[SHARE] = 0.0
         if square > 0.0:

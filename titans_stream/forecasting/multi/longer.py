@@ -30,6 +30,10 @@ from titans_stream.records import Float64
 DELAYS = (0, 2, layout.NEAR_PERIODS, layout.PERIODS)
 """Periods that the copies of the memory are late."""
 
+MOST = 3.0
+"""Largest weight, and the least is as far below 0: of a stretch in which hardly anything differs,
+weights of ten and more can be learned, and what comes after it does differ."""
+
 _system = scratch((LONGER_FEATURES, LONGER_FEATURES))
 _right = scratch(LONGER_FEATURES)
 
@@ -369,7 +373,7 @@ def _refit(series: Series, shared: Shared, system: Float64, right: Float64) -> N
             right[i] += held * prior_weight(shared, band, i)
         if solve(system, right):
             for i in range(LONGER_FEATURES):
-                series.longer_own[0, band, i] = right[i]
+                series.longer_own[0, band, i] = min(MOST, max(-MOST, right[i]))
     cells = layout.NEAR_PERIODS * min(layout.COARSE, math.floor(meta.period + 1e-9))
     if meta.coarse_cell - meta.longer_snapshot >= cells:
         for band in range(len(layout.ENDS)):

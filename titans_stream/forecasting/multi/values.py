@@ -160,6 +160,8 @@ def settle_floor(
         for q in range(levels.shape[0]):
             if 0.5 + 0.5 * levels[q].side * levels[q].coverage < share:
                 quantiles[q, k] = lowest
+            else:
+                quantiles[q, k] = max(quantiles[q, k], lowest)
 
 
 @njit(inner=True)
