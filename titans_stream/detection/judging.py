@@ -32,7 +32,7 @@ from titans_stream.detection.episodes import (
     violates,
 )
 from titans_stream.detection.evidence import Evidence
-from titans_stream.detection.normal import Moment, moment_of
+from titans_stream.detection.normal import Moment, least_normal, moment_of
 from titans_stream.jit import njit, scratch
 from titans_stream.records import Float64, Int8, Int64, Records
 
@@ -100,10 +100,13 @@ def _normal(
             passed = interval
         for k in range(3):
             out[k] = series.watch.value + out[k] * passed / 1e9
-    elif series.normal.lowest >= 0.0 and value >= 0.0:
-        # of what never was negative nothing below zero is normal
-        out[0] = max(out[0], 0.0)
-        out[1] = max(out[1], 0.0)
+        return
+    least = least_normal(series.normal, value)
+    if out[0] < least:
+        # the guess is too low: at the least that is possible, with its upper half width
+        out[0], out[2] = least, out[2] - out[0] + least
+    if out[1] < least:
+        out[1] = least
 
 
 @njit(inner=True)

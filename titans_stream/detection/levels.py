@@ -115,6 +115,7 @@ def forget(watch: Watch) -> None:
 @njit(inner=True)
 def forget_blocks(watch: Watch) -> None:
     """Begin anew."""
+    watch.season_last = 0.0
     watch.season_product = 0.0
     watch.season_power = 0.0
     for k in range(LEVELS):

@@ -175,6 +175,12 @@ def read(normal: Normal, profile: Profile, moment: Moment) -> Reference:
 
 
 @njit(inner=True)
+def least_normal(normal: Normal, x: float) -> float:
+    """The least that can be normal: zero of what never was negative, nor is with x."""
+    return 0.0 if normal.seen > 0.0 and normal.lowest >= 0.0 and x >= 0.0 else -math.inf
+
+
+@njit(inner=True)
 def _judge(normal: Normal, guess: int, deviation: float) -> None:
     n = normal.judged[guess]
     size = abs(deviation)

@@ -18,3 +18,12 @@ def plain(number: float, digits: int = DIGITS) -> str:
     places = max(0, digits - before)
     text = f"{number:.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
+
+
+def digits_apart(one: float, other: float, digits: int) -> int:
+    """So many digits, or as many more as two numbers need to be told apart by two of them."""
+    off, size = abs(one - other), max(abs(one), abs(other))
+    if not (off > 0.0 and math.isfinite(off)):
+        return digits
+    needed = math.floor(math.log10(size)) - math.floor(math.log10(off)) + 2
+    return max(digits, min(needed, 15))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from titans_stream.detection.normal import BINS, DAYS_KEPT, LEARNED, Moment
-from titans_stream.detection.watch_state import Series
+from titans_stream.detection.watch_state import Series, Watch
 from titans_stream.jit import njit
 
 QUICK = 16.0
@@ -55,6 +55,14 @@ def look(series: Series, moment: Moment, off: float) -> Rise:
             here = max(here, here + abs(moment.part - 0.5) * (there - here))
         unit = max(watch.rise_usual, here)
     return Rise(mean, size, unit)
+
+
+@njit(inner=True)
+def day_of(watch: Watch, before: Moment) -> int:
+    """The kind of day of the reading before: as it was taken in, as a special day is a Sunday to
+    its own readings alone."""
+    at = int(watch.rise_bin) - 1
+    return at // BINS if at >= 0 and at % BINS == before.bin else before.day
 
 
 @njit(inner=True)

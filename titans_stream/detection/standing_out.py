@@ -9,7 +9,7 @@ from typing import Literal
 from titans_stream.detection import turns, watch
 from titans_stream.detection.episodes import Episode
 from titans_stream.detection.implausible import ACCUSTOMED
-from titans_stream.detection.printed import plain
+from titans_stream.detection.printed import LARGEST, SMALLEST, digits_apart, plain
 from titans_stream.durations import spoken
 from titans_stream.records import What
 
@@ -34,6 +34,8 @@ _TOLD = (
 """What says by itself what is unusual."""
 NARROW = 1e-4
 """Of the value's distance: a band of less width says nothing."""
+LEAST_WIDTH = 1e-300
+"""Below it a decimal place is no number any more."""
 _PER = (("second", 1.0), ("minute", 60.0), ("hour", 3_600.0), ("day", 86_400.0))
 
 
@@ -80,7 +82,7 @@ def band_words(value: float, expected: float, lower: float, upper: float) -> tup
     nothing beside the value's distance is left out.
     """
     width = (upper - lower) / 2.0
-    if not (width > 0.0 and math.isfinite(width) and math.isfinite(expected)):
+    if not (width > LEAST_WIDTH and math.isfinite(width) and math.isfinite(expected)):
         return plain(value), plain(expected)
     if width < NARROW * abs(value - expected):
         return plain(value), plain(expected)
@@ -97,7 +99,7 @@ def band_words(value: float, expected: float, lower: float, upper: float) -> tup
 
 def _to_place(x: float, decimals: int) -> str:
     """A number to a decimal place, without zeros at its end; in powers of ten where it is long."""
-    if x != 0.0 and not -4 <= math.floor(math.log10(abs(x))) < 9:
+    if x != 0.0 and not SMALLEST <= abs(x) < LARGEST:
         places = math.floor(math.log10(abs(x))) + decimals
         return f"{x:.{min(max(places, 0) + 1, 15)}g}"
     words = f"{x:.{max(decimals, 0)}f}"
@@ -134,7 +136,7 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     if kind == watch.NOISE:
         words = f"{value}; its changes are {_times(first)} their usual size"
         return words, {"times_usual": first}
-    return f"{value}, a usual value", {}
+    return value if state.violation == 1.0 else f"{value}, a usual value", {}
 
 
 def _of_level(kind: int, value: str, state: Episode) -> tuple[str, dict[str, float]]:
@@ -156,8 +158,9 @@ def _of_level(kind: int, value: str, state: Episode) -> tuple[str, dict[str, flo
 def _of_turn(value: str, was: float, usual: float, kind: int) -> tuple[str, dict[str, float]]:
     if kind in (turns.UPPER, turns.LOWER):
         way = "rising" if kind == turns.UPPER else "falling"
-        words = f"{value}; it turned at {plain(was, 4)} after {way}, where it usually turns at"
-        return f"{words} {plain(usual, 4)}", {"turned_at": was, "usual_turn": usual}
+        digits = digits_apart(was, usual, 4)
+        words = f"{value}; it turned at {plain(was, digits)} after {way}, where it usually turns at"
+        return f"{words} {plain(usual, digits)}", {"turned_at": was, "usual_turn": usual}
     verb = "rose" if kind == turns.RISE else "fell"
     words = f"{value}; it {verb} for {spoken(was / 1e9, 3)}, which usually takes"
     figures = {"seconds": was / 1e9, "usual_seconds": usual / 1e9}
@@ -180,7 +183,8 @@ def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     elif earlier >= ACCUSTOMED:
         words += f" (values as far off came {earlier:.0f} times: a habit, judged by the budget)"
     elif math.isfinite(state.second):
-        words += f", a step beyond all that is plausible from the {plain(state.second, 4)} expected"
+        step = plain(state.second, digits_apart(state.second, state.peak_value, 4))
+        words += f", a step beyond all that is plausible from the {step} expected"
         figures["next"] = float(state.second)
     return words, figures
 
@@ -189,8 +193,9 @@ def _of_rate(value: str, rate: float, usual: float) -> tuple[str, dict[str, floa
     unit, size = next(
         (pair for pair in _PER if abs(usual) * pair[1] >= 1.0), _PER[-1]
     )  # fmt: skip
-    words = f"{value}, a rate of {plain(rate * size, 4)} a {unit}"
-    words += f" where {plain(usual * size, 4)} is normal"
+    digits = digits_apart(rate, usual, 4)
+    words = f"{value}, a rate of {plain(rate * size, digits)} a {unit}"
+    words += f" where {plain(usual * size, digits)} is normal"
     figures = {"per_second": rate, "usual_per_second": usual}
     if usual > 0.0:
         words += f": {_times(rate / usual)} the usual"
@@ -199,4 +204,4 @@ def _of_rate(value: str, rate: float, usual: float) -> tuple[str, dict[str, floa
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.2g} times"
+    return f"{plain(ratio, 2)} times"

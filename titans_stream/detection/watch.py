@@ -73,12 +73,14 @@ def quantity(watch: Watch, value: float, time: float, interval: float) -> float:
 
 
 @njit(inner=True)
-def _away(x: float, reference: Reference) -> float:
-    """Half widths from the reference."""
+def _away(x: float, reference: Reference, least: float) -> float:
+    """Half widths from the reference, or from the least that can be normal."""
     room = reference.upper - reference.expected
     if x < reference.expected:
         room = reference.expected - reference.lower
     size = abs(x - reference.expected)
+    if reference.expected < least:
+        size = abs(x - least)
     if size == 0.0 or math.isnan(size):
         return 0.0
     return min(1e6, size / room) if room > 0.0 else 1e6
@@ -92,11 +94,12 @@ def _turned(
     watch = series.watch
     if not reference.own or watch.counter == 1.0 or watch.time == 0.0:
         return False
-    before = normals.earlier(moment, (time - watch.time) / 1e9)
+    then = normals.earlier(moment, (time - watch.time) / 1e9)
+    before = Moment(rises.day_of(watch, then), then.bin, then.part, then.local)
     if before.day == moment.day:
         return False
     due = reference.profile - normals.usual_at(series.profile, before)
-    return abs(value - watch.value - due) <= EXPLAINED * abs(due)
+    return abs(value - watch.value - due) < EXPLAINED * abs(due)
 
 
 @njit(inner=True)
@@ -124,7 +127,7 @@ def look(
     strange = size > watch.largest
     if not math.isnan(reference.profile):
         strange = abs(x - reference.profile) > STRANGE * reference.scale
-    far = _away(x, reference)
+    far = _away(x, reference, normals.least_normal(normal, x))
     off_now = levels.scaled(x - reference.expected, reference.scale) if normal.seen > 0.0 else 0.0
     side = levels.drift_with(watch, levels.QUICK, off_now)
     turned = _turned(series, moment, value, time, reference)
@@ -240,7 +243,10 @@ def learn(
     gap = gap and watch.seen >= SETTLED
     dwells.step(series.dwell, series.lengths, value, time, watch.seen, watch.change, gap)
     if watch.counter == 0.0 and watch.seen >= SETTLED:
-        smooth = normals.middle(value, normal.last, normal.before)
+        smooth = value
+        if not gap and normal.seen > 0.0:
+            # a lone outlier is no turn; what was before a gap, or another kind of series, neither
+            smooth = normals.middle(value, normal.last, normal.before)
         turns.learn(series.turns, found.turn, smooth, time, watch.change, gap)
     if watch.time > 0.0:
         n = min(watch.seen, CHANGES)

@@ -28,7 +28,7 @@ MOVING = {
     ),
     "one_step": ("last", "run", "history"),
     "normal": ("last", "before"),
-    "dwell": ("anchor", "reach", "run", "started", "state"),
+    "dwell": ("anchor", "reach", "run", "started", "state", "before"),
     "turns": ("direction", "extreme", "extreme_time", "turned"),
     "watch": (
         "value", "time", "change_now", "large_run", "since_gap", "hold", "held", "drift",
