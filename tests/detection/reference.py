@@ -72,11 +72,9 @@ class Reference:
         ranks = 0.5 * (channels[9] + channels[10])
         even = s0 + (L.PATTERN * g * (ranks - s0) if pattern else 0.0)
         if pattern:
-            weight_alone = L.ALONE * known
-            rank_alone = max(ranks, even)
-            even = math.log10((1.0 - weight_alone) * 10.0**even + weight_alone * 10.0**rank_alone)
+            even = self._mean_of_rates(even, ranks, L.ALONE * known)
         g *= known
-        v, p, own, level = relative
+        v, p, own, level, quiet = relative
         big = max(0.0, own - L.BIG)
         joint = np.array(
             [
@@ -84,10 +82,19 @@ class Reference:
                 (1.0 - g) * (L.JOINT_V * (v + level) / 2.0 + L.JOINT_Y * own) + L.JOINT_BIG * big,
             ]
         )
+        if pattern:
+            share = np.clip((quiet - L.QUIET_BEYOND) / L.QUIET_SPAN, 0.0, 1.0)
+            even = self._mean_of_rates(even, channels[11], L.QUIET_ALONE * known * share)
         young = L.MAGNITUDE_V_BLOCKS / (L.MAGNITUDE_V_BLOCKS + weight)
         s = even + (1.0 - g) * (L.MAGNITUDE_V * young * v + L.MAGNITUDE_P * p)
-        s += L.BIG_WEIGHT * big + L.QUIET_SHARE * max(0.0, channels[11] - L.QUIET_FROM)
+        s += L.BIG_WEIGHT * big
+        if not pattern:
+            s += L.QUIET_SHARE * max(0.0, channels[11] - L.QUIET_FROM)
         return s, channels, joint
+
+    @staticmethod
+    def _mean_of_rates(even: float, rank: float, weight: float) -> float:
+        return math.log10((1.0 - weight) * 10.0**even + weight * 10.0 ** max(rank, even))
 
     def _next(self, y: float) -> float:
         """Error of the next value from the last 32, which P then learns."""
@@ -127,13 +134,14 @@ class Reference:
         return float(np.clip((L.GATE_CLOSED - ratio) / (L.GATE_CLOSED - L.GATE_OPEN), 0.0, 1.0))
 
     def _relative(self, error: float) -> tuple[float, np.ndarray]:
-        """Decayed number of blocks, and the four magnitudes beyond their usual maximum."""
+        """Decayed number of blocks, and the five magnitudes beyond their usual maximum."""
         m = np.array(
             [
                 self.transition / math.log(10.0),
                 math.log10(1.0 + abs(error)),
                 math.log10(1.0 + self.deviations),
                 self.p_smooth[L.FINE_BY_LEVEL] / math.log(10.0),
+                -math.log10(self.change + L.QUIET_FLOOR),
             ]
         )
         tops = np.array(self.block_magnitudes).reshape(-1, L.MAGNITUDES)

@@ -61,3 +61,16 @@ def test_the_kernel_equals_the_reference(interval: float | None) -> None:
         np.testing.assert_allclose(arrays["next_value"][i], one.P, atol=1e-9)
         np.testing.assert_allclose(arrays["memory"][i, :, 0], one.M, atol=1e-9)
         np.testing.assert_allclose(arrays["core"]["var"][i], one.var, rtol=1e-9)
+
+
+def test_a_series_that_falls_silent_is_strange_by_that_alone() -> None:
+    n, silent = 3000, slice(2500, 2540)
+    values = np.random.default_rng(2).standard_normal(n)
+    values[silent] = 0.1  # a usual value
+    none = calendar_features(np.full(n, np.nan))
+    s, channels, joint = Detector(WEIGHTS).run(fresh(1), np.zeros(n, np.int64), values, none)
+    quiet = channels[:, L.QUIET_CHANNEL]
+    assert quiet[silent].max() > quiet[1000:2500].max() + 0.3
+    assert s[silent].max() > 0.8 > 0.6 > s[1000:2500].max()
+    # the members of an asset are quiet together: no part of a frame
+    assert joint[silent, 0].max() < 0.2

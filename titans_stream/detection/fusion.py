@@ -14,13 +14,14 @@ _DECADES = 1.0 / math.log(10.0)
 
 
 class Relative(NamedTuple):
-    """Magnitudes beyond the usual block maximum, 0 there: of V, of P's error, of the value, and of
-    the value's unfamiliarity at the delayed level."""
+    """Magnitudes beyond the usual block maximum, 0 there: of V, of P's error, of the value, of
+    the value's unfamiliarity at the delayed level, and of how small the changes are."""
 
     transition: float
     error: float
     value: float
     level: float
+    quiet: float
     history: float
     """Decayed number of past blocks."""
 
@@ -46,6 +47,7 @@ def magnitudes(core: Core) -> Relative:
         _relative(core, 1, math.log(1.0 + abs(core.error)) * _DECADES),
         _relative(core, 2, math.log(1.0 + core.deviations) * _DECADES),
         _relative(core, 3, core.p_smooth[layout.FINE_BY_LEVEL] * _DECADES),
+        _relative(core, 4, -math.log(core.change + layout.QUIET_FLOOR) * _DECADES),
         core.magnitude_weight,
     )
 
@@ -99,8 +101,9 @@ def fuse(
 ) -> float:  # fmt: skip
     """S of a reading from the channels' scores [12] and the magnitudes; NaN while warming up.
 
-    `known`: how far P's and V's word is taken, 0 to 1, by the readings so far. Writes what a frame
-    of an asset takes of the reading, `joint` [2]: the even part and the magnitude.
+    `known`: how far P's, V's and Q's word is taken, 0 to 1, by the readings so far. Writes what a
+    frame of an asset takes of the reading, `joint` [2]: the even part without Q, as members are
+    quiet together, and the magnitude.
     """
     if math.isnan(s0):
         joint[0] = math.nan
@@ -110,9 +113,7 @@ def fuse(
     if pattern:
         ranks = 0.5 * (channels[layout.NEXT_CHANNEL] + channels[layout.TRANSITION_CHANNEL])
         even += layout.PATTERN * predictable * (ranks - s0)
-        if ranks > even:
-            more = math.exp((ranks - even) / _DECADES) - 1.0
-            even += math.log(1.0 + layout.ALONE * known * more) * _DECADES
+        even += _beside(even, ranks, layout.ALONE * known)
     open_ = 1.0 - predictable * known
     age = math.log(0.5 + relative.history) * _DECADES
     joint[0] = even + layout.JOINT_CENTRE - layout.JOINT_AGE * age
@@ -123,7 +124,23 @@ def fuse(
     young = layout.MAGNITUDE_V_BLOCKS / (layout.MAGNITUDE_V_BLOCKS + relative.history)
     by_v = layout.MAGNITUDE_V * young * relative.transition
     magnitude = open_ * (by_v + layout.MAGNITUDE_P * relative.error)
-    quiet = max(0.0, channels[layout.QUIET_CHANNEL] - layout.QUIET_FROM)
     magnitude += layout.BIG_WEIGHT * big
-    statistic: float = even + magnitude + layout.QUIET_SHARE * quiet
+    quiet = channels[layout.QUIET_CHANNEL]
+    if pattern:
+        # a quarter of the usual changes comes by chance, a hundredth does not
+        much = (relative.quiet - layout.QUIET_BEYOND) / layout.QUIET_SPAN
+        share = min(1.0, max(0.0, much))
+        even += _beside(even, quiet, layout.QUIET_ALONE * known * share)
+    else:
+        magnitude += layout.QUIET_SHARE * max(0.0, quiet - layout.QUIET_FROM)
+    statistic: float = even + magnitude
     return statistic
+
+
+@njit(inner=True)
+def _beside(even: float, rank: float, weight: float) -> float:
+    """What evidence of its own adds to `even` where it ranks higher, in a mean of rates."""
+    if rank <= even:
+        return 0.0
+    more = math.exp((rank - even) / _DECADES) - 1.0
+    return math.log(1.0 + weight * more) * _DECADES

@@ -78,8 +78,8 @@ PREVIOUS_WIDTH = 0.5
 V_EMA = 0.3
 
 # Q: the changes from value to value
-QUIET_EMA = 1.0 / 32.0
-QUIET_FLOOR = 0.01
+QUIET_EMA = 1.0 / 8.0
+QUIET_FLOOR = 0.001
 
 # Is the series predictable from its last values?
 GATE_CAP = 3000.0
@@ -126,7 +126,7 @@ FEW = 4
 
 # Magnitudes relative to the usual block maximum: of V, of P, of the value itself, of its
 # unfamiliarity at the delayed level
-MAGNITUDES = 4
+MAGNITUDES = 5
 LARGEST = 1e3
 """A value counts as at most this many deviations."""
 MAGNITUDE_ABOVE = 0.4
@@ -142,9 +142,14 @@ PATTERN = 0.7
 """Share of P's and V's ranks in the statistic of a series that its last values predict."""
 ALONE = 0.3
 """Weight of P's and V's ranks by themselves, in a mean of evidence that the larger part rules."""
+QUIET_ALONE = 0.05
+"""The same of Q's rank, where patterns count, ..."""
+QUIET_BEYOND = 0.2
+QUIET_SPAN = 0.4
+"""... so far as Q's magnitude goes beyond its usual block maximum by these."""
 KNOWN = 1000.0
-"""Readings after which that weight, and what a predictable series takes off its magnitudes, is half
-of what it will be."""
+"""Readings after which these weights, and what a predictable series takes off its magnitudes, are
+half of what they will be."""
 MAGNITUDE_V = 0.6
 MAGNITUDE_V_BLOCKS = 4.0
 """V's magnitude counts MAGNITUDE_V, and by this many blocks of history half of that."""
@@ -156,6 +161,7 @@ JOINT_BIG = 0.5
 """... and so much in a frame's."""
 QUIET_SHARE = 0.2
 QUIET_FROM = 0.7
+"""Elsewhere Q's rank counts beyond QUIET_FROM, by this share."""
 JOINT_V = 0.6
 JOINT_Y = 0.6
 JOINT_CENTRE = 0.45

@@ -30,7 +30,7 @@ _ROWS = {*series_state(), *forecast_state()}
 
 Array = npt.NDArray[Any]
 
-LAYOUT_VERSION = 12
+LAYOUT_VERSION = 13
 """Raised whenever the meaning of the state changes: older snapshots are refused."""
 FORECAST_VERSION = 5
 """The same of the state of forecasts: it begins anew beside an older snapshot's memories."""
