@@ -95,3 +95,13 @@ def test_a_tight_budget_does_not_let_the_reference_follow_a_lasting_shift() -> N
     found = opened(score(values, 1))
     assert any(6000 <= at < 6120 for at in found), "missed while only what alerts was held"
     assert len(found) <= 2
+
+
+def test_an_event_makes_neither_itself_nor_the_next_one_usual() -> None:
+    state = fresh()
+    feed(state, np.full(20, -1.0))
+    before = believed(state, 4.0)
+    feed(state, np.full(claims.WAIT, 6.0))
+    assert believed(state, 4.0) >= before - 0.01
+    feed(state, np.full(claims.WAIT, 6.0))
+    assert believed(state, 4.0) < before - 1.0

@@ -11,9 +11,11 @@ blocks of history; claims that came less often than they say are believed more, 
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from titans_stream.jit import njit
 from titans_stream.memory.rows import Record
+from titans_stream.records import Float64
 
 BLOCK = 100.0
 SHARE = 1.0 / 3.0
@@ -27,6 +29,8 @@ DECAY = 0.998
 """Per block."""
 WINSOR = 3.0
 """Mean excesses that a claim adds at most."""
+WAIT = 8
+"""Blocks until a claim above LEAST counts: an event makes neither itself nor the next one usual."""
 GAIN = 2.0
 _UNIT = 1.0 / math.log(10.0)
 """The mean excess of claims that are right, in decades."""
@@ -40,6 +44,9 @@ class Claims(Record):
     seen: float
     top: float
     """Frames of the block that is being filled, and its largest claim."""
+    filled: float
+    waiting: Annotated[Float64, WAIT]
+    """Blocks so far, and the largest claims of the newest, 0 where not above LEAST; by k % WAIT."""
     blocks: float
     passed: float
     excess: float
@@ -79,9 +86,16 @@ def learn(state: Claims, claim: float) -> None:
         return
     state.seen = 0.0
     most = WINSOR * _mean_excess(state)
-    state.blocks = DECAY * state.blocks + 1.0
+    place = int(state.filled) % WAIT
+    known = state.waiting[place]
+    state.waiting[place] = state.top if state.top > LEAST else 0.0
+    state.filled += 1.0
+    state.blocks = DECAY * state.blocks
     state.passed *= DECAY
     state.excess *= DECAY
-    if state.top > LEAST:
+    if state.top <= LEAST:
+        state.blocks += 1.0
+    if known > 0.0:
+        state.blocks += 1.0
         state.passed += 1.0
-        state.excess += min(state.top - LEAST, most) * _WINSOR_FACTOR
+        state.excess += min(known - LEAST, most) * _WINSOR_FACTOR
