@@ -32,6 +32,8 @@ class Reference:
     transitions: np.ndarray = field(default_factory=lambda: np.zeros(L.TRANSITIONS, np.int64))
     next_error: float = 0.0
     transition: float = 0.0
+    moved: float = 0.0
+    usual_move: float = 0.0
     change: float = 1.0
     gate: np.ndarray = field(default_factory=lambda: np.zeros(2))
     day: float = 0.0
@@ -61,7 +63,7 @@ class Reference:
         )
         self.next_error += L.NEXT_EMA * (abs(error) - self.next_error)
         self.transition += L.V_EMA * (self._transition(y) - self.transition)
-        self.change += L.QUIET_EMA * (abs(y - self.history[1]) - self.change)
+        self._quiet()
         surprise[9:] = self.next_error, self.transition, 1.0 / (self.change + L.QUIET_FLOOR)
         pattern = self._pattern(timed, float(calendar[L.TIME_FEATURES]))
         g, known = self._gate(y, error), self.t / (self.t + L.KNOWN)
@@ -170,7 +172,7 @@ class Reference:
         else:
             self.deviations = L.LARGEST if deviation != 0.0 else 0.0
         y = min(L.Y_CLIP, self.deviations) * float(np.sign(deviation))
-        change = abs(value - self.last_value)
+        change = self.moved = abs(value - self.last_value)
         if change > 0.0:
             self.step = min(self.step or change, change)
         self.last_value = value
@@ -182,6 +184,18 @@ class Reference:
         self.mean += deviation / n
         self.var = (1.0 - 1.0 / n) * (self.var + deviation**2 / n)
         return y
+
+    def _quiet(self) -> None:
+        usual, moved = self.usual_move, self.moved
+        if usual > 0.0:
+            share = min(L.MOVE_BOUND, moved / usual)
+        else:
+            share = L.MOVE_BOUND if moved > 0.0 else 0.0
+        if self.count > L.MOVES_FREE and usual > 0.0:
+            moved = min(moved, L.MOVE_BOUND * usual)
+        if self.count > 1.0:
+            self.usual_move += (moved - usual) / min(self.count - 1.0, L.MOVES_CAP)
+        self.change += L.QUIET_EMA * (share - self.change)
 
     def _key(self, name: str, x: np.ndarray) -> np.ndarray:
         weight, bias = (self.weights[f"detect.key_{name}_{part}"] for part in ("weight", "bias"))

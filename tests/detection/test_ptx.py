@@ -39,7 +39,7 @@ def recorder() -> Recorder:
         ("judge", 64, 0, 0),
         ("detect", 255, 2_000, 0),
         ("forecast", 168, 320, 0),
-        ("second_stage", 168, 64, 0),
+        ("second_stage", 184, 64, 0),
         ("learn_again", 168, 64, 0),
         ("take_turns", 64, 0, 0),
         # two minutes and more: what forecasts learn is one large kernel

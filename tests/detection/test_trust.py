@@ -85,6 +85,17 @@ def test_a_leap_on_a_smooth_cycle_is_told_though_its_value_is_usual(at: int, las
     assert alert.figures["next_lower"] < alert.figures["next"] < alert.figures["next_upper"]
 
 
+@pytest.mark.parametrize("spike", [25.0, 100.0])
+def test_after_a_spike_a_series_is_not_taken_for_quiet(spike: float) -> None:
+    """A spike makes the deviations larger for long, in which the changes are small."""
+    for seed in range(4):
+        values = np.random.default_rng(seed).normal(size=2_000).round(3)
+        values[1_500] += spike
+        found = opened(score(values, 60, false_alarms_per_series_per_day=1.44))
+        assert 1_500 in found
+        assert not [k for k in found if 1_501 < k <= 1_900]
+
+
 def test_an_episode_counts_what_came_before_it_alone() -> None:
     values = np.random.default_rng(4).normal(50.0, 1.0, 3000)
     values[1500:1503] = [200.0, 201.0, 50.0]

@@ -39,6 +39,7 @@ def normalize(core: Core, value: float) -> float:
         core.last_deviation = 0.0
         core.last_value = value
         core.deviations = 0.0
+        core.moved = 0.0
         return 0.0
     sd = max(math.sqrt(core.var), layout.ROUNDING * core.step)
     size = layout.LARGEST if deviation != 0.0 else 0.0
@@ -54,6 +55,7 @@ def normalize(core: Core, value: float) -> float:
     if step > 0.0 and (core.step == 0.0 or step < core.step):
         core.step = step
     core.last_value = value
+    core.moved = step
     n = min(n + 1.0, layout.COUNT_CAP)
     core.count = n
     core.mean = mean + deviation / n
@@ -77,7 +79,7 @@ def score(
     dense_heads(series, weights, space, y, calendar[: layout.TIME_FEATURES], channels)
     sparse_heads(series, y, day, channels)
     transitions(series, channels)
-    quiet(series, y, channels)
+    quiet(series.core, channels)
     return judge(
         series, weights.blocks, space.counted, y, has_time(calendar), day, channels, joint
     )  # fmt: skip

@@ -80,6 +80,11 @@ V_EMA = 0.3
 # Q: the changes from value to value
 QUIET_EMA = 1.0 / 8.0
 QUIET_FLOOR = 0.001
+MOVES_CAP = 3000.0
+"""Readings that the usual change is a mean of."""
+MOVE_BOUND = 8.0
+MOVES_FREE = 30.0
+"""A change counts at most MOVE_BOUND usual ones, after so many readings also in the usual one."""
 
 # Is the series predictable from its last values?
 GATE_CAP = 3000.0
@@ -231,8 +236,10 @@ class Core(Record):
     before: float
     transition: float
     """V's surprise, smoothed."""
+    moved: float
+    """The newest change from value to value, their usual size, and their running mean in that."""
+    usual_move: float
     change: float
-    """Running mean of the change from value to value."""
     gate_error: float
     """Means of P's error and of the size of y, bounded."""
     gate_size: float

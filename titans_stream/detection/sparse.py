@@ -97,10 +97,21 @@ def transition_surprise(core: Core, unfamiliar: float, surprise: Float64) -> Non
 
 
 @njit(inner=True)
-def quiet(series: Series, y: float, surprise: Float64) -> None:
-    """Q: how small the recent changes are; `series.history` already holds y at index 0."""
-    core = series.core
-    core.change += layout.QUIET_EMA * (abs(y - series.history[1]) - core.change)
+def quiet(core: Core, surprise: Float64) -> None:
+    """Q: how small the recent changes are, in their usual size; after `normalize`.
+
+    Not in the deviations of the values: one large value makes these larger for long.
+    """
+    moved, usual = core.moved, core.usual_move
+    if usual > 0.0:
+        share = min(layout.MOVE_BOUND, moved / usual)
+        if core.count > layout.MOVES_FREE:
+            moved = min(moved, layout.MOVE_BOUND * usual)
+    else:
+        share = layout.MOVE_BOUND if moved > 0.0 else 0.0
+    if core.count > 1.0:
+        core.usual_move += (moved - usual) / min(core.count - 1.0, layout.MOVES_CAP)
+    core.change += layout.QUIET_EMA * (share - core.change)
     surprise[layout.QUIET_CHANNEL] = 1.0 / (core.change + layout.QUIET_FLOOR)
 
 

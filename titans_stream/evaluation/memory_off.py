@@ -86,7 +86,7 @@ def _run(
         y = kernels.normalize(series.core, values[i])
         running_means(series, y, channels[i])
         value_familiarity(series, y, channels[i])
-        sparse.quiet(series, y, channels[i])
+        sparse.quiet(series.core, channels[i])
         timed, day = kernels.has_time(calendar[i]), calendar[i, layout.TIME_FEATURES]
         statistic[i] = kernels.judge(
             series, block_weights, space.counted, y, timed, day, channels[i], joint[i]
