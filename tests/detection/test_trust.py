@@ -23,9 +23,12 @@ def score(values: np.ndarray, step: float, **alerts: object) -> Results:
     one = StreamEngine(EngineConfig(device="cpu"), AlertConfig.model_validate(alerts), MODEL, "in")
     at = np.flatnonzero(np.isfinite(values))
     times = ((START + at * step) * 1e9).astype(np.int64)
-    return one.process(
+    result = one.process(
         Readings(["a"] * len(at), times, values[at], np.zeros(len(at), np.int32), at)
     )
+    # numpy's numbers cannot be written as JSON
+    assert all(type(x) is float for alert in result.alerts for x in alert.figures.values())
+    return result
 
 
 def opened(result: Results) -> list[int]:

@@ -71,7 +71,7 @@ def standing_of(state: Episode, group: bool) -> Standing:
     words, figures = _say(kind, state)
     return Standing(
         _NAMES[kind], words, direction, outside and kind in (watch.VALUE, watch.BIG, watch.RATE),
-        kind not in _TOLD, figures,
+        kind not in _TOLD, {name: float(figure) for name, figure in figures.items()},
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def _say(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
 
 
 def _of_level(kind: int, value: str, state: Episode) -> tuple[str, dict[str, float]]:
-    off, lasts, risen = float(state.first), state.second / 1e9, float(state.third)
+    off, lasts, risen = float(state.first), float(state.second) / 1e9, float(state.third)
     side = "above" if off > 0.0 else "below"
     usual = "normal" if kind == watch.LEVEL else "what is usual at this time of day"
     figures = {"off": off, "seconds": lasts}

@@ -40,8 +40,9 @@ WHOLE = 5e-4
 """A calendar's length this close to a whole number of readings, as a share, is that number."""
 CLIMB = 0.08
 """Largest step in the search for the best length: this share of a cycle over all that is held."""
-LONG, CLEARER = 48.0, 0.95
-"""Periods from here on move to a neighbour that leaves less than this share of what they leave."""
+LONG, CLEARER = 200.0, 0.95
+"""Periods from here on, of which the finest ring holds five at most, move to a neighbour that
+leaves less than this share of what they leave."""
 POLISH = 0.02
 """Skill that may be lost when a period is rounded."""
 
