@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from titans_stream.durations import NoDataAfter
+from titans_stream.durations import DAY, NoDataAfter
 
 Direction = Literal["above", "below", "both"]
 
@@ -157,6 +157,16 @@ def resolve_rules(config: AlertConfig, names: Sequence[str]) -> list[ResolvedRul
             rule = known[key] = resolve_rule(config, name)
         found.append(rule)
     return found
+
+
+def alarms_accepted(config: AlertConfig, spans: Mapping[str, int]) -> float:
+    """False alarms that the budgets accept, by name, for so many nanoseconds each."""
+    rules = resolve_rules(config, list(spans))
+    return sum(
+        rule.false_alarms_per_day * span / DAY
+        for rule, span in zip(rules, spans.values(), strict=True)
+        if rule.enabled
+    )
 
 
 def _matching(rules: Sequence[SeriesRule], series_id: str) -> list[SeriesRule]:

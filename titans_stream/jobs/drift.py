@@ -18,8 +18,8 @@ from kafka import TopicPartition
 from matplotlib.figure import Figure
 
 from titans_stream.config import Connector, load_connector
-from titans_stream.detection.rules import AlertConfig, resolve_rules
-from titans_stream.durations import DAY, format_duration
+from titans_stream.detection.rules import AlertConfig, alarms_accepted
+from titans_stream.durations import format_duration
 from titans_stream.forecasting.one_step.layout import BAND_LEVEL
 from titans_stream.job_settings import JobConfig
 from titans_stream.lifecycle.recording import RunRecorder
@@ -75,12 +75,7 @@ class Held:
     def due(self, alerts: AlertConfig, members: Membership) -> float:
         """False alarms that budgets accept for the time that was watched, a group's once."""
         spans = members.judged((name, last - first) for name, (first, last) in self.spans.items())
-        rules = resolve_rules(alerts, list(spans))
-        return sum(
-            rule.false_alarms_per_day * span / DAY
-            for rule, span in zip(rules, spans.values(), strict=True)
-            if rule.enabled
-        )
+        return alarms_accepted(alerts, spans)
 
     def measures(self, alerts: AlertConfig, members: Membership) -> dict[str, float]:
         """The numbers by name. None of no readings."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import titans_stream
-from titans_stream.detection.rules import resolve_rule, resolve_rules
+from titans_stream.detection.rules import alarms_accepted, resolve_rule
 from titans_stream.durations import DAY, SECOND
 from titans_stream.records import Alert, Float64, Forecast, Int64, Records
 from titans_stream.times import format_timestamp, parse_timestamp
@@ -231,12 +231,7 @@ class Views:
             return alerts.false_alarms_per_series_per_day * float(spans.sum(dtype=np.float64)) / DAY
         names = (store.catalogue.names[number] for number in series.tolist())
         longest = store.membership.judged(zip(names, spans.tolist(), strict=True))
-        rules = resolve_rules(alerts, list(longest))
-        return sum(
-            rule.false_alarms_per_day * span / DAY
-            for rule, span in zip(rules, longest.values(), strict=True)
-            if rule.enabled
-        )
+        return alarms_accepted(alerts, longest)
 
     def _all_incidents(self) -> list[Incident]:
         version = self._store.versions.alerts
