@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from titans_stream.memory.growing import GrowingRows
+from titans_stream.memory.growing import GrowingRows, reserve_all
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Int64
 
@@ -63,12 +63,7 @@ class HostStore:
 
     def reserve(self, capacity: int) -> None:
         """As `Store.reserve`; new rows are zero."""
-        for name, rows in self._rows.items():
-            self.arrays.pop(name, None)  # rows that somebody holds are copied
-            try:
-                rows.reserve(capacity)
-            finally:
-                self.arrays[name] = rows.rows
+        reserve_all(self._rows, self.arrays, capacity)
 
     def read(self, name: str, slots: Int64) -> Array:
         """As `Store.read`."""

@@ -18,7 +18,7 @@ from titans_stream.engine.admission import WARM
 from titans_stream.engine.rows import checked
 from titans_stream.engine.state import clock_state, fresh_series, judged_state
 from titans_stream.engine.store import Array, Store
-from titans_stream.memory.growing import GrowingRows
+from titans_stream.memory.growing import GrowingRows, reserve_all
 from titans_stream.memory.rows import ArraySpec
 from titans_stream.records import Float64, Int64
 
@@ -190,11 +190,6 @@ class Young:
             self._row = grown
 
     def _grow(self, capacity: int) -> None:
-        for name, rows in self._rows.items():
-            del self._arrays[name]  # rows that somebody holds are copied
-            try:
-                rows.reserve(capacity)
-            finally:
-                self._arrays[name] = rows.rows
+        reserve_all(self._rows, self._arrays, capacity)
         self._free.extend(range(capacity - 1, self._capacity - 1, -1))
         self._capacity = capacity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,18 @@ class GrowingRows:
     def _view(self, count: int) -> npt.NDArray[Any]:
         flat = np.frombuffer(self._memory, np.uint8, count * self._spec.nbytes)  # type: ignore[arg-type]
         return flat.view(self._spec.dtype).reshape(count, *self._spec.shape)
+
+
+def reserve_all(
+    rows: Mapping[str, GrowingRows], arrays: dict[str, npt.NDArray[Any]], count: int
+) -> None:
+    """Have `count` rows of each, and put what they are then into `arrays`, by name.
+
+    MemoryError leaves in `arrays` those that there are: some may have grown already.
+    """
+    for name, one in rows.items():
+        arrays.pop(name, None)  # rows that somebody holds are copied
+        try:
+            one.reserve(count)
+        finally:
+            arrays[name] = one.rows
