@@ -25,10 +25,12 @@ from titans_stream.forecasting.multi.layout import (
 from titans_stream.forecasting.multi.layout import CARRY_ENDS as ENDS
 from titans_stream.forecasting.multi.points import point
 from titans_stream.forecasting.multi.series import (
+    SAMPLE_EVERY,
     Series,
     Shared,
     View,
     cell_of,
+    cells_ahead,
     coarse_cells,
     fine_cells,
 )
@@ -48,8 +50,6 @@ MOST = 1.5
 all that came after them."""
 BOUND = 2.0
 """Root mean squares that one sample's errors count for at most."""
-EVERY = 5
-"""Coarse cells between two at which a sample may begin; shares no factor with a period's."""
 CROSS, SQUARE, TOTAL, MASS = range(4)
 INPUT, FORECAST, DUE = range(3)
 
@@ -74,8 +74,7 @@ def observe_carry(
         if own.ready != 0.0 and next_:
             own.error += (meta.last_z - own.forecast - own.error) / (RECENT * period)
         own.forecast = point(series, shared, view, x, 1, 0.0, period, fine, COARSE)
-        if meta.day > 0.0:
-            own.forecast += day_effect(series, view, meta.tick + 1.0)
+        own.forecast += day_effect(series, view, meta.tick + 1.0)
         own.ready = 1.0
     else:
         own.ready = 0.0
@@ -93,13 +92,12 @@ def observe_carry(
         if sample[DUE] == newest and not math.isnan(value):
             _learn(series, band, sample[INPUT], value - sample[FORECAST], first)
             learned = True
-        if sample[DUE] <= newest and aligned and (newest + k) % EVERY == 0:
-            cells = first + 1 + ((newest * 40_503) >> 7) % (ENDS[band] - first)
+        if sample[DUE] <= newest and aligned and (newest + k) % SAMPLE_EVERY == 0:
+            cells = cells_ahead(newest, first, ENDS[band])
             step = int(math.floor((cells - 0.5) * period / COARSE + 1.0))
             sample[INPUT] = own.error
             sample[FORECAST] = point(series, shared, view, x, step, 0.0, period, fine, COARSE)
-            if meta.day > 0.0:
-                sample[FORECAST] += day_effect(series, view, meta.tick + step)
+            sample[FORECAST] += day_effect(series, view, meta.tick + step)
             sample[DUE] = newest + cells
     if learned:
         _settle(series)
@@ -109,7 +107,7 @@ def observe_carry(
 def _learn(series: Series, band: int, x: float, error: float, first: int) -> None:
     """Learn a sampled forecast of a band that begins after the coarse cell `first`."""
     sums = series.carry.bands[band]
-    weight = 0.5 * max(float(EVERY), 0.5 * (first + ENDS[band]))
+    weight = 0.5 * max(float(SAMPLE_EVERY), 0.5 * (first + ENDS[band]))
     decay = math.exp2(-weight / HALF_LIFE)
     if sums[MASS] > COARSE:
         # else the day after a jump would decide what is carried on for weeks

@@ -229,8 +229,10 @@ def weigh_day(w: Float32, course: Course) -> float:
 
 @njit(inner=True)
 def day_effect(series: Series, view: View, target: float) -> float:
-    """What the day adds to the forecast of a tick, in the series' unit."""
+    """What the day adds to the forecast of a tick, in the series' unit; 0 without one."""
     meta = series.meta
+    if meta.day == 0.0:
+        return 0.0
     w = series.longer_own[0, band_of_day((target - meta.tick) * CELLS / meta.day)]
     if w[SHARE] == 0.0:
         return 0.0

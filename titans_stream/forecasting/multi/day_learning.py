@@ -25,10 +25,12 @@ from titans_stream.forecasting.multi.heads import solve
 from titans_stream.forecasting.multi.layout import RING
 from titans_stream.forecasting.multi.points import point
 from titans_stream.forecasting.multi.series import (
+    SAMPLE_EVERY,
     Series,
     Shared,
     View,
     cell_of,
+    cells_ahead,
     coarse_cells,
     fine_cells,
 )
@@ -42,8 +44,6 @@ NUMBERS = 8
 w . x."""
 DUE = 8
 """Samples whose times a row of `longer_own[1]` has."""
-EVERY = 5
-"""Coarse cells between two at which a sample may begin."""
 HALF_LIFE = 10.0
 """Days, of what weights and shares are learned from."""
 HELD, HELD_SHARE = 0.25, 0.15
@@ -85,12 +85,11 @@ def observe_day(series: Series, shared: Shared, view: View, x: Float64) -> None:
         sample = series.longer[SAMPLE, k * NUMBERS : (k + 1) * NUMBERS]
         first = ENDS[band - 1] if band > 0 else 0
         if due[k % DUE] == newest and not math.isnan(value):
-            weight = (0.5 * (first + ENDS[band]) + EVERY / per_cell) / (SAMPLES * CELLS)
+            weight = (0.5 * (first + ENDS[band]) + SAMPLE_EVERY / per_cell) / (SAMPLES * CELLS)
             _learn(series, band, sample, value, weight)
             learned = True
-        if due[k % DUE] <= newest and aligned and (newest + k) % EVERY == 0:
-            cells = first + 1 + ((newest * 40_503) >> 7) % (ENDS[band] - first)
-            cells = max(1, int(cells * per_cell))
+        if due[k % DUE] <= newest and aligned and (newest + k) % SAMPLE_EVERY == 0:
+            cells = max(1, int(cells_ahead(newest, first, ENDS[band]) * per_cell))
             step = int(math.floor((cells - 0.5) * period / coarse + 1.0))
             course = recall_day(series, view, meta.tick + step)
             if not math.isnan(course.day - course.now):

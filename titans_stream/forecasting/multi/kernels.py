@@ -90,8 +90,7 @@ def advance_residual(series: Series, own: Residual, model: Model, view: View, x:
     for k in range(1, residual.REACH + 1):
         step = max(1, int(round(k * period / COARSE)))
         z = point(series, model.shared, view, x, step, 0.0, period, fine, coarse)
-        if series.meta.day > 0.0:
-            z += day_effect(series, view, series.meta.tick + step)
+        z += day_effect(series, view, series.meta.tick + step)
         band = band_of(float(k)) - FINER_BANDS
         residual.remember(own, series, k, band, z, residual.proposed(own, series, band, x))
 
@@ -280,25 +279,24 @@ def follow(
     sd = deviation(meta)
     spread = spread_of(series, meta.tick)
     ready = look(series, model.shared, view)
+    known = not math.isnan(reading.value)
     if ready and meta.period > COARSE:
-        known = not math.isnan(reading.value) and not is_lone(meta)
-        sample(series, view, meta.tick, meta.last_z if known else math.nan, model.shared.fallback)
+        z = meta.last_z if known and not is_lone(meta) else math.nan
+        sample(series, view, meta.tick, z, model.shared.fallback)
     if ready and model.slow.active and residual.wants(own.meta, meta):
         advance_residual(series, own, model, view, work.x)
     if ready and meta.day > 0.0 and not math.isnan(reading.seconds):
-        known = not math.isnan(reading.value)
         write_day(series, reading.seconds, view.levels[0].level, known)
         if model.shared.learning:
             observe_day(series, model.shared, view, work.x)
     if ready and model.shared.learning and model.shared.carry:
-        known = not math.isnan(reading.value)
         observe_carry(series, model.shared, view, work.x, known, ticks == 1.0)
     if ticks > 1.0:
         skip(intervals, int(min(ticks - 1.0, 1e9)))
     calm(series, intervals)
     error = observe_error(intervals, reading.value, sd, meta.period, spread)
     take_spread(series, error, intervals.meta.one_period.slow)
-    if not math.isnan(reading.value):
+    if known:
         take_floor(series, reading.value)
     steps, which, medians = work.steps, work.which, work.medians
     count = 0

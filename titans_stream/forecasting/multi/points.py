@@ -171,6 +171,5 @@ def forecast(
             if active and ahead <= residual.REACH + 1e-9:
                 z += residual.correction(own, series, band_of(ahead), x)
             z += _carried(series, ahead) + special_effect(series, shared.special, target)
-            if meta.day > 0.0:
-                z += day_effect(series, view, meta.tick + shifts[k] + steps[k])
+            z += day_effect(series, view, meta.tick + shifts[k] + steps[k])
         out[k] = min(high, max(low, meta.offset + meta.unit * z))

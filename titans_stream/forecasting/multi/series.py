@@ -188,6 +188,10 @@ class View(NamedTuple):
     input_sums: InputSums
 
 
+SAMPLE_EVERY = 5
+"""Coarse cells between two at which a sampled forecast may begin; shares no factor with a
+period's."""
+
 _memory = scratch(FINE)
 _latest = scratch(FINE)
 _levels = scratch(1, dtype_of(Levels))
@@ -231,6 +235,13 @@ def coarse_cells(period: float) -> int:
 def cell_of(tick: float, cells: int, period: float) -> int:
     """Which of the cells, fine or coarse, a tick lies in, counted from tick 0."""
     return int(math.floor(tick * cells / period))
+
+
+@njit(inline="always")
+def cells_ahead(newest: int, first: int, last: int) -> int:
+    """How far ahead a sampled forecast that begins at a coarse cell is: above first, last at most,
+    in no order."""
+    return first + 1 + ((newest * 40_503) >> 7) % (last - first)
 
 
 @njit()
