@@ -78,6 +78,14 @@ def believed(state: Claims, claim: float) -> float:
 
 
 @njit(inner=True)
+def judge(state: Claims, claim: float) -> float:
+    """As `believed`, of the next frame's claim, which then enters."""
+    found = believed(state, claim)
+    learn(state, claim)
+    return found
+
+
+@njit(inner=True)
 def learn(state: Claims, claim: float) -> None:
     """Take a frame's claim in."""
     state.top = claim if state.seen == 0.0 else max(state.top, claim)

@@ -130,7 +130,7 @@ FEW = 4
 """More notable blocks than this among the RECENT newest are a new habit: none is withheld."""
 
 # Magnitudes relative to the usual block maximum: of V, of P, of the value itself, of its
-# unfamiliarity at the delayed level
+# unfamiliarity at the delayed level, of how small the changes are
 MAGNITUDES = 5
 LARGEST = 1e3
 """A value counts as at most this many deviations."""

@@ -129,6 +129,18 @@ def earlier(moment: Moment, seconds: float) -> Moment:
 
 
 @njit(inner=True)
+def near_bin(moment: Moment) -> int:
+    """The half hour that is nearer of the two beside a moment's own."""
+    return (moment.bin + (1 if moment.part >= 0.5 else -1) + BINS) % BINS
+
+
+@njit(inner=True)
+def between(moment: Moment, here: float, there: float) -> float:
+    """At a moment: `here` holds in the middle of its half hour, `there` in that of the near one."""
+    return here + abs(moment.part - 0.5) * (there - here)
+
+
+@njit(inner=True)
 def _known_day(profile: Profile, day: int, at: int) -> int:
     """The kind of day whose profile serves, -1 where there is none."""
     if profile.known[day, at, 1] >= LEARNED:
@@ -145,12 +157,10 @@ def usual_at(profile: Profile, moment: Moment) -> float:
     if day < 0:
         return math.nan
     here: float = profile.mean[day, moment.bin]
-    step = 1 if moment.part >= 0.5 else -1
-    near = (moment.bin + step + BINS) % BINS
+    near = near_bin(moment)
     if profile.known[day, near, 1] < LEARNED:
         return here
-    there: float = profile.mean[day, near]
-    return here + abs(moment.part - 0.5) * (there - here)
+    return between(moment, here, profile.mean[day, near])
 
 
 @njit(inner=True)

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from titans_stream.detection.normal import BINS, DAYS_KEPT, LEARNED, Moment
+from titans_stream.detection.normal import (
+    BINS,
+    DAYS_KEPT,
+    LEARNED,
+    Moment,
+    between,
+    near_bin,
+)
 from titans_stream.detection.watch_state import Series, Watch
 from titans_stream.jit import njit
 
@@ -48,11 +55,11 @@ def look(series: Series, moment: Moment, off: float) -> Rise:
     unit = 0.0
     if watch.rise_seen >= FIRST and series.rises[moment.day, moment.bin, 1] >= LEARNED:
         here = float(series.rises[moment.day, moment.bin, 0])
-        near = (moment.bin + (1 if moment.part >= 0.5 else -1) + BINS) % BINS
+        near = near_bin(moment)
         if series.rises[moment.day, near, 1] >= LEARNED:
             # what rises at the edge of a half hour is the next one's, too
             there = float(series.rises[moment.day, near, 0])
-            here = max(here, here + abs(moment.part - 0.5) * (there - here))
+            here = max(here, between(moment, here, there))
         unit = max(watch.rise_usual, here)
     return Rise(mean, size, unit)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from titans_stream.detection import turns, watch
 from titans_stream.detection.episodes import Episode
 from titans_stream.detection.implausible import ACCUSTOMED
-from titans_stream.detection.printed import LARGEST, SMALLEST, digits_apart, plain
+from titans_stream.detection.printed import digits_apart, plain, to_place
 from titans_stream.durations import spoken
 from titans_stream.records import What
 
@@ -91,20 +91,10 @@ def band_words(value: float, expected: float, lower: float, upper: float) -> tup
     low = math.ceil(lower / unit - 1e-6) * unit
     high = math.floor(upper / unit + 1e-6) * unit
     numbers = (round(expected, decimals), low, high)
-    middle, low_words, high_words = (_to_place(x, decimals) for x in numbers)
+    middle, low_words, high_words = (to_place(x, decimals) for x in numbers)
     exact = plain(value)
-    fine = _to_place(value, decimals + 1)
+    fine = to_place(value, decimals + 1)
     return max(exact, fine, key=_digits), f"{middle} ({low_words} to {high_words})"
-
-
-def _to_place(x: float, decimals: int) -> str:
-    """A number to a decimal place, without zeros at its end; in powers of ten where it is long."""
-    if x != 0.0 and not SMALLEST <= abs(x) < LARGEST:
-        places = math.floor(math.log10(abs(x))) + decimals
-        return f"{x:.{min(max(places, 0) + 1, 15)}g}"
-    words = f"{x:.{max(decimals, 0)}f}"
-    words = words.rstrip("0").rstrip(".") if "." in words else words
-    return "0" if words == "-0" else words
 
 
 def _digits(words: str) -> int:
@@ -172,7 +162,7 @@ def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     words, band = band_words(
         state.peak_value, state.peak_expected, state.peak_lower, state.peak_upper
     )
-    figures = {"earlier": float(earlier)} if earlier >= 1.0 else {}
+    figures = {"earlier": earlier} if earlier >= 1.0 else {}
     if math.isfinite(state.peak_expected):
         words += f" where {band} is normal"
     if kind == watch.BIG:
@@ -185,7 +175,7 @@ def _of_value(kind: int, state: Episode) -> tuple[str, dict[str, float]]:
     elif math.isfinite(state.second):
         step = plain(state.second, digits_apart(state.second, state.peak_value, 4))
         words += f", a step beyond all that is plausible from the {step} expected"
-        figures["next"] = float(state.second)
+        figures["next"] = state.second
     return words, figures
 
 

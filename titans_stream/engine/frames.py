@@ -305,9 +305,7 @@ def _close(s: State, limits: Limits, w: Written, i: int, g: int, space: tail.Spa
     statistic = _statistic(sums)
     alone = -math.inf
     if filled > 0:
-        claim = claims.stated(sums.alone, sums.scored)
-        alone = claims.believed(s.claims[g], claim)
-        claims.learn(s.claims[g], claim)
+        alone = claims.judge(s.claims[g], claims.stated(sums.alone, sums.scored))
     reading = Reading(
         time if known else judged.times.peak, driver.value, statistic, driver.expected,
         driver.lower, driver.upper, int(driver.cause),

@@ -129,8 +129,7 @@ def _judge_frames(
     for i in range(frames.time.shape[0]):
         value, band, alone = frames.value[i], frames.band[i], frames.alone[i]
         if alone > -np.inf:
-            alone = claims.believed(members, frames.alone[i])
-            claims.learn(members, frames.alone[i])
+            alone = claims.judge(members, alone)
         reading = episodes.Reading(
             frames.time[i], value, frames.statistic[i], band[0], band[1], band[2], 0,
             frames.interval[i], alone,
